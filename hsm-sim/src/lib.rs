@@ -1,0 +1,1 @@
+//! Hardware for tests: SoftHSM tokens made in one call

@@ -1,0 +1,1 @@
+//! The decision: Cedar schema, guardrails, operator data in TOML

@@ -1,0 +1,298 @@
+//! The HTTP API's documents: what `chanceryd` answers and `chancery` reads. Every document refuses unknown members.
+//!
+//! Errors are RFC 9457 problem documents, [`Problem`]; its `code` is the stable word that programs test.
+
+use record::{Digest, ImageRef, KeyRecord, Reason, Repository, RequestId, Sha256, Tag, Time, TokenId};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/requests`: sign this image under this tag. Needs the header `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRequest {
+    /// The image, by digest.
+    pub image: ImageRef,
+    /// The tag that shall name it.
+    pub tag: Tag,
+}
+
+/// A signing request, as `POST /v1/requests` and `GET /v1/requests/{id}` answer it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// Where it stands.
+    pub state: RequestState,
+    /// The repository.
+    pub repository: Repository,
+    /// The image.
+    pub digest: Digest,
+    /// The tag.
+    pub tag: Tag,
+    /// Who asked.
+    pub by: String,
+    /// When it was made.
+    pub created: Time,
+    /// What stands in the log for it so far.
+    pub log: LogPlaces,
+    /// Version of the targets file that holds the tag, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets_version: Option<u64>,
+    /// Why it ended badly, for [`RequestState::Failed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// Leaf indices of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogPlaces {
+    /// The refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<u64>,
+    /// The intent of the targets file that holds the tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<u64>,
+    /// That intent's completion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<u64>,
+}
+
+/// Where a request stands. `Published`, `Denied` and `Failed` are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestState {
+    /// Allowed; waits for the repository's next targets version.
+    Ready,
+    /// Its intent is in the log.
+    Signing,
+    /// Signed and recorded; clients do not see it yet.
+    Recorded,
+    /// Clients see it.
+    Published,
+    /// Refused.
+    Denied,
+    /// Not signed, and it will not be tried again.
+    Failed,
+}
+
+impl RequestState {
+    /// Whether nothing more will happen.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Published | Self::Denied | Self::Failed)
+    }
+
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Signing => "signing",
+            Self::Recorded => "recorded",
+            Self::Published => "published",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// `POST /v1/repositories`: make the collection's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRepository {
+    /// Its name, the GUN.
+    pub repository: Repository,
+}
+
+/// A Docker Content Trust collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryInfo {
+    /// Its name, the GUN.
+    pub repository: Repository,
+    /// SHA-256 of the root file; pin this file in clients.
+    pub root_sha256: Sha256,
+    /// TUF key id of the root certificate, for notary's `trust_pinning`.
+    pub root_certificate_id: String,
+    /// Versions in force.
+    pub versions: Versions,
+    /// When the timestamp that clients see ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp_expires: Option<Time>,
+}
+
+/// TUF versions that clients see; 0 where there is none yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// Root.
+    pub root: u64,
+    /// Targets.
+    pub targets: u64,
+    /// Snapshot.
+    pub snapshot: u64,
+    /// Timestamp.
+    pub timestamp: u64,
+}
+
+/// `GET /v1/keys`: every signing key, by keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The keys.
+    pub keys: Vec<KeyInfo>,
+}
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyInfo {
+    /// SHA-256 of its SPKI.
+    pub id: record::KeyId,
+    /// Its keeper.
+    pub keeper: record::KeeperName,
+    /// Whether that keeper can be reached now.
+    pub available: bool,
+    /// What its keeper says of it.
+    #[serde(rename = "key")]
+    pub record: KeyRecord,
+}
+
+/// `POST /v1/tokens` (scope `admin`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Repositories it may ask for: exact names, or prefixes that end in '/'.
+    pub repositories: Vec<String>,
+    /// When it ends; at most 90 days ahead.
+    pub expires: Time,
+    /// What it is for; at most 200 characters.
+    pub note: String,
+}
+
+/// The answer to [`NewToken`]: the only time that the secret is seen.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreatedToken {
+    /// Its public part.
+    pub token: TokenInfo,
+    /// The bearer token, `chy_<id>_<secret>`.
+    pub bearer: String,
+}
+
+impl std::fmt::Debug for CreatedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedToken").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+/// An API token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenInfo {
+    /// Its public id.
+    pub id: TokenId,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Repositories it may ask for.
+    pub repositories: Vec<String>,
+    /// When it ends.
+    pub expires: Time,
+    /// What it is for.
+    pub note: String,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// `GET /v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// All tokens, oldest first.
+    pub tokens: Vec<TokenInfo>,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Ask for signatures in its repositories, create them, and see its own requests.
+    Sign,
+    /// Read the whole log and every request.
+    Audit,
+    /// Make and revoke tokens.
+    Admin,
+}
+
+impl Scope {
+    /// The word in JSON and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sign => "sign",
+            Self::Audit => "audit",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl std::str::FromStr for Scope {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Sign, Self::Audit, Self::Admin]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+            .ok_or_else(|| format!("unknown scope {text:?}: sign, audit or admin"))
+    }
+}
+
+/// `GET /readyz`: 200 when ready, 503 otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Readiness {
+    /// Whether signatures can be asked for.
+    pub ready: bool,
+    /// The daemon's version.
+    pub version: String,
+    /// Leaves in the log.
+    pub log_size: u64,
+    /// What is missing, one sentence each; empty when ready.
+    pub problems: Vec<String>,
+}
+
+/// An RFC 9457 problem document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// The code as a URI, `urn:chancery:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The stable word that programs test, such as `denied` or `audit-unavailable`.
+    pub code: String,
+    /// The code in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What happened, and what to do next.
+    pub detail: String,
+    /// The id that the daemon's own log has for this call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The request this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// Leaf of the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
+    /// Every reason of a refusal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Whether the same call can succeed later without a change.
+    pub retryable: bool,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)
+    }
+}

@@ -1,0 +1,1 @@
+//! chancery: the command line for everybody

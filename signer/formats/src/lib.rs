@@ -1,0 +1,1 @@
+//! The bytes that clients verify. Pure

@@ -1,0 +1,1 @@
+//! The key processes: the log's spool and key; validation, journal, PKCS#11

@@ -1,0 +1,419 @@
+//! Leaves of the log: one JSON document each, RFC 8785 canonical, under 64 KiB, in one envelope
+//! `{"apiVersion","kind","spec"}`. Completions are Rekor v2 `hashedrekord` 0.0.2 to the byte, so that stock clients
+//! verify them; all other kinds are Chancery's own, version `1`.
+
+use crate::{
+    Digest, Intent, KeeperName, KeyId, Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId, Sha256,
+    Spki, Tag, Time, TokenId, canonical, canonical::CanonicalError, key::Signature, wire::Blob,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// C2SP tlog-tiles frames an entry with a 16-bit length.
+pub const MAX_LEAF_BYTES: usize = 65_535;
+
+/// What one leaf says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "leaves live one at a time; boxing would only add noise")]
+pub enum Leaf {
+    /// The first leaf of a log.
+    Genesis(Genesis),
+    /// A signature is about to be asked for.
+    Intent(Intent),
+    /// A signature was made.
+    Completion(Completion),
+    /// An intent ended without a signature that Chancery has.
+    Outcome(Outcome),
+    /// A request was refused.
+    Denial(Denial),
+    /// Something else that auditors must see.
+    Event(Event),
+}
+
+/// Why a leaf cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LeafError {
+    /// Not canonical, or not of its kind's shape.
+    #[error(transparent)]
+    Canonical(#[from] CanonicalError),
+    /// A kind or version that this program does not know.
+    #[error("unknown leaf kind {kind:?}, version {version:?}")]
+    Kind {
+        /// What the leaf calls itself.
+        kind: String,
+        /// The version it claims.
+        version: String,
+    },
+    /// Too long for an entry bundle.
+    #[error("a leaf of {0} bytes: the limit is 65535")]
+    TooLong(usize),
+}
+
+const OWN_VERSION: &str = "1";
+const REKOR_VERSION: &str = "0.0.2";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Envelope<T> {
+    api_version: String,
+    kind: String,
+    spec: T,
+}
+
+impl Leaf {
+    /// The leaf's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, LeafError> {
+        let bytes = match self {
+            Self::Genesis(spec) => envelope("genesis", OWN_VERSION, spec),
+            Self::Intent(spec) => envelope("intent", OWN_VERSION, spec),
+            Self::Completion(spec) => envelope("hashedrekord", REKOR_VERSION, &HashedRekord::from(spec)),
+            Self::Outcome(spec) => envelope("outcome", OWN_VERSION, spec),
+            Self::Denial(spec) => envelope("denied", OWN_VERSION, spec),
+            Self::Event(spec) => envelope("event", OWN_VERSION, spec),
+        }?;
+        if bytes.len() > MAX_LEAF_BYTES { Err(LeafError::TooLong(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Reads bytes that [`Self::encode`] wrote, and nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LeafError> {
+        if bytes.len() > MAX_LEAF_BYTES {
+            return Err(LeafError::TooLong(bytes.len()));
+        }
+        let outer: Envelope<serde::de::IgnoredAny> =
+            serde_json::from_slice(bytes).map_err(CanonicalError::Shape)?;
+        let leaf = match (outer.kind.as_str(), outer.api_version.as_str()) {
+            ("genesis", OWN_VERSION) => Self::Genesis(spec(bytes)?),
+            ("intent", OWN_VERSION) => Self::Intent(spec(bytes)?),
+            ("hashedrekord", REKOR_VERSION) => Self::Completion(spec::<HashedRekord>(bytes)?.try_into()?),
+            ("outcome", OWN_VERSION) => Self::Outcome(spec(bytes)?),
+            ("denied", OWN_VERSION) => Self::Denial(spec(bytes)?),
+            ("event", OWN_VERSION) => Self::Event(spec(bytes)?),
+            _ => return Err(LeafError::Kind { kind: outer.kind, version: outer.api_version }),
+        };
+        if leaf.encode()? == bytes { Ok(leaf) } else { Err(CanonicalError::NotCanonical.into()) }
+    }
+
+    /// The kind's word, as it stands in the envelope.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Genesis(_) => "genesis",
+            Self::Intent(_) => "intent",
+            Self::Completion(_) => "hashedrekord",
+            Self::Outcome(_) => "outcome",
+            Self::Denial(_) => "denied",
+            Self::Event(_) => "event",
+        }
+    }
+}
+
+fn envelope<T: Serialize>(kind: &str, version: &str, spec: &T) -> Result<Vec<u8>, LeafError> {
+    Ok(canonical::encode(&Envelope { api_version: version.to_owned(), kind: kind.to_owned(), spec })?)
+}
+
+fn spec<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LeafError> {
+    let whole: Envelope<T> = serde_json::from_slice(bytes).map_err(CanonicalError::Shape)?;
+    Ok(whole.spec)
+}
+
+/// The first leaf: what the log is, and with which keepers it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    /// The log's name.
+    pub log: Origin,
+    /// The log key, as a C2SP verifier key.
+    pub vkey: String,
+    /// When.
+    pub time: Time,
+    /// 128 random bits.
+    pub nonce: Nonce,
+    /// The signing keepers and the SHA-256 of each one's charter.
+    pub keepers: Vec<KeeperRecord>,
+}
+
+/// A signing keeper as it presented itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeeperRecord {
+    /// Its name.
+    pub name: KeeperName,
+    /// SHA-256 of its charter's bytes.
+    pub charter: Sha256,
+    /// Its keys.
+    pub keys: Vec<KeyRecord>,
+}
+
+/// A key as its keeper presented it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRecord {
+    /// The public key.
+    pub spki: Spki,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Repositories it may sign for: exact names, or prefixes that end in '/'.
+    pub repositories: Vec<String>,
+    /// Attributes read back from the token, as `CKA_...=true` words, sorted.
+    pub evidence: Vec<String>,
+}
+
+/// A signature over the payload of an intent. Completions match the intents for the same (key, payload) in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// SHA-256 of the signed bytes.
+    pub payload: Sha256,
+    /// The signature.
+    pub signature: Signature,
+    /// The key.
+    pub spki: Spki,
+}
+
+/// An intent's end without a signature in our hands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// Index of the intent.
+    pub intent: u64,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// When this was written.
+    pub time: Time,
+    /// The keeper whose word this is.
+    pub keeper: KeeperName,
+    /// The keeper's code for a failure or refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<FailureCode>,
+}
+
+/// How an intent ended, other than by a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutcomeKind {
+    /// The keeper says that no signature was made.
+    Failed,
+    /// The keeper cannot say: it died in the act, or the token's error does not tell.
+    Unknown,
+    /// It never reached a key and never will.
+    Void,
+}
+
+/// A keeper's reason for a failure or a refusal: a word of `a-z 0-9 -`, at most 32 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailureCode(String);
+crate::string_newtype!(FailureCode);
+
+impl FailureCode {
+    /// Parses a code.
+    pub fn parse(text: &str) -> Result<Self, crate::GrammarError> {
+        let ok = !text.is_empty()
+            && text.len() <= 32
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(crate::GrammarError::new("code", text, "1 to 32 of a-z 0-9 and '-'"))
+        }
+    }
+}
+
+/// A refused request. The image is kept as it was asked for, cut to its limits, since it may not exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    /// The request's id.
+    pub request: RequestId,
+    /// Who asked.
+    pub by: Principal,
+    /// When.
+    pub time: Time,
+    /// 128 random bits.
+    pub nonce: Nonce,
+    /// Action asked for, `sign` or `create-repository`.
+    pub action: String,
+    /// Repository.
+    pub repository: crate::Repository,
+    /// Tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// Digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The policy that decided.
+    pub policy: PolicyStamp,
+    /// Every reason, not only the first.
+    pub reasons: Vec<Reason>,
+}
+
+/// One reason of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// The rule's id.
+    pub rule: String,
+    /// What could still make the request succeed: `final`, `retry`, `approval`, `touch`, `break-glass`.
+    pub remedy: String,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// An event that is neither intent nor outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// A daemon began to serve.
+    Started {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// The daemon's version.
+        version: String,
+        /// The policy in force.
+        policy: PolicyStamp,
+    },
+    /// A daemon ended in good order.
+    Stopped {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+    },
+    /// A signing keeper presented itself with keys or a charter other than before.
+    Keeper {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// What it presented.
+        keeper: KeeperRecord,
+    },
+    /// An API token was made. The secret is 256 random bits; only its SHA-256 is anywhere.
+    TokenCreated {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Who made it.
+        by: Principal,
+        /// Its public id.
+        token: TokenId,
+        /// SHA-256 of the secret.
+        secret_sha256: Sha256,
+        /// `sign`, `audit`, `admin`: sorted.
+        scopes: Vec<String>,
+        /// Repositories it may ask for: exact names, or prefixes that end in '/'.
+        repositories: Vec<String>,
+        /// When it ends.
+        expires: Time,
+        /// What it is for, in its maker's words.
+        note: String,
+    },
+    /// An API token was revoked.
+    TokenRevoked {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Who revoked it.
+        by: Principal,
+        /// Its public id.
+        token: TokenId,
+    },
+    /// The database was behind the log keeper's spool and was refilled from it.
+    StoreRolledBack {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Size of the log in the database.
+        database: u64,
+        /// Size of the log in the spool.
+        spool: u64,
+    },
+}
+
+// Rekor v2 hashedrekord 0.0.2, `spec` member (rekor-tiles, `HashedRekordLogEntryV002`, protojson in JCS).
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HashedRekord {
+    #[serde(rename = "hashedRekordV002")]
+    v002: V002,
+}
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct V002 {
+    data: RekorData,
+    signature: RekorSignature,
+}
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RekorData {
+    algorithm: String,
+    digest: Blob,
+}
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RekorSignature {
+    content: Blob,
+    verifier: RekorVerifier,
+}
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RekorVerifier {
+    key_details: String,
+    public_key: RekorKey,
+}
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RekorKey {
+    raw_bytes: Blob,
+}
+
+impl From<&Completion> for HashedRekord {
+    fn from(c: &Completion) -> Self {
+        Self {
+            v002: V002 {
+                data: RekorData { algorithm: "SHA2_256".into(), digest: Blob(c.payload.as_bytes().to_vec()) },
+                signature: RekorSignature {
+                    content: Blob(c.signature.to_der()),
+                    verifier: RekorVerifier {
+                        key_details: "PKIX_ECDSA_P256_SHA_256".into(),
+                        public_key: RekorKey { raw_bytes: Blob(c.spki.der().to_vec()) },
+                    },
+                },
+            },
+        }
+    }
+}
+
+impl TryFrom<HashedRekord> for Completion {
+    type Error = LeafError;
+
+    fn try_from(leaf: HashedRekord) -> Result<Self, LeafError> {
+        use serde::de::Error as _;
+        let shape = |why: &str| LeafError::Canonical(CanonicalError::Shape(serde_json::Error::custom(why)));
+        let V002 { data, signature } = leaf.v002;
+        if data.algorithm != "SHA2_256" || signature.verifier.key_details != "PKIX_ECDSA_P256_SHA_256" {
+            return Err(shape("hashedrekord of another algorithm than P-256 with SHA-256"));
+        }
+        let digest: [u8; 32] =
+            data.digest.0.try_into().map_err(|_| shape("a SHA-256 digest has 32 bytes"))?;
+        Ok(Self {
+            payload: Sha256::from_bytes(digest),
+            signature: Signature::from_der(&signature.content.0).map_err(|e| shape(&e.to_string()))?,
+            spki: Spki::from_der(&signature.verifier.public_key.raw_bytes.0)
+                .map_err(|e| shape(&e.to_string()))?,
+        })
+    }
+}
+
+impl Completion {
+    /// Whether the signature is the key's over the payload.
+    pub fn verifies(&self) -> bool {
+        self.spki.verifies(&self.payload, &self.signature)
+    }
+
+    /// The key's id.
+    pub fn key(&self) -> KeyId {
+        self.spki.id()
+    }
+}

@@ -1,0 +1,1 @@
+//! The Merkle log: hashing, tiles, checkpoints, notes, proofs, verification. Pure
