@@ -2,6 +2,13 @@
 //!
 //! Errors are RFC 9457 problem documents, [`Problem`]; its `code` is the stable word that programs test.
 
+mod client;
+
+pub use client::{
+    CONNECT_DEADLINE, Client, ClientError, IdempotencyKey, LONG_POLL_MAX_S, MAX_DOCUMENT, MAX_LOG_FILE,
+    Probe, REQUEST_DEADLINE, Secret, Trust, chain_text,
+};
+
 use record::{Digest, ImageRef, KeyRecord, Reason, Repository, RequestId, Sha256, Tag, Time, TokenId};
 use serde::{Deserialize, Serialize};
 
