@@ -1,0 +1,114 @@
+//! What a denial says: a rule's message with the facts of the request in place of the words in braces.
+//!
+//! Promises: one line, at most [`MAX_MESSAGE`] bytes, free of control characters, whatever a registry or a policy
+//! wrote. That bounds a denial's leaf in the log, and keeps a terminal or a log reader safe.
+
+use crate::{Ask, Facts, Manifest, RepositoryRules};
+
+/// Longest message in bytes: with as many rules as a policy set can have, a denial still fits one leaf of the log.
+pub const MAX_MESSAGE: usize = 400;
+/// Longest piece of a message that another party chose, in characters.
+const MAX_FOREIGN: usize = 80;
+
+/// The words that a message may hold in braces.
+pub(crate) const WORDS: [&str; 11] = [
+    "principal",
+    "repository",
+    "tag",
+    "digest",
+    "previous",
+    "media-type",
+    "media-types",
+    "size",
+    "expires",
+    "signers",
+    "now",
+];
+
+/// The first word in braces that has no meaning.
+pub(crate) fn unknown_word(template: &str) -> Option<&str> {
+    pieces(template).find_map(|piece| match piece {
+        Piece::Word(word) if !WORDS.contains(&word) => Some(word),
+        _ => None,
+    })
+}
+
+/// The message for these facts.
+pub(crate) fn render(template: &str, facts: &Facts, rules: &RepositoryRules) -> String {
+    let text: String = pieces(template)
+        .map(|piece| match piece {
+            Piece::Text(text) => text.to_owned(),
+            Piece::Word(word) => value(word, facts, rules),
+        })
+        .collect();
+    one_line(&text)
+}
+
+/// Makes any text fit to stand in a denial.
+pub(crate) fn one_line(text: &str) -> String {
+    let plain = |c: char| match c {
+        '"' => '\'',
+        '\\' => '/',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let mut line: String = text.chars().map(plain).collect();
+    if line.len() > MAX_MESSAGE {
+        line.truncate(line.floor_char_boundary(MAX_MESSAGE - "…".len()));
+        line.push('…');
+    }
+    line
+}
+
+enum Piece<'a> {
+    Text(&'a str),
+    Word(&'a str),
+}
+
+/// Splits at braces; a brace without its partner is text.
+fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = template;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        if let Some((word, behind)) = rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            rest = behind;
+            return Some(Piece::Word(word));
+        }
+        let until = rest.char_indices().skip(1).find(|(_, c)| *c == '{').map_or(rest.len(), |(at, _)| at);
+        let (text, behind) = rest.split_at(until);
+        rest = behind;
+        Some(Piece::Text(text))
+    })
+}
+
+fn value(word: &str, facts: &Facts, rules: &RepositoryRules) -> String {
+    match word {
+        "principal" => facts.caller.principal.to_string(),
+        "repository" => facts.repository.to_string(),
+        "expires" => facts.caller.expires.to_string(),
+        "now" => facts.now.to_string(),
+        "signers" => list(&rules.signers),
+        "media-types" => list(&rules.media_types),
+        _ => value_of_image(word, &facts.ask).unwrap_or_else(|| "none".to_owned()),
+    }
+}
+
+fn value_of_image(word: &str, ask: &Ask) -> Option<String> {
+    let Ask::Sign { tag, digest, manifest, tag_previous, .. } = ask else { return None };
+    match (word, manifest) {
+        ("tag", _) => Some(tag.to_string()),
+        ("digest", _) => Some(digest.to_string()),
+        ("previous", _) => tag_previous.map(|previous| previous.to_string()),
+        ("size", Manifest::Present { size, .. }) => Some(size.to_string()),
+        ("media-type", Manifest::Present { media_type, .. }) => {
+            Some(media_type.chars().take(MAX_FOREIGN).collect())
+        }
+        _ => None,
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
