@@ -1,0 +1,270 @@
+//! One SoftHSM token in a folder of its own: configuration, token store, PIN files.
+//!
+//! Promises: [`SoftHsm::create`] returns only when the token is initialised and has a user PIN; it never touches a
+//! token that exists. SoftHSM reads its configuration from the environment, once a process, so a token is given to a
+//! *child* process with [`SoftHsm::env`]. It does not know: keys.
+
+use crate::{Error, forwarder};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// PKCS#11's `CK_TOKEN_INFO.label` is a field of 32 bytes.
+const MAX_LABEL_BYTES: usize = 32;
+/// SoftHSM reads `softhsm2.conf` by lines of at most 1023 bytes and cuts longer ones silently; the key needs some.
+const MAX_FOLDER_BYTES: usize = 900;
+/// What `softhsm2-util` says is one line; more would bury the error.
+const MAX_SAID_CHARS: usize = 400;
+const CONF: &str = "softhsm2.conf";
+const TOKENS: &str = "tokens";
+
+/// A fresh SoftHSM token. Dropping it removes nothing: the folder is the caller's.
+#[derive(Debug)]
+pub struct SoftHsm {
+    label: String,
+    module: PathBuf,
+    conf: PathBuf,
+    pin_file: PathBuf,
+    so_pin_file: PathBuf,
+}
+
+/// A [`SoftHsm`] behind the forwarder that journals every signature.
+#[derive(Debug)]
+pub struct Journaled {
+    module: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+impl SoftHsm {
+    /// Makes a token with this label in `dir` (made if absent, with mode 0700): `softhsm2.conf`, the token store, and
+    /// two files (0600, no line end) with random PINs. Refuses a folder that holds a token.
+    pub fn create(dir: &Path, label: &str) -> Result<Self, Error> {
+        check_label(label)?;
+        let module = find_module()?;
+        let dir = make_folder(dir)?;
+        let conf = dir.join(CONF);
+        write_conf(&conf, &dir.join(TOKENS))?;
+        let pin = random_pin()?;
+        let so_pin = random_pin()?;
+        let token = Self {
+            label: label.to_owned(),
+            module,
+            conf,
+            pin_file: dir.join("pin"),
+            so_pin_file: dir.join("so-pin"),
+        };
+        write_private(&token.pin_file, &pin)?;
+        write_private(&token.so_pin_file, &so_pin)?;
+        token.initialise(&pin, &so_pin)?;
+        Ok(token)
+    }
+
+    /// The SoftHSM configuration file, absolute.
+    pub fn conf(&self) -> &Path {
+        &self.conf
+    }
+
+    /// SoftHSM's PKCS#11 library.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
+
+    /// The token's label.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The file with the user PIN, and nothing else in it.
+    pub fn pin_file(&self) -> &Path {
+        &self.pin_file
+    }
+
+    /// The file with the security officer's PIN, and nothing else in it.
+    pub fn so_pin_file(&self) -> &Path {
+        &self.so_pin_file
+    }
+
+    /// The environment that lets a child process find this token through [`SoftHsm::module`].
+    pub fn env(&self) -> Vec<(String, String)> {
+        vec![("SOFTHSM2_CONF".to_owned(), self.conf.to_string_lossy().into_owned())]
+    }
+
+    /// This token with the forwarder in front: the module to load instead, and the whole environment that a child
+    /// process needs. `journal` is absolute; the forwarder makes it when it is loaded. Several processes may share one.
+    pub fn journaled(&self, journal: &Path) -> Result<Journaled, Error> {
+        let path = journal
+            .to_str()
+            .filter(|_| journal.is_absolute())
+            .ok_or_else(|| Error::JournalPath { path: journal.to_owned() })?;
+        let mut env = self.env();
+        env.push(("HSM_SIM_MODULE".to_owned(), self.module.to_string_lossy().into_owned()));
+        env.push(("HSM_SIM_JOURNAL".to_owned(), path.to_owned()));
+        Ok(Journaled { module: forwarder()?, env })
+    }
+
+    /// The PINs stand in the process list for a moment: `softhsm2-util` reads them from nowhere else but a terminal.
+    fn initialise(&self, pin: &str, so_pin: &str) -> Result<(), Error> {
+        let ended = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", &self.label, "--pin", pin, "--so-pin", so_pin])
+            .arg("--module")
+            .arg(&self.module)
+            .envs(self.env())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(Error::UtilMissing)?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&ended.stderr).trim().chars().take(MAX_SAID_CHARS).collect();
+        Err(Error::UtilFailed { status: ended.status, said })
+    }
+}
+
+impl Journaled {
+    /// The forwarder: the library to load in place of SoftHSM's.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
+
+    /// Everything a child process needs in its environment, SoftHSM's own part included.
+    pub fn env(&self) -> Vec<(String, String)> {
+        self.env.clone()
+    }
+}
+
+fn check_label(label: &str) -> Result<(), Error> {
+    let fits = (1..=MAX_LABEL_BYTES).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(Error::Label { label: label.to_owned() }) }
+}
+
+/// `SOFTHSM2_MODULE` decides alone if it is set; else the places where distributions install the library.
+fn find_module() -> Result<PathBuf, Error> {
+    let places = match std::env::var_os("SOFTHSM2_MODULE") {
+        Some(path) => vec![PathBuf::from(path)],
+        None => installed_places(),
+    };
+    if let Some(found) = places.iter().find(|path| path.is_file()) {
+        return Ok(found.clone());
+    }
+    let tried = places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    Err(Error::Module { tried })
+}
+
+fn installed_places() -> Vec<PathBuf> {
+    let multiarch = format!("/usr/lib/{}-linux-gnu/softhsm/libsofthsm2.so", std::env::consts::ARCH);
+    ["/usr/lib/softhsm/libsofthsm2.so", &multiarch, "/usr/lib64/pkcs11/libsofthsm2.so"]
+        .iter()
+        .map(PathBuf::from)
+        .collect()
+}
+
+fn make_folder(dir: &Path) -> Result<PathBuf, Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::file("make the folder", dir))?;
+    let dir = dir.canonicalize().map_err(Error::file("resolve the folder", dir))?;
+    match folder_fault(&dir) {
+        None => Ok(dir),
+        Some(why) => Err(Error::Folder { path: dir, why }),
+    }
+}
+
+/// SoftHSM's configuration knows no quoting: `#` opens a comment, a second `=` ends the value, outer blanks are cut.
+fn folder_fault(dir: &Path) -> Option<&'static str> {
+    let Some(text) = dir.to_str() else { return Some("is not UTF-8") };
+    if text.len() > MAX_FOLDER_BYTES {
+        return Some("is longer than 900 bytes, which SoftHSM would cut");
+    }
+    let splits = |c: char| c == '#' || c == '=' || c.is_control();
+    text.contains(splits).then_some("has a '#', a '=' or a control character, which SoftHSM would cut at")
+}
+
+fn write_conf(conf: &Path, tokens: &Path) -> Result<(), Error> {
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+        tokens.display()
+    );
+    write_private(conf, &text)?;
+    DirBuilder::new().mode(0o700).create(tokens).map_err(Error::file("make the token store", tokens))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match opened {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(Error::file("write the file", path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Occupied { path: path.to_owned() })
+        }
+        Err(error) => Err(Error::file("make the file", path)(error)),
+    }
+}
+
+/// 16 hex digits: 64 bits, within every token's limits for a PIN.
+fn random_pin() -> Result<String, Error> {
+    getrandom::u64().map(|pin| format!("{pin:016x}")).map_err(Error::Random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SoftHsm, check_label, folder_fault};
+    use crate::Error;
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+    fn token(dir: &Path) -> Option<SoftHsm> {
+        if let Some(why) = crate::missing(&["softhsm2-util"]) {
+            println!("SKIPPED: {why}");
+            return None;
+        }
+        Some(SoftHsm::create(dir, "test").unwrap())
+    }
+
+    #[test]
+    fn pin_files_are_the_owners_alone_and_hold_two_different_pins() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(token) = token(dir.path()) else { return };
+        for file in [token.pin_file(), token.so_pin_file(), token.conf()] {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        let (pin, so_pin) = (fs::read(token.pin_file()).unwrap(), fs::read(token.so_pin_file()).unwrap());
+        assert_eq!((pin.len(), so_pin.len()), (16, 16));
+        assert_ne!(pin, so_pin);
+    }
+
+    #[test]
+    fn a_folder_that_holds_a_token_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(first) = token(dir.path()) else { return };
+        let pin = fs::read(first.pin_file()).unwrap();
+        assert!(matches!(SoftHsm::create(dir.path(), "again"), Err(Error::Occupied { .. })));
+        assert_eq!(fs::read(first.pin_file()).unwrap(), pin);
+    }
+
+    #[test]
+    fn a_journal_needs_an_absolute_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(token) = token(dir.path()) else { return };
+        assert!(matches!(token.journaled(Path::new("journal")), Err(Error::JournalPath { .. })));
+    }
+
+    #[test]
+    fn folders_that_softhsm_would_misread_are_refused() {
+        for bad in ["/tmp/a#b", "/tmp/a=b", "/tmp/a\nb", &format!("/tmp/{}", "x".repeat(900))] {
+            assert!(folder_fault(Path::new(bad)).is_some(), "{bad}");
+        }
+        assert_eq!(folder_fault(Path::new("/tmp/with blank/é")), None);
+    }
+
+    #[test]
+    fn labels_are_what_a_token_can_hold() {
+        for bad in ["", "--pin", "a\nb", &"x".repeat(33)] {
+            assert!(check_label(bad).is_err(), "{bad}");
+        }
+        for good in ["t", &"x".repeat(32), "log key"] {
+            assert!(check_label(good).is_ok(), "{good}");
+        }
+    }
+}
