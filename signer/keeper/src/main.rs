@@ -1,0 +1,3 @@
+//! `chancery-keeper`: holds keys in hardware; one process a token.
+
+fn main() {}

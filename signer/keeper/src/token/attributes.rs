@@ -1,0 +1,182 @@
+//! What a key object of a token says about itself: its public half, and the attributes that make it a hardware key.
+
+use super::{CkaId, PublicKey};
+use cryptoki::error::Error;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use record::Spki;
+
+/// An attribute that a private key must have, with its value.
+pub(crate) struct Required {
+    name: &'static str,
+    kind: AttributeType,
+    value: bool,
+}
+
+const fn required(name: &'static str, kind: AttributeType, value: bool) -> Required {
+    Required { name, kind, value }
+}
+
+/// Every key is read back against this list, at generation and at each start: a template is only a wish.
+pub(crate) const REQUIRED: [Required; 8] = [
+    required("CKA_ALWAYS_SENSITIVE", AttributeType::AlwaysSensitive, true),
+    required("CKA_EXTRACTABLE", AttributeType::Extractable, false),
+    required("CKA_LOCAL", AttributeType::Local, true),
+    required("CKA_NEVER_EXTRACTABLE", AttributeType::NeverExtractable, true),
+    required("CKA_PRIVATE", AttributeType::Private, true),
+    required("CKA_SENSITIVE", AttributeType::Sensitive, true),
+    required("CKA_SIGN", AttributeType::Sign, true),
+    required("CKA_TOKEN", AttributeType::Token, true),
+];
+
+/// `id-prime256v1` as DER `OBJECT IDENTIFIER` (RFC 5480).
+pub(crate) const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// A private key object with everything that was read of it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) handle: ObjectHandle,
+    pub(crate) public: PublicKey,
+    pub(crate) evidence: Vec<String>,
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExamineError {
+    /// The token did not answer.
+    #[error("{0}")]
+    Token(#[from] Error),
+    /// The key is not there, there twice, or not as it must be.
+    #[error("{0}")]
+    Key(String),
+}
+
+/// Finds the private key with this id, reads its public half and requires its attributes.
+pub(crate) fn examine(session: &Session, id: &CkaId) -> Result<Found, ExamineError> {
+    let handle = the_one(session, ObjectClass::PRIVATE_KEY, id)?;
+    let evidence = evidence(session, handle)?;
+    let public = public_key(session, id)?;
+    Ok(Found { handle, public, evidence })
+}
+
+/// The public half of the key with this id.
+pub(crate) fn public_key(session: &Session, id: &CkaId) -> Result<PublicKey, ExamineError> {
+    let object = the_one(session, ObjectClass::PUBLIC_KEY, id)?;
+    let read = session
+        .get_attributes(object, &[AttributeType::KeyType, AttributeType::EcParams, AttributeType::EcPoint])?;
+    let point =
+        read.iter().find_map(|a| if let Attribute::EcPoint(p) = a { Some(p.as_slice()) } else { None });
+    let kind = read.iter().find_map(|a| if let Attribute::KeyType(k) = a { Some(*k) } else { None });
+    let is_p256 = read.iter().any(|a| matches!(a, Attribute::EcParams(p) if *p == P256_PARAMS));
+    let parsed = match (kind, point) {
+        (Some(KeyType::EC), Some(point)) if is_p256 => {
+            point_bytes(point).and_then(|p| Spki::from_sec1(p).ok()).map(PublicKey::P256)
+        }
+        (Some(KeyType::EC_EDWARDS), Some(point)) => ed25519_point(point).map(PublicKey::Ed25519),
+        _ => None,
+    };
+    parsed.ok_or_else(|| ExamineError::Key("its public half is neither a P-256 nor an Ed25519 key".into()))
+}
+
+/// Attributes as `CKA_...=true` words, sorted; an error names every one that is not as required.
+fn evidence(session: &Session, handle: ObjectHandle) -> Result<Vec<String>, ExamineError> {
+    let kinds: Vec<AttributeType> = REQUIRED.iter().map(|r| r.kind).collect();
+    let read = session.get_attributes(handle, &kinds)?;
+    let wrong: Vec<String> = REQUIRED
+        .iter()
+        .filter(|r| value_of(&read, r.kind) != Some(r.value))
+        .map(|r| r.complaint(&read))
+        .collect();
+    if !wrong.is_empty() {
+        return Err(ExamineError::Key(format!(
+            "{}; such a key is not bound to its token: generate a new one with `chancery-keeper admin key-generate`",
+            wrong.join(", ")
+        )));
+    }
+    refuse_pin_per_use(session, handle)?;
+    Ok(REQUIRED.iter().map(|r| format!("{}={}", r.name, r.value)).collect())
+}
+
+impl Required {
+    fn complaint(&self, read: &[Attribute]) -> String {
+        match value_of(read, self.kind) {
+            Some(value) => format!("{} is {value} and must be {}", self.name, self.value),
+            None => format!("{} is not given by the token and must be {}", self.name, self.value),
+        }
+    }
+}
+
+// A module may lack this attribute altogether (NSS), which means false.
+fn refuse_pin_per_use(session: &Session, handle: ObjectHandle) -> Result<(), ExamineError> {
+    let read = session.get_attributes(handle, &[AttributeType::AlwaysAuthenticate]).unwrap_or_default();
+    if read.iter().any(|a| matches!(a, Attribute::AlwaysAuthenticate(true))) {
+        let why =
+            "CKA_ALWAYS_AUTHENTICATE is true: a key that asks for its PIN at every use cannot serve requests";
+        return Err(ExamineError::Key(why.into()));
+    }
+    Ok(())
+}
+
+fn value_of(read: &[Attribute], kind: AttributeType) -> Option<bool> {
+    read.iter().find(|a| a.attribute_type() == kind).and_then(|a| match a {
+        Attribute::AlwaysSensitive(v)
+        | Attribute::Extractable(v)
+        | Attribute::Local(v)
+        | Attribute::NeverExtractable(v)
+        | Attribute::Private(v)
+        | Attribute::Sensitive(v)
+        | Attribute::Sign(v)
+        | Attribute::Token(v) => Some(*v),
+        _ => None,
+    })
+}
+
+fn the_one(session: &Session, class: ObjectClass, id: &CkaId) -> Result<ObjectHandle, ExamineError> {
+    let what = if class == ObjectClass::PRIVATE_KEY { "private" } else { "public" };
+    let found = session.find_objects(&[Attribute::Class(class), Attribute::Id(id.as_bytes().to_vec())])?;
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(ExamineError::Key(format!("the token has no {what} key with this id"))),
+        many => Err(ExamineError::Key(format!("the token has {} {what} keys with this id", many.len()))),
+    }
+}
+
+/// The uncompressed SEC1 point of a `CKA_EC_POINT`: DER `OCTET STRING` as the standard says, or raw as several
+/// modules give it.
+pub(crate) fn point_bytes(value: &[u8]) -> Option<&[u8]> {
+    match value {
+        [0x04, 0x41, point @ ..] if point.len() == 65 => Some(point),
+        [0x04, ..] if value.len() == 65 => Some(value),
+        _ => None,
+    }
+}
+
+/// The key of a `CKA_EC_POINT` for Ed25519: DER `OCTET STRING`, DER `BIT STRING`, or raw.
+pub(crate) fn ed25519_point(value: &[u8]) -> Option<[u8; 32]> {
+    match value {
+        [0x04, 0x20, key @ ..] | [0x03, 0x21, 0x00, key @ ..] if key.len() == 32 => key.try_into().ok(),
+        raw => raw.try_into().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_read_in_every_form_that_modules_give() {
+        let mut raw = vec![0x04];
+        raw.extend([7; 64]);
+        let der = [&[0x04, 0x41][..], &raw].concat();
+        assert_eq!(point_bytes(&raw), Some(raw.as_slice()));
+        assert_eq!(point_bytes(&der), Some(raw.as_slice()));
+        for bad in [&der[..66], &raw[..64], &[]] {
+            assert_eq!(point_bytes(bad), None);
+        }
+        for (prefix, good) in
+            [(&[][..], true), (&[4, 0x20], true), (&[3, 0x21, 0], true), (&[5, 0x20], false)]
+        {
+            assert_eq!(ed25519_point(&[prefix, &[9; 32]].concat()).is_some(), good, "{prefix:?}");
+        }
+    }
+}
