@@ -1,0 +1,15 @@
+//! The Docker Content Trust files: built from intents, compared with golden files, shown to the real client.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "test code"
+)]
+
+mod build;
+mod collection;
+mod golden;
+mod notary_client;
+mod server;
