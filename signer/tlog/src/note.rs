@@ -110,10 +110,10 @@ impl Note {
 /// Makes a note of `text` and its signature by `key`. The signature is verified first, so that a token's wrong answer never
 /// becomes a note.
 pub fn signed_note(text: &str, key: &VerifierKey, signature: &[u8; 64]) -> Result<String, NoteError> {
+    check_text(text)?;
     let sig = signature.to_vec();
     let line = NoteSignature { name: key.name().to_owned(), id: key.key_id(), sig };
     let note = Note { text: text.to_owned(), signatures: vec![line] };
-    check_text(text)?;
     note.verify(key)?;
     let note = note.to_string();
     if note.len() > MAX_NOTE_LEN { Err(NoteError::TooLong { len: note.len() }) } else { Ok(note) }

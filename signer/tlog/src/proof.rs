@@ -85,6 +85,8 @@ pub fn consistency_proof(old: u64, new: u64, tiles: &Tiles) -> Result<Vec<Hash>,
 }
 
 /// Verifies that the tree of `size` with this `root` has `leaf` at `index` (RFC 9162 section 2.1.3.2).
+///
+/// A root does not say its size: take both from one verified checkpoint.
 pub fn verify_inclusion(
     leaf: &Hash,
     index: u64,
