@@ -133,7 +133,7 @@ const ENVELOPE_BYTES: usize = 512;
 /// A pure function, the same in daemon and keeper. It takes every file from `extra` and checks it against the hash in
 /// the intent. It does not look at `intent.payload`: the daemon fills that field with the hash of the result, and the
 /// keeper compares. Whether version, expiry, and the children's signatures are allowed is the keeper's question.
-// INVARIANT(own-bytes): every byte of the result comes from this template, the intent, or a file the intent names.
+// The keeper's `own-bytes` rests on this: every byte comes from a template here, the intent, or a file it names by hash.
 pub fn build(intent: &Intent, extra: &Extra, keys: &Keys) -> Result<Vec<u8>, BuildError> {
     let action = &intent.action;
     if intent.purpose != action.purpose() || intent.format != action.format() {

@@ -196,3 +196,115 @@ fn plain<E: Error>(text: String) -> Result<String, E> {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn canonical(json: &str) -> String {
+        String::from_utf8(encode(&parse(json.as_bytes()).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn the_canonical_form_is_that_of_the_go_package() {
+        for (json, form) in [
+            (r#" { "b" : 1 , "a" : [ true, false, null, -7 ] } "#, r#"{"a":[true,false,null,-7],"b":1}"#),
+            // Sorted by bytes: upper case first, then '_', then lower case, then everything beyond ASCII.
+            (r#"{"é":1,"a":2,"Z":3,"_":4,"aa":5,"":6}"#, r#"{"":6,"Z":3,"_":4,"a":2,"aa":5,"é":1}"#),
+            ("{\"\u{ffff}\":1,\"\u{10000}\":2}", "{\"\u{ffff}\":1,\"\u{10000}\":2}"),
+            (r#""a\"b\\c\/d""#, r#""a\"b\\c/d""#),
+            (r#""\u0026\u003c\u003e\u00e9\ud83d\ude00""#, "\"&<>é😀\""),
+            ("9007199254740992", "9007199254740992"),
+            ("-9007199254740992", "-9007199254740992"),
+            ("[]", "[]"),
+            ("{}", "{}"),
+        ] {
+            assert_eq!(canonical(json), form);
+        }
+    }
+
+    #[test]
+    fn json_that_two_parsers_could_read_differently_is_refused() {
+        for json in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"b":2,"a":3}}"#,
+            "1.0",
+            "1.5",
+            "1e3",
+            "1E0",
+            "-0",
+            "01",
+            "+1",
+            "9007199254740993",
+            "-9007199254740993",
+            "18446744073709551616",
+            "99999999999999999999999999",
+            "NaN",
+            r#""\u0000""#,
+            r#""a\nb""#,
+            r#""\u007f""#,
+            "\"a\nb\"",
+            r#"{"a\tb":1}"#,
+            r#""\ud800""#,
+            r#""\x41""#,
+            "{} {}",
+            "{}x",
+            "[1,]",
+            r#"{"a":1,}"#,
+            "// c\n1",
+            "'a'",
+            "",
+            " ",
+            "\u{feff}1",
+        ] {
+            assert!(parse(json.as_bytes()).is_err(), "{json:?}");
+        }
+        assert!(parse(b"\"\xff\"").is_err() && parse(b"\"\xc0\xaf\"").is_err(), "not UTF-8");
+    }
+
+    #[test]
+    fn nesting_ends_at_its_limit() {
+        let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(nested(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(parse("[".repeat(1_000_000).as_bytes()).is_err());
+        let objects = |depth| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        assert!(
+            parse(objects(MAX_DEPTH).as_bytes()).is_ok() && parse(objects(MAX_DEPTH + 1).as_bytes()).is_err()
+        );
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let bound = i64::try_from(MAX_INTEGER).unwrap();
+        let text = || any::<String>().prop_map(|s| s.replace(|c: char| c.is_ascii_control(), "\\"));
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            (-bound..=bound).prop_map(Value::Integer),
+            text().prop_map(Value::String),
+        ];
+        leaf.prop_recursive(4, 64, 8, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
+                proptest::collection::btree_map(text(), inner, 0..8).prop_map(Value::Object),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_reads_back_from_its_canonical_form(value in any_value()) {
+            let form = encode(&value);
+            prop_assert_eq!(parse(&form).unwrap(), value);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(value) = parse(&bytes) {
+                prop_assert_eq!(parse(&encode(&value)).unwrap(), value);
+            }
+        }
+    }
+}

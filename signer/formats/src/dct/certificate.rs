@@ -291,3 +291,173 @@ fn validity(certificate: &Certificate) -> Result<Validity, CertificateError> {
     let validity = Validity { not_before: read(stated.not_before)?, not_after: read(stated.not_after)? };
     if validity.not_before < validity.not_after { Ok(validity) } else { Err(CertificateError::Validity) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p256::ecdsa::{Signature as P256Signature, SigningKey, signature::hazmat::PrehashSigner};
+
+    fn serial(hex: &str) -> Result<Vec<u8>, CertificateError> {
+        serial_number(&Nonce::parse(&format!("{hex:0>32}")).unwrap())
+    }
+
+    #[test]
+    fn serial_numbers_are_positive_and_have_no_spare_zeros() {
+        assert!(matches!(serial("0"), Err(CertificateError::Serial)));
+        assert_eq!(serial("1").unwrap(), [2, 1, 1]);
+        assert_eq!(serial("80").unwrap(), [2, 2, 0, 0x80]);
+        assert_eq!(serial("7f00").unwrap(), [2, 2, 0x7f, 0]);
+        assert_eq!(serial(&"f".repeat(32)).unwrap().get(..3), Some([2, 17, 0].as_slice()));
+    }
+
+    #[test]
+    fn times_change_their_type_with_the_year_2050() {
+        let at = |text: &str| time(text.parse().unwrap());
+        assert_eq!(at("2049-12-31T23:59:59.000Z"), b"\x17\x0d491231235959Z");
+        assert_eq!(at("2050-01-01T00:00:00.000Z"), b"\x18\x0f20500101000000Z");
+    }
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        let header = |n: usize| tlv(4, &[&vec![0; n]]).get(..4).unwrap_or_default().to_vec();
+        assert_eq!(tlv(5, &[]), [5, 0]);
+        assert_eq!(header(0x7f), [4, 0x7f, 0, 0]);
+        assert_eq!(header(0x80), [4, 0x81, 0x80, 0]);
+        assert_eq!(header(0x100), [4, 0x82, 1, 0]);
+    }
+
+    #[test]
+    fn pem_has_one_spelling() {
+        for length in [0, 1, 47, 48, 49, 96] {
+            let der = vec![0xa5; length];
+            let pem = to_pem(&der);
+            assert_eq!(from_pem(pem.as_bytes()).unwrap(), der);
+            assert!(pem.lines().all(|l| l.len() <= PEM_COLUMNS) && pem.ends_with("-----\n"));
+            let spellings = [pem.trim_end().to_owned(), pem.replace('\n', "\r\n"), format!("{pem}{pem}")];
+            for other in spellings {
+                assert!(from_pem(other.as_bytes()).is_err(), "{other:?}");
+            }
+        }
+    }
+
+    struct Root {
+        key: SigningKey,
+        spki: Spki,
+        gun: Repository,
+    }
+
+    fn root() -> Root {
+        let key = SigningKey::from_slice(&[7; 32]).unwrap();
+        let spki = Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+        Root { key, spki, gun: Repository::parse("localhost/a").unwrap() }
+    }
+
+    fn day() -> Time {
+        "2030-01-01T00:00:00.000Z".parse().unwrap()
+    }
+
+    impl Root {
+        fn tbs(&self, from: Time, to: Time) -> Result<Vec<u8>, CertificateError> {
+            tbs(&self.gun, &self.spki, &Nonce::parse(&"1".repeat(32)).unwrap(), from, to)
+        }
+
+        /// The template with other issuer, subject and extensions, signed by the root key.
+        fn variant(&self, issuer: &[u8], subject: &[u8], extensions: &[&[u8]]) -> Vec<u8> {
+            let extensions = tlv(EXTENSIONS, &[&tlv(SEQUENCE, extensions)]);
+            let validity = tlv(SEQUENCE, &[&time(day()), &time(day().plus_s(60))]);
+            let serial = [INTEGER, 1, 1];
+            let head: [&[u8]; 5] = [VERSION_3, &serial, ECDSA_WITH_SHA256, issuer, &validity];
+            self.signed(&tlv(SEQUENCE, &[&head.concat(), subject, self.spki.der(), &extensions]))
+        }
+
+        fn signed(&self, tbs: &[u8]) -> Vec<u8> {
+            let made: P256Signature = self.key.sign_prehash(Sha256::of(tbs).as_bytes()).unwrap();
+            assemble(tbs, &Signature::from_raw(&made.to_bytes()).unwrap()).unwrap()
+        }
+
+        fn check(&self, der: &[u8]) -> Result<Validity, CertificateError> {
+            check(der, &self.gun, &self.spki)
+        }
+    }
+
+    fn common_names(names: &[(u8, &str)]) -> Vec<u8> {
+        let one = |(tag, name): &(u8, &str)| {
+            tlv(SET, &[&tlv(SEQUENCE, &[COMMON_NAME, &tlv(*tag, &[name.as_bytes()])])])
+        };
+        tlv(SEQUENCE, &[&names.iter().flat_map(one).collect::<Vec<u8>>()])
+    }
+
+    const TEMPLATE: [&[u8]; 3] = [KEY_USAGE, CODE_SIGNING, END_ENTITY];
+    const PRINTABLE_STRING: u8 = 0x13;
+    const IA5_STRING: u8 = 0x16;
+
+    #[test]
+    fn a_validity_must_have_an_extent() {
+        let day = day();
+        assert!(root().tbs(day, day.plus_s(1)).is_ok());
+        for (from, to) in [(day, day), (day.plus_s(1), day), (day, day.plus_ms(1500))] {
+            assert!(matches!(root().tbs(from, to), Err(CertificateError::Validity)));
+        }
+    }
+
+    #[test]
+    fn only_one_common_name_that_is_exactly_the_repository_will_do() {
+        let root = root();
+        let of = |names: &[(u8, &str)]| {
+            let name = common_names(names);
+            root.check(&root.variant(&name, &name, &TEMPLATE))
+        };
+        assert!(of(&[(UTF8_STRING, "localhost/a")]).is_ok());
+        assert!(of(&[(PRINTABLE_STRING, "localhost/a")]).is_ok(), "as the notary client writes it");
+        for names in [
+            &[(UTF8_STRING, "localhost/*")][..],
+            &[(UTF8_STRING, "localhost/")],
+            &[(UTF8_STRING, "localhost/a2")],
+            &[(UTF8_STRING, "LOCALHOST/a")],
+            &[(IA5_STRING, "localhost/a")],
+            &[(UTF8_STRING, "localhost/a"), (UTF8_STRING, "localhost/*")],
+            &[],
+        ] {
+            assert!(matches!(of(names), Err(CertificateError::Name { .. })), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_or_a_certificate_for_another_use_is_refused() {
+        let root = root();
+        let name = name(&root.gun);
+        let of = |extensions: &[&[u8]]| root.check(&root.variant(&name, &name, extensions));
+        assert!(of(&TEMPLATE).is_ok());
+        let authority = b"\x30\x0f\x06\x03\x55\x1d\x13\x01\x01\xff\x04\x05\x30\x03\x01\x01\xff";
+        let signs_certificates = b"\x30\x0e\x06\x03\x55\x1d\x0f\x01\x01\xff\x04\x04\x03\x02\x02\x84";
+        let server = b"\x30\x13\x06\x03\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
+        for extensions in [
+            &[KEY_USAGE, CODE_SIGNING, authority][..],
+            &[KEY_USAGE, CODE_SIGNING],
+            &[KEY_USAGE, CODE_SIGNING, END_ENTITY, authority],
+            &[signs_certificates, CODE_SIGNING, END_ENTITY],
+            &[CODE_SIGNING, END_ENTITY],
+            &[KEY_USAGE, server, END_ENTITY],
+            &[KEY_USAGE, END_ENTITY],
+        ] {
+            assert!(matches!(of(extensions), Err(CertificateError::Usage)), "{extensions:x?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_by_another_issuer_or_with_another_signature_is_refused() {
+        let root = root();
+        let (name, other) = (name(&root.gun), common_names(&[(UTF8_STRING, "localhost/ca")]));
+        let issued = root.check(&root.variant(&other, &name, &TEMPLATE));
+        assert!(matches!(issued, Err(CertificateError::Kind)));
+
+        let tbs = root.tbs(day(), day().plus_s(60)).unwrap();
+        let good = root.signed(&tbs);
+        assert!(root.check(&good).is_ok());
+        let made: P256Signature = root.key.sign_prehash(Sha256::of(b"other").as_bytes()).unwrap();
+        let forged = assemble(&tbs, &Signature::from_raw(&made.to_bytes()).unwrap()).unwrap();
+        assert!(matches!(root.check(&forged), Err(CertificateError::Signature)));
+        let longer = [good.as_slice(), &[0]].concat();
+        assert!(matches!(root.check(&longer), Err(CertificateError::Der(_))));
+    }
+}

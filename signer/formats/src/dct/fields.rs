@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
             Value::Integer(n) => u64::try_from(*n).ok().filter(|n| *n >= least),
             _ => None,
         }
-        .ok_or_else(|| self.wrong(name, "must be a whole number, and not below its least value"))
+        .ok_or_else(|| self.wrong(name, "must be a whole number (from 1 on for versions and thresholds)"))
     }
 
     /// Bytes in the standard alphabet of base64, with padding.
@@ -110,4 +110,34 @@ fn map<'a>(value: &'a Value, what: &'static str) -> Result<&'a BTreeMap<String, 
 /// Folds case as Go does: the Kelvin sign is a `k`, the long s is an `s`.
 fn fold(name: &str) -> String {
     name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dct::canonical_json::parse;
+
+    fn opens(json: &str, unknown: Unknown) -> Result<(), FileError> {
+        Fields::open(&parse(json.as_bytes()).unwrap(), "it", &["keys", "version"], unknown).map(drop)
+    }
+
+    #[test]
+    fn members_that_go_would_mix_up_are_refused() {
+        for json in [
+            r#"{"version":1,"Version":2}"#,
+            r#"{"VERSION":2}"#,
+            "{\"\u{212a}eys\":1}",
+            "{\"key\u{17f}\":1}",
+            r#"{"other":1,"Other":2}"#,
+        ] {
+            assert!(matches!(opens(json, Unknown::Carried), Err(FileError::CaseTwin { .. })), "{json}");
+        }
+        assert!(opens(r#"{"version":1,"keys":{},"other":1}"#, Unknown::Carried).is_ok());
+    }
+
+    #[test]
+    fn unknown_members_are_refused_where_no_signature_covers_them() {
+        let unknown = opens(r#"{"version":1,"other":1}"#, Unknown::Refused);
+        assert!(matches!(unknown, Err(FileError::Unknown { name, .. }) if name == "other"));
+    }
 }

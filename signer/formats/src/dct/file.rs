@@ -341,3 +341,112 @@ fn read_expiry(text: &str) -> Option<Time> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     Time::from_unix_ms(at.unix_timestamp().checked_mul(1000)?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A timestamp file as a client might write it.
+    const FILE: &str = r#"{"signed":{"_type":"Timestamp","expires":"2030-01-01T00:00:00Z","meta":{"snapshot":{"hashes":{"sha256":"1HNeOiZeFu7gP1lxi5tdAwGcB9i2xR+Q2jpmbuwTqzU="},"length":1}},"version":1},"signatures":[{"keyid":"ab","method":"ECDSA","sig":"AAAA"}]}"#;
+
+    fn with(from: &str, to: &str) -> Result<SignedFile, FileError> {
+        assert!(FILE.contains(from), "{from}");
+        SignedFile::parse(FILE.replacen(from, to, 1).as_bytes())
+    }
+
+    #[test]
+    fn a_file_reads_the_same_in_every_spelling_of_its_content() {
+        let plain = SignedFile::parse(FILE.as_bytes()).unwrap();
+        let spelled = with("\"_type\":\"Timestamp\",", " \"\\u005ftype\" :\n\"Timestamp\" , ").unwrap();
+        assert_eq!(spelled.payload(), plain.payload());
+        assert_eq!(plain.payload_hash(), Sha256::of(plain.payload()));
+        assert_eq!(plain.signatures()[0].method, "ecdsa", "clients compare it in lower case");
+        let more = with("\"version\":1", "\"version\":1,\"x-note\":\"kept\"").unwrap();
+        assert!(String::from_utf8_lossy(more.payload()).contains("x-note"), "signed members are carried");
+    }
+
+    #[test]
+    fn files_that_clients_could_read_differently_are_refused() {
+        for (from, to) in [
+            ("\"version\":1", "\"version\":1,\"version\":2"),
+            ("\"version\":1", "\"version\":1,\"Version\":2"),
+            ("\"version\":1", "\"VERSION\":1"),
+            ("\"version\":1", "\"version\":0"),
+            ("\"version\":1", "\"version\":-1"),
+            ("\"version\":1", "\"version\":1.0"),
+            ("\"version\":1", "\"version\":\"1\""),
+            ("\"version\":1", "\"version\":9007199254740993"),
+            ("\"Timestamp\"", "\"timestamp\""),
+            ("\"Timestamp\"", "\"Mirrors\""),
+            ("\"length\":1", "\"length\":-1"),
+            ("\"length\":1", "\"length\":1,\"Length\":2"),
+            ("\"sha256\"", "\"sha512\""),
+            ("\"snapshot\":{", "\"targets\":{"),
+            ("1HNe", "1HN"),
+            ("1HNe", ""),
+            ("{\"signed\"", "{\"extra\":1,\"signed\""),
+            ("{\"signed\"", "{\"Signed\":{},\"signed\""),
+            ("\"keyid\"", "\"x\":1,\"keyid\""),
+            ("\"AAAA\"", "\"AAA\""),
+            ("]}", "]} {}"),
+            ("]}", "]"),
+        ] {
+            assert!(with(from, to).is_err(), "{from} -> {to}");
+        }
+        assert!(SignedFile::parse(&vec![b' '; MAX_FILE_BYTES + 1]).is_err());
+        let many =
+            format!("[{}{{", r#"{"keyid":"ab","method":"ecdsa","sig":"AAAA"},"#.repeat(MAX_SIGNATURES));
+        assert!(matches!(with("[{", &many), Err(FileError::TooManySignatures(65))));
+    }
+
+    #[test]
+    fn expiry_is_read_in_every_zone_and_never_later_than_it_is() {
+        let read = |text: &str| with("2030-01-01T00:00:00Z", text).map(|f| f.expires().to_rfc3339_seconds());
+        for (text, at) in [
+            ("2030-01-01T00:00:00.999999999Z", "2030-01-01T00:00:00Z"),
+            ("2029-11-23T01:07:43.192279365+05:30", "2029-11-22T19:37:43Z"),
+            ("2029-12-31T23:00:00-02:00", "2030-01-01T01:00:00Z"),
+        ] {
+            assert_eq!(read(text).unwrap(), at);
+        }
+        for text in [
+            "2030-01-01",
+            "2030-01-01 00:00:00Z",
+            "2030-01-01t00:00:00z",
+            "2030-01-01T00:00:00",
+            "2030-02-30T00:00:00Z",
+            "0001-01-01T00:00:00Z",
+            "1893456000",
+            "",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signature_counts_only_with_the_method_of_its_key() {
+        let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let spki = Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+        let plain = SignedFile::parse(FILE.as_bytes()).unwrap();
+        assert!(matches!(plain.verify(&spki, "ab"), Err(FileError::BadSignature(_))));
+        assert!(matches!(plain.verify(&spki, "cd"), Err(FileError::NotSigned(_))));
+        let other = with("ECDSA", "rsapss").unwrap();
+        assert!(matches!(other.verify(&spki, "ab"), Err(FileError::NotSigned(_))));
+    }
+
+    #[test]
+    fn names_and_digests_that_are_no_images_are_errors_only_when_asked_for_as_tags() {
+        let targets = |name: &str| {
+            let text = FILE
+                .replace("\"Timestamp\"", "\"Targets\"")
+                .replace("\"meta\":{\"snapshot\"", &format!("\"targets\":{{\"{name}\""));
+            SignedFile::parse(text.as_bytes()).unwrap()
+        };
+        assert_eq!(targets("v1").targets().unwrap().len(), 1);
+        assert!(matches!(targets("not a tag").targets(), Err(FileError::Tag(_))));
+        assert!(matches!(
+            targets("v1").root(),
+            Err(FileError::Role { wanted: "root", found: Role::Targets })
+        ));
+    }
+}

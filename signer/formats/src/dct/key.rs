@@ -86,3 +86,38 @@ fn key_value(keytype: &str, public: &[u8]) -> Value {
 fn id_of(key: &Value) -> String {
     Sha256::of(&encode(key)).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dct::canonical_json::parse;
+
+    const ED25519: &str = r#"{"keytype":"ed25519","keyval":{"private":null,"public":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}"#;
+    const ED25519_ID: &str = "06256955f08f0df5598a5d102b828847052eddce612c559400d7e9b7c329f594";
+
+    fn keys(id: &str, key: &str) -> Result<BTreeMap<String, KeyEntry>, FileError> {
+        read_keys(&BTreeMap::from([(id.to_owned(), parse(key.as_bytes()).unwrap())]))
+    }
+
+    #[test]
+    fn key_ids_are_those_of_the_notary_client() {
+        assert_eq!(id_of(&parse(ED25519.as_bytes()).unwrap()), ED25519_ID);
+        assert!(keys(ED25519_ID, ED25519).is_ok());
+    }
+
+    #[test]
+    fn a_key_under_another_id_or_with_other_members_is_refused() {
+        assert!(matches!(keys(&ED25519_ID.replace('0', "1"), ED25519), Err(FileError::KeyId { .. })));
+        let more = ED25519.replace("{\"keytype\"", "{\"scheme\":\"x\",\"keytype\"");
+        assert!(matches!(keys(ED25519_ID, &more), Err(FileError::Unknown { .. })));
+        let private = ED25519.replace("null", "\"AAAA\"");
+        assert!(matches!(keys(ED25519_ID, &private), Err(FileError::Member { name: "private", .. })));
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_no_p256_key() {
+        let entry = keys(ED25519_ID, ED25519).unwrap().remove(ED25519_ID).unwrap();
+        assert!(matches!(entry.spki(), Err(FileError::KeyType(t)) if t == "ed25519"));
+        assert!(matches!(entry.certificate(), Err(FileError::KeyType(_))));
+    }
+}

@@ -7,31 +7,38 @@ use crate::{
 };
 use formats::dct::{SignedFile, certificate, key_id};
 use record::{Digest, Sha256};
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 const NOTARY: &str = "/usr/bin/notary";
 
 /// Whether the client is there; says so if not.
 fn installed() -> bool {
-    let there = std::path::Path::new(NOTARY).exists();
+    let there = Path::new(NOTARY).exists();
     if !there {
         eprintln!("SKIPPED: notary client is not installed");
     }
     there
 }
 
-/// Runs the client with a fresh trust directory against a server of `files`.
-fn notary(gun: &str, files: &Files, command: &[&str]) -> Output {
-    let server = Server::start(gun, files);
-    let trust = tempfile::tempdir().unwrap();
+/// Runs the client with the trust directory `trust` against `server`.
+fn run(server: &Server, trust: &Path, command: &[&str]) -> Output {
     Command::new(NOTARY)
         .env_clear()
-        .env("HOME", trust.path())
+        .env("HOME", trust)
+        .envs(["ROOT", "TARGETS", "SNAPSHOT"].map(|role| (format!("NOTARY_{role}_PASSPHRASE"), "passphrase")))
         .args(["-s", &server.url(), "-d"])
-        .arg(trust.path())
+        .arg(trust)
         .args(command)
         .output()
         .unwrap()
+}
+
+/// A client that never saw the repository reads `files`.
+fn notary(gun: &str, files: &Files, command: &[&str]) -> Output {
+    run(&Server::start(gun, files), tempfile::tempdir().unwrap().path(), command)
 }
 
 fn lists(gun: &str, files: &Files) -> String {
@@ -141,15 +148,7 @@ fn files_that_the_notary_client_made_are_read_and_its_certificate_accepted() {
     let c = Collection::new(GUN);
     let server = Server::with_keys(&c);
     let trust = tempfile::tempdir().unwrap();
-    let made = Command::new(NOTARY)
-        .env_clear()
-        .env("HOME", trust.path())
-        .envs(["ROOT", "TARGETS", "SNAPSHOT"].map(|role| (format!("NOTARY_{role}_PASSPHRASE"), "passphrase")))
-        .args(["-s", &server.url(), "-d"])
-        .arg(trust.path())
-        .args(["init", GUN])
-        .output()
-        .unwrap();
+    let made = run(&server, trust.path(), &["init", GUN]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let read = |role: &str| {
         let path = trust.path().join(format!("tuf/{GUN}/metadata/{role}.json"));
@@ -157,12 +156,34 @@ fn files_that_the_notary_client_made_are_read_and_its_certificate_accepted() {
     };
     let root = read("root");
     let view = root.root().unwrap();
-    assert_eq!((view.timestamp.spki.clone(), view.timestamp.keyid.clone()), {
-        (c.timestamp.spki.clone(), key_id(&c.timestamp.spki))
-    });
+    assert_eq!(view.timestamp.spki, c.timestamp.spki);
+    assert_eq!(view.timestamp.keyid, key_id(&c.timestamp.spki));
     root.verify(&view.root.spki, &view.root.keyid).unwrap();
     certificate::check(&view.certificate, &c.gun, &view.root.spki).unwrap();
     let targets = read("targets");
     targets.verify(&view.targets.spki, &view.targets.keyid).unwrap();
     assert!(targets.targets().unwrap().is_empty());
+}
+
+#[test]
+fn a_notary_client_that_knows_the_collection_follows_it_forward_and_never_back() {
+    if !installed() {
+        return;
+    }
+    let c = Collection::new(GUN);
+    let old = c.files();
+    let targets = c.targets_file(3, Some(&old.targets), vec![change("next", b"three")]);
+    let snapshot = c.snapshot_file(3, &old.root, &targets);
+    let timestamp = c.timestamp_file(3, far(), &snapshot);
+    let new = Files { targets, snapshot, timestamp, ..c.files() };
+    let trust = tempfile::tempdir().unwrap();
+    let list = |files| run(&Server::start(GUN, files), trust.path(), &["list", GUN]);
+    assert!(list(&old).status.success());
+    let output = list(&new);
+    let listing = String::from_utf8(output.stdout).unwrap();
+    assert!(shows(&listing, "next", Digest::of(b"three").sha256()), "{listing}");
+    assert!(shows(&listing, "v1.0", Digest::of(b"one").sha256()), "{listing}");
+    let back = list(&old);
+    let complaint = String::from_utf8_lossy(&[back.stdout, back.stderr].concat()).into_owned();
+    assert!(!back.status.success() && complaint.contains("version"), "{complaint}");
 }
