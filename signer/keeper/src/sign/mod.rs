@@ -1,18 +1,93 @@
-//! The signing role.
+//! The signing role: a validating signer.
+//!
+//! It signs only what stands in a checkpoint that the log's key has signed, only bytes that it built itself from the
+//! logged intent, each intent at most once, and only inside its charter; and it has written that down before the key is
+//! asked. The way of one frame: [`batch`] decides (with [`validate`], [`settle`], [`chain`], over [`state`]),
+//! [`journal`] writes, the answer goes out, [`queue`] asks the token, [`results`] keeps the word until the log has it.
+//! It does not know: policy, people, networks, or why something is to be signed.
+
+mod batch;
+mod chain;
+mod charter;
+mod journal;
+mod keeper;
+mod queue;
+mod refusal;
+mod results;
+mod settle;
+#[cfg(test)]
+mod software;
+mod state;
+mod validate;
+#[cfg(test)]
+#[path = "../../tests/support/world.rs"]
+mod world;
 
 use crate::config::SignConfig;
 use crate::exit::Fatal;
+use crate::server::{Server, Stop};
+use crate::token::{self, PublicKey};
+use charter::Charter;
+use journal::{Journal, Owner};
+use keeper::Keeper;
+use record::{Clock, KeyRecord, SystemClock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Creates the state of a signing keeper.
+/// Creates the state of a signing keeper that has seen nothing. Refuses when there is one.
 pub fn init(config: &SignConfig) -> Result<(), Fatal> {
-    Err(not_built(config))
+    let charter = Charter::read(&config.charter, &config.name)?;
+    let journal = Journal::create(&config.state, owner(&charter), SystemClock.now())?;
+    tracing::info!(journal = %journal.path().display(), "created");
+    Ok(())
 }
 
-/// Serves as a signing keeper.
+/// Serves until the process is asked to end.
 pub fn serve(config: SignConfig) -> Result<(), Fatal> {
-    Err(not_built(&config))
+    let charter = Charter::read(&config.charter, &config.name)?;
+    let (journal, state) = Journal::open(&config.state, owner(&charter))?;
+    let token = token::open(&config.token)?;
+    let mut keys = BTreeMap::new();
+    let mut records = Vec::new();
+    for (id, key) in charter.keys() {
+        let in_token = token.key(&key.cka_id, &PublicKey::P256(key.spki.clone()))?;
+        records.push(KeyRecord {
+            spki: key.spki.clone(),
+            purpose: key.purpose,
+            repositories: key.repositories.clone(),
+            evidence: in_token.evidence().to_vec(),
+        });
+        keys.insert(*id, in_token);
+    }
+    let no_thread = |what: &str, e: std::io::Error| Fatal::Socket {
+        path: config.listen.socket.clone(),
+        why: format!("{what} cannot be started: {e}"),
+    };
+    let stop = Stop::on_signal().map_err(|e| no_thread("the signal handler", e))?;
+    let server = Server::bind(&config.listen)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (queue, jobs) = queue::queue();
+    let keeper = Arc::new(Keeper::new(charter, records, journal, state, Arc::clone(&clock), queue, stop));
+    let ends = Arc::clone(&keeper);
+    let workers = queue::Workers { token, keys, clock, ended: move |index, result| ends.end(index, result) };
+    workers.start(jobs).map_err(|e| no_thread("a worker", e))?;
+    server.serve(move |connection| keeper.converse(connection))
 }
 
-fn not_built(config: &SignConfig) -> Fatal {
-    Fatal::Config { file: config.file.clone(), why: "role: this build has no signing role".into() }
+/// Lets a keeper work again that was shown a fork of its log. For an operator who knows which log is the true one, and
+/// who has stopped the keeper; what it has seen stays as it is.
+pub fn clear_fork(config: &SignConfig) -> Result<(), Fatal> {
+    let charter = Charter::read(&config.charter, &config.name)?;
+    let (mut journal, state) = Journal::open(&config.state, owner(&charter))?;
+    if !state.forked {
+        tracing::info!(journal = %journal.path().display(), "no fork is noted: nothing was done");
+        return Ok(());
+    }
+    journal.clear_fork(SystemClock.now())?;
+    tracing::warn!(seen = state.seen.size, root = %state.seen.root, "the fork is cleared");
+    Ok(())
+}
+
+fn owner(charter: &Charter) -> Owner {
+    Owner { keeper: charter.keeper.clone(), origin: charter.origin.clone() }
 }

@@ -1,0 +1,311 @@
+//! The charter: what this keeper may sign, written by the operator, read once at the start.
+//!
+//! ```toml
+//! schema = 1
+//! keeper = "signing"
+//! origin = "log.example.com"
+//! log_vkey = "log.example.com+3f1c9a20+AQ..."
+//!
+//! [[key]]
+//! spki = "MFkw..."                   # base64 of the DER SubjectPublicKeyInfo
+//! cka_id = "02"
+//! purpose = "targets"                # root, targets, snapshot, timestamp
+//! repositories = ["r.example/team/"] # exact names, or prefixes that end in '/'
+//! approval = "none"
+//! signatures_per_hour = 10000
+//! max_validity_days = 1100
+//! ```
+//!
+//! It promises: the file is root's or the keeper's own and nobody else could have written it; nothing in it is
+//! unknown; one key has one purpose; every error names file, key and member. It does not know whether the token has
+//! the keys.
+
+use crate::config::{self, Secrecy};
+use crate::exit::Fatal;
+use crate::token::CkaId;
+use record::{KeeperName, KeyId, Origin, Purpose, Repository, Sha256, Spki};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use tlog::VerifierKey;
+
+const SCHEMA: u32 = 1;
+/// Most keys of one keeper: `Welcome` names them all and must stay far below a frame.
+const MAX_KEYS: usize = 256;
+/// Most repositories or prefixes of one key, for the same reason.
+const MAX_REPOSITORIES: usize = 256;
+/// Highest rate: what the fastest network HSMs sign in an hour, rounded up.
+const MAX_RATE: u32 = 50_000_000;
+/// Longest validity: ten years and leap days, what clients give their roots.
+const MAX_VALIDITY_DAYS: u32 = 3_660;
+
+/// What one key may sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CharterKey {
+    /// The public half.
+    pub(super) spki: Spki,
+    /// Where it lies in the token.
+    pub(super) cka_id: CkaId,
+    /// The one purpose.
+    pub(super) purpose: Purpose,
+    /// Exact names, or prefixes that end in '/'.
+    pub(super) repositories: Vec<String>,
+    /// Most items reserved in one hour.
+    pub(super) signatures_per_hour: u32,
+    /// Longest time from now to an expiry.
+    pub(super) max_validity_days: u32,
+}
+
+impl CharterKey {
+    /// Whether the key may sign for `repository`.
+    pub(super) fn covers(&self, repository: &Repository) -> bool {
+        self.repositories.iter().any(|prefix| repository.is_under(prefix))
+    }
+}
+
+/// A charter that was read and checked.
+#[derive(Debug, Clone)]
+pub(super) struct Charter {
+    /// SHA-256 of the file's bytes.
+    pub(super) sha256: Sha256,
+    /// The keeper it is for.
+    pub(super) keeper: KeeperName,
+    /// The log it follows.
+    pub(super) origin: Origin,
+    /// The log's key.
+    pub(super) log_vkey: VerifierKey,
+    /// All public keys, for the builders.
+    pub(super) public: formats::Keys,
+    keys: BTreeMap<KeyId, CharterKey>,
+}
+
+impl Charter {
+    /// Reads the charter of `keeper`.
+    pub(super) fn read(path: &Path, keeper: &KeeperName) -> Result<Self, Fatal> {
+        let bytes = config::read_trusted(path, Secrecy::Public)?;
+        let charter = Self::parse(&bytes)
+            .map_err(|e| Fatal::Config { file: path.to_owned(), why: e.to_string().trim_end().to_owned() })?;
+        if charter.keeper != *keeper {
+            let why = format!("keeper: is the charter of {}, this keeper is {keeper}", charter.keeper);
+            return Err(Fatal::Config { file: path.to_owned(), why });
+        }
+        Ok(charter)
+    }
+
+    /// Parses a charter's bytes.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, CharterError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| CharterError::Text)?;
+        let file: CharterFile = toml::from_str(text).map_err(CharterError::Toml)?;
+        if file.schema != SCHEMA {
+            return Err(CharterError::Schema(file.schema));
+        }
+        let log_vkey = log_key(&file)?;
+        let keys = keys(file.key)?;
+        Ok(Self {
+            sha256: Sha256::of(bytes),
+            keeper: file.keeper,
+            origin: file.origin,
+            log_vkey,
+            public: keys.values().map(|k| k.spki.clone()).collect(),
+            keys,
+        })
+    }
+
+    /// The key of this id.
+    pub(super) fn key(&self, id: &KeyId) -> Option<&CharterKey> {
+        self.keys.get(id)
+    }
+
+    /// All keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
+        self.keys.iter()
+    }
+}
+
+/// What is wrong with a charter.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CharterError {
+    /// Not text.
+    #[error("is not UTF-8 text")]
+    Text,
+    /// Not TOML of this shape.
+    #[error("{0}")]
+    Toml(toml::de::Error),
+    /// A form that this program does not know.
+    #[error("schema: {0} is not known to this program, which knows {SCHEMA}")]
+    Schema(u32),
+    /// The log's key.
+    #[error("log_vkey: {0}")]
+    LogKey(String),
+    /// No key, or too many.
+    #[error("key: a charter has 1 to {MAX_KEYS} keys, this one has {0}")]
+    KeyCount(usize),
+    /// A member of one key.
+    #[error("key {number}, {member}: {why}")]
+    Key {
+        /// Counted from 1 in the order of the file.
+        number: usize,
+        /// The member.
+        member: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CharterFile {
+    schema: u32,
+    keeper: KeeperName,
+    origin: Origin,
+    log_vkey: String,
+    #[serde(default)]
+    key: Vec<KeyTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyTable {
+    spki: Spki,
+    cka_id: CkaId,
+    purpose: Purpose,
+    repositories: Vec<String>,
+    approval: String,
+    signatures_per_hour: u32,
+    max_validity_days: u32,
+}
+
+fn log_key(file: &CharterFile) -> Result<VerifierKey, CharterError> {
+    let key = VerifierKey::parse(&file.log_vkey).map_err(|e| CharterError::LogKey(e.to_string()))?;
+    if key.name() == file.origin.as_str() {
+        Ok(key)
+    } else {
+        Err(CharterError::LogKey(format!("is the key of {:?}, the origin is {}", key.name(), file.origin)))
+    }
+}
+
+fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterError> {
+    if tables.is_empty() || tables.len() > MAX_KEYS {
+        return Err(CharterError::KeyCount(tables.len()));
+    }
+    let mut keys = BTreeMap::new();
+    let mut cka_ids = BTreeSet::new();
+    for (number, table) in (1..).zip(tables) {
+        let fault = |(member, why): (&'static str, String)| CharterError::Key { number, member, why };
+        let key = table.check().map_err(fault)?;
+        if !cka_ids.insert(key.cka_id.clone()) {
+            return Err(fault(("cka_id", format!("{} stands in another key too", key.cka_id))));
+        }
+        if keys.insert(key.spki.id(), key).is_some() {
+            return Err(fault((
+                "spki",
+                "stands in another key too: a key has one purpose and one rule".into(),
+            )));
+        }
+    }
+    Ok(keys)
+}
+
+impl KeyTable {
+    fn check(self) -> Result<CharterKey, (&'static str, String)> {
+        if self.approval != "none" {
+            let why = format!("{:?} is not known to this program, which knows \"none\"", self.approval);
+            return Err(("approval", why));
+        }
+        check_repositories(&self.repositories).map_err(|why| ("repositories", why))?;
+        in_range(self.signatures_per_hour, MAX_RATE).map_err(|why| ("signatures_per_hour", why))?;
+        in_range(self.max_validity_days, MAX_VALIDITY_DAYS).map_err(|why| ("max_validity_days", why))?;
+        Ok(CharterKey {
+            spki: self.spki,
+            cka_id: self.cka_id,
+            purpose: self.purpose,
+            repositories: self.repositories,
+            signatures_per_hour: self.signatures_per_hour,
+            max_validity_days: self.max_validity_days,
+        })
+    }
+}
+
+fn check_repositories(names: &[String]) -> Result<(), String> {
+    if names.is_empty() || names.len() > MAX_REPOSITORIES {
+        return Err(format!("names 1 to {MAX_REPOSITORIES} repositories, here are {}", names.len()));
+    }
+    names.iter().try_for_each(|name| {
+        // A prefix is right when a name below it is.
+        let below = if name.ends_with('/') { format!("{name}x") } else { name.clone() };
+        Repository::parse(&below)
+            .map(drop)
+            .map_err(|e| format!("{name:?} is no repository, and no prefix that ends in '/': {e}"))
+    })
+}
+
+fn in_range(value: u32, most: u32) -> Result<(), String> {
+    if (1..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("is a number from 1 to {most}, not {value}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::software::Software;
+    use super::*;
+
+    fn why(text: &str) -> String {
+        Charter::parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_charter_reads_as_it_is_written() {
+        let world = Software::new().world();
+        let text = world.charter();
+        let charter = Charter::parse(text.as_bytes()).unwrap();
+        assert_eq!(charter.sha256, Sha256::of(text.as_bytes()));
+        assert_eq!(charter.keys().count(), 4);
+        let targets = charter.key(&world.spki[&Purpose::Targets].id()).unwrap();
+        assert_eq!((targets.purpose, targets.max_validity_days), (Purpose::Targets, 1100));
+        assert!(targets.covers(&Repository::parse("r.example/team/app").unwrap()));
+        assert!(!targets.covers(&Repository::parse("r.example/teams").unwrap()));
+    }
+
+    #[test]
+    fn each_error_names_the_key_and_the_member() {
+        let world = Software::new().world();
+        let good = world.charter();
+        let spki = |purpose| serde_json::to_string(&world.spki[&purpose]).unwrap();
+        for (from, to, expected) in [
+            ("schema = 1", "schema = 2", "schema: 2"),
+            ("keeper = ", "unknown = 1\nkeeper = ", "unknown"),
+            ("origin = \"log", "origin = \"other", "log_vkey: is the key of"),
+            ("approval = \"none\"", "approval = \"quorum\"", "key 1, approval"),
+            ("\"r.example/team/\"", "\"r.example/team*\"", "key 1, repositories"),
+            ("\"r.example/team/\"", "\"r.example\"", "key 1, repositories"),
+            ("[\"r.example/team/\"]", "[]", "key 1, repositories"),
+            ("signatures_per_hour = 10000", "signatures_per_hour = 0", "key 1, signatures_per_hour"),
+            ("max_validity_days = 1100", "max_validity_days = 36500", "key 1, max_validity_days"),
+            ("cka_id = \"02\"", "cka_id = \"01\"", "key 2, cka_id"),
+            (spki(Purpose::Root).as_str(), spki(Purpose::Targets).as_str(), "key 2, spki"),
+            ("purpose = \"root\"", "purpose = \"image\"", "purpose"),
+            ("cka_id = \"01\"", "cka_id = \"zz\"", "cka_id"),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let error = why(&good.replacen(from, to, 1));
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
+    }
+
+    #[test]
+    fn a_charter_that_others_could_have_written_or_of_another_keeper_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("charter.toml");
+        std::fs::write(&path, Software::new().world().charter()).unwrap();
+        let read = |name: &str| Charter::read(&path, &KeeperName::parse(name).unwrap());
+        assert!(read("signing").is_ok());
+        assert_eq!(read("other").unwrap_err().code(), 78);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(read("signing").unwrap_err().code(), 78);
+    }
+}

@@ -1,0 +1,473 @@
+//! The journal: a signing keeper's durable memory, one file of records.
+//!
+//! | kind | body (JSON, nothing unknown in it) | written |
+//! |---|---|---|
+//! | 1 `start` | `{schema, keeper, origin, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init` and by compaction |
+//! | 2 `part` | `{used[[index,time]], links[{repository,role,link}]}` | `parts` times behind `start` |
+//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame | before any of them has an effect outside |
+//! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
+//! | 5 `clear-fork` | `{clock}` | by an operator, while the keeper does not run |
+//!
+//! It promises that [`Journal::reserve`] has put its changes on the disk before it returns, and that whatever cannot
+//! be read back to the byte is refused, never replaced by a fresh start. It does not know why a change was made.
+
+use super::chain::Link;
+use super::state::{Open, Reserve, Seen, State, Window};
+use crate::exit::Fatal;
+use crate::records::{self, FolderLock, Record, RecordFile};
+use record::{KeeperName, KeyId, Origin, Purpose, Repository, Time};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"chancjnl";
+const SCHEMA: u32 = 1;
+const START: u8 = 1;
+const PART: u8 = 2;
+const RESERVE: u8 = 3;
+const FORK: u8 = 4;
+const CLEAR_FORK: u8 = 5;
+/// Entries in one `part`: a record of at most about 2 MiB.
+const PART_ENTRIES: usize = 4096;
+/// Changes written behind the last compaction before the next one: a start replays them in well under a second.
+const COMPACT_AFTER: u64 = 16 * 1024 * 1024;
+
+/// Whose journal it is: a journal of another keeper or log is never continued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The keeper.
+    pub(super) keeper: KeeperName,
+    /// The log it follows.
+    pub(super) origin: Origin,
+}
+
+/// The open journal. Whoever has it holds the state folder.
+#[derive(Debug)]
+pub(super) struct Journal {
+    owner: Owner,
+    file: RecordFile,
+    compacted_len: u64,
+    compact_after: u64,
+    _lock: FolderLock,
+}
+
+/// Proof that the changes of a frame are on the disk. Only [`Journal::reserve`] makes one; a job for the token cannot
+/// be made without it.
+#[derive(Debug)]
+pub(super) struct Durable(());
+
+impl Journal {
+    /// Creates the journal of a keeper that has seen nothing. Refuses when one exists.
+    pub(super) fn create(folder: &Path, owner: Owner, now: Time) -> Result<Self, Fatal> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| Fatal::Write { path: folder.to_owned(), source })?;
+        let lock = records::lock_folder(folder)?;
+        let path = path_in(folder);
+        let bodies = snapshot(&path, &owner, &State::new(now))?;
+        let file = RecordFile::create(&path, MAGIC, &as_records(&bodies))?;
+        let compacted_len = file.len();
+        Ok(Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock })
+    }
+
+    /// Opens the journal and replays it.
+    // INVARIANT(no-reset): a missing, foreign or damaged journal ends the start; nothing is made up in its place.
+    pub(super) fn open(folder: &Path, owner: Owner) -> Result<(Self, State), Fatal> {
+        let lock = records::lock_folder(folder)?;
+        let path = path_in(folder);
+        let mut replay = Replay::new(&owner);
+        let file = RecordFile::open(&path, MAGIC, &mut |end, kind, body| replay.record(end, kind, body))?;
+        let (state, compacted_len) = replay.finish().map_err(|why| damaged(&path, why))?;
+        Ok((Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock }, state))
+    }
+
+    /// Writes what one frame changed. `state` is the state with these changes, for the compaction that may follow.
+    // INVARIANT(log-before-key): one write and one fdatasync stand between every check and every use of a key.
+    pub(super) fn reserve(&mut self, reserve: &Reserve, state: &State) -> Result<Durable, Fatal> {
+        self.append(RESERVE, reserve)?;
+        if self.file.len().saturating_sub(self.compacted_len) > self.compact_after {
+            self.compact(state)?;
+        }
+        Ok(Durable(()))
+    }
+
+    /// Writes that `note` does not extend what was seen. From now on nothing is reserved.
+    pub(super) fn fork(&mut self, seen: Seen, note: &str) -> Result<(), Fatal> {
+        self.append(FORK, &Fork { seen, note: note.to_owned() })
+    }
+
+    /// Writes that an operator has looked into the fork.
+    pub(super) fn clear_fork(&mut self, clock: Time) -> Result<(), Fatal> {
+        self.append(CLEAR_FORK, &ClearFork { clock })
+    }
+
+    /// Where the journal lies.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn append<T: Serialize>(&mut self, kind: u8, body: &T) -> Result<(), Fatal> {
+        let body = encode(self.file.path(), body)?;
+        self.file.append(&[Record { kind, body: Cow::Owned(body) }])?;
+        Ok(())
+    }
+
+    fn compact(&mut self, state: &State) -> Result<(), Fatal> {
+        let path = self.file.path().to_owned();
+        let bodies = snapshot(&path, &self.owner, state)?;
+        self.file = records::replace(&path, MAGIC, &as_records(&bodies))?;
+        self.compacted_len = self.file.len();
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    schema: u32,
+    keeper: KeeperName,
+    origin: Origin,
+    parts: usize,
+    seen: Seen,
+    forked: bool,
+    floor: u64,
+    clock: Time,
+    open: Vec<OpenEntry>,
+    rate: Vec<RateEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenEntry {
+    index: u64,
+    item: Open,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateEntry {
+    key: KeyId,
+    window: Window,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    used: Vec<(u64, Time)>,
+    links: Vec<LinkEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkEntry {
+    repository: Repository,
+    role: Purpose,
+    link: Link,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fork {
+    seen: Seen,
+    note: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClearFork {
+    clock: Time,
+}
+
+/// The whole state as the records that a compacted journal begins with.
+fn snapshot(path: &Path, owner: &Owner, state: &State) -> Result<Vec<(u8, Vec<u8>)>, Fatal> {
+    let parts = parts(state);
+    let start = Start {
+        schema: SCHEMA,
+        keeper: owner.keeper.clone(),
+        origin: owner.origin.clone(),
+        parts: parts.len(),
+        seen: state.seen,
+        forked: state.forked,
+        floor: state.floor,
+        clock: state.clock,
+        open: state.open.iter().map(|(i, o)| OpenEntry { index: *i, item: o.clone() }).collect(),
+        rate: state.rate.iter().map(|(key, window)| RateEntry { key: *key, window: *window }).collect(),
+    };
+    let mut bodies = vec![(START, encode(path, &start)?)];
+    for part in parts {
+        bodies.push((PART, encode(path, &part)?));
+    }
+    Ok(bodies)
+}
+
+fn parts(state: &State) -> Vec<Part> {
+    let used: Vec<(u64, Time)> = state.used.iter().map(|(index, at)| (*index, *at)).collect();
+    let mut parts: Vec<Part> =
+        used.chunks(PART_ENTRIES).map(|used| Part { used: used.to_vec(), links: vec![] }).collect();
+    let mut links = state.chain.links().map(|(repository, role, link)| LinkEntry {
+        repository: repository.clone(),
+        role,
+        link: *link,
+    });
+    loop {
+        let links: Vec<LinkEntry> = links.by_ref().take(PART_ENTRIES).collect();
+        if links.is_empty() {
+            return parts;
+        }
+        parts.push(Part { used: vec![], links });
+    }
+}
+
+/// A journal as far as it was read.
+struct Replay<'a> {
+    owner: &'a Owner,
+    state: Option<State>,
+    parts_missing: usize,
+    compacted_len: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(owner: &'a Owner) -> Self {
+        Self { owner, state: None, parts_missing: 0, compacted_len: records::HEADER }
+    }
+
+    fn record(&mut self, at: u64, kind: u8, body: &[u8]) -> Result<(), String> {
+        if kind == START || kind == PART {
+            self.compacted_len = at + body.len() as u64 + records::OVERHEAD;
+        }
+        match (kind, self.state.as_mut()) {
+            (START, None) => self.start(decode(body)?),
+            (PART, Some(state)) if self.parts_missing > 0 => {
+                self.parts_missing -= 1;
+                restore(state, decode(body)?);
+                Ok(())
+            }
+            (_, Some(_)) if self.parts_missing > 0 => Err("a part of the state is missing".into()),
+            (RESERVE, Some(state)) => state.replay(&decode::<Reserve>(body)?).map_err(|e| e.to_string()),
+            (FORK, Some(state)) => {
+                decode::<Fork>(body)?;
+                state.forked = true;
+                Ok(())
+            }
+            (CLEAR_FORK, Some(state)) => {
+                decode::<ClearFork>(body)?;
+                state.forked = false;
+                Ok(())
+            }
+            _ => Err(format!("a record of kind {kind} does not belong here")),
+        }
+    }
+
+    fn start(&mut self, start: Start) -> Result<(), String> {
+        if start.schema != SCHEMA {
+            return Err(format!("schema {} is not known to this program", start.schema));
+        }
+        let owner = Owner { keeper: start.keeper, origin: start.origin };
+        if owner != *self.owner {
+            return Err(format!("it is the journal of keeper {} for log {}", owner.keeper, owner.origin));
+        }
+        let mut state = State::new(start.clock);
+        (state.seen, state.forked, state.floor) = (start.seen, start.forked, start.floor);
+        state.open = start.open.into_iter().map(|e| (e.index, e.item)).collect();
+        state.rate = start.rate.into_iter().map(|e| (e.key, e.window)).collect();
+        self.parts_missing = start.parts;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(State, u64), &'static str> {
+        match self.state {
+            Some(state) if self.parts_missing == 0 => Ok((state, self.compacted_len)),
+            Some(_) => Err("a part of the state is missing"),
+            None => Err("it holds no state"),
+        }
+    }
+}
+
+fn restore(state: &mut State, part: Part) {
+    state.used.extend(part.used);
+    for entry in part.links {
+        state.chain.restore(entry.repository, entry.role, entry.link);
+    }
+}
+
+fn as_records(bodies: &[(u8, Vec<u8>)]) -> Vec<Record<'_>> {
+    bodies.iter().map(|(kind, body)| Record { kind: *kind, body: Cow::Borrowed(body) }).collect()
+}
+
+fn encode<T: Serialize>(path: &Path, body: &T) -> Result<Vec<u8>, Fatal> {
+    serde_json::to_vec(body).map_err(|e| Fatal::Write { path: path.to_owned(), source: io::Error::other(e) })
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|e| e.to_string())
+}
+
+fn path_in(folder: &Path) -> PathBuf {
+    folder.join("journal")
+}
+
+fn damaged(path: &Path, why: &str) -> Fatal {
+    let next = "restore the state folder, or retire this keeper; without its journal it could sign twice";
+    Fatal::State { path: path.to_owned(), why: why.to_owned(), next: next.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{Change, Draft};
+    use super::*;
+    use record::Sha256;
+
+    fn now() -> Time {
+        Time::from_unix_ms(1_790_000_000_000).unwrap()
+    }
+
+    fn owner() -> Owner {
+        Owner {
+            keeper: KeeperName::parse("signing").unwrap(),
+            origin: Origin::parse("log.example.com").unwrap(),
+        }
+    }
+
+    fn open_item(index: u64) -> Change {
+        let item = Open {
+            key: Sha256::of(b"key").to_string().parse().unwrap(),
+            payload: Sha256::of(&index.to_be_bytes()),
+            repository: Repository::parse(&format!("r.example/team/app{index}")).unwrap(),
+            role: Purpose::Targets,
+            version: Some(1),
+        };
+        Change::Opened { index, item }
+    }
+
+    fn write(journal: &mut Journal, state: &mut State, changes: Vec<Change>) {
+        let mut draft = Draft::new(state, now());
+        changes.into_iter().for_each(|c| draft.change(c).unwrap());
+        let reserve = draft.close().unwrap();
+        journal.reserve(&reserve, state).unwrap();
+    }
+
+    fn filled(folder: &Path) -> State {
+        let mut journal = Journal::create(folder, owner(), now()).unwrap();
+        let mut state = State::new(now());
+        for index in 0..20 {
+            write(&mut journal, &mut state, vec![open_item(index), Change::Spent { index: 100 + index }]);
+        }
+        write(&mut journal, &mut state, vec![Change::Settled { index: 3, signed: true }]);
+        state
+    }
+
+    fn why(error: Fatal) -> String {
+        assert_eq!(error.code(), 78, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_was_reserved_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = filled(folder.path());
+        let (_, replayed) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!(replayed, state);
+        assert!(
+            replayed
+                .chain
+                .link(&Repository::parse("r.example/team/app3").unwrap(), Purpose::Targets)
+                .unwrap()
+                .confirmed
+        );
+    }
+
+    #[test]
+    fn compaction_keeps_every_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = filled(folder.path());
+        let (mut journal, _) = Journal::open(folder.path(), owner()).unwrap();
+        assert!(journal.compacted_len < journal.file.len());
+        journal.compact_after = 1;
+        write(&mut journal, &mut state, vec![open_item(50)]);
+        assert_eq!(journal.compacted_len, journal.file.len());
+        write(&mut journal, &mut state, vec![open_item(51)]);
+        drop(journal);
+        assert_eq!(Journal::open(folder.path(), owner()).unwrap().1, state);
+    }
+
+    #[test]
+    fn a_fork_is_remembered_until_an_operator_clears_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(folder.path(), owner(), now()).unwrap();
+        journal.fork(State::new(now()).seen, "note").unwrap();
+        drop(journal);
+        let (mut journal, state) = Journal::open(folder.path(), owner()).unwrap();
+        assert!(state.forked);
+        journal.clear_fork(now()).unwrap();
+        drop(journal);
+        assert!(!Journal::open(folder.path(), owner()).unwrap().1.forked);
+    }
+
+    #[test]
+    fn a_missing_empty_truncated_foreign_or_existing_journal_ends_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(folder.path());
+        let open = || why(Journal::open(folder.path(), owner()).unwrap_err());
+        assert!(open().contains("journal"), "missing");
+        filled(folder.path());
+        assert!(why(Journal::create(folder.path(), owner(), now()).unwrap_err()).contains("journal"));
+        let other = Owner { keeper: KeeperName::parse("other").unwrap(), ..owner() };
+        assert!(why(Journal::open(folder.path(), other).unwrap_err()).contains("keeper signing"));
+        let whole = std::fs::read(&path).unwrap();
+        for cut in [0, 5, 12, 40] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(open().contains("journal"), "cut at {cut}");
+        }
+        assert!(why(Journal::open(&folder.path().join("none"), owner()).unwrap_err()).contains("none"));
+    }
+
+    #[test]
+    fn a_flipped_bit_before_the_last_record_ends_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        let path = path_in(folder.path());
+        let whole = std::fs::read(&path).unwrap();
+        for at in (0..whole.len() - 400).step_by(97) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            std::fs::write(&path, bytes).unwrap();
+            why(Journal::open(folder.path(), owner()).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn a_record_that_uses_an_index_twice_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        let (mut journal, state) = Journal::open(folder.path(), owner()).unwrap();
+        let twice = Reserve { clock: now(), changes: vec![open_item(5)] };
+        journal.reserve(&twice, &state).unwrap();
+        drop(journal);
+        assert!(why(Journal::open(folder.path(), owner()).unwrap_err()).contains("index 5 was used before"));
+    }
+
+    #[test]
+    fn two_keepers_never_share_a_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Journal::create(folder.path(), owner(), now()).unwrap();
+        assert_eq!(Journal::open(folder.path(), owner()).unwrap_err().code(), 75);
+    }
+
+    #[test]
+    fn a_large_state_is_split_into_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::new(now());
+        state.used = (1..10_000).map(|i| (i, now())).collect();
+        let mut journal = Journal::create(folder.path(), owner(), now()).unwrap();
+        journal.compact(&state).unwrap();
+        drop(journal);
+        assert_eq!(parts(&state).len(), 3);
+        assert_eq!(Journal::open(folder.path(), owner()).unwrap().1, state);
+    }
+}

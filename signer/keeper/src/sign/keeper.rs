@@ -1,0 +1,260 @@
+//! The running keeper: connections, the one lock over its memory, and who is told what.
+//!
+//! It promises the order of effects: checks, then the durable record, then the answer, then the token; and a result on
+//! every connection that was told to wait for it. No lock is held while a token works or a peer is written to.
+
+use super::batch::{self, Verdict, Work};
+use super::charter::Charter;
+use super::journal::Journal;
+use super::queue::{Job, Queue};
+use super::refusal::{Code, Refused};
+use super::results::Results;
+use super::state::{Contradiction, State};
+use super::validate::Rules;
+use crate::exit::{self, Fatal};
+use crate::server::{self, Connection, Stop, Writer};
+use record::wire::{
+    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, SignResult, ToSigner, Welcome,
+};
+use record::{Clock, KeyRecord, Time};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A signing keeper at work.
+pub(super) struct Keeper {
+    charter: Charter,
+    records: Vec<KeyRecord>,
+    memory: Mutex<Memory>,
+    clock: Arc<dyn Clock>,
+    queue: Queue,
+    stop: Stop,
+}
+
+/// What the lock guards: it is changed and written as one.
+struct Memory {
+    journal: Journal,
+    state: State,
+    results: Results,
+    /// Who waits for the result of an item.
+    waiting: BTreeMap<u64, Vec<Writer>>,
+}
+
+impl Keeper {
+    /// A keeper that has just read its journal: every open item is lost.
+    pub(super) fn new(
+        charter: Charter,
+        records: Vec<KeyRecord>,
+        journal: Journal,
+        state: State,
+        clock: Arc<dyn Clock>,
+        queue: Queue,
+        stop: Stop,
+    ) -> Self {
+        let results = Results::after_restart(state.open.keys().copied(), clock.now());
+        let memory = Mutex::new(Memory { journal, state, results, waiting: BTreeMap::new() });
+        Self { charter, records, memory, clock, queue, stop }
+    }
+
+    /// Talks to one daemon until it goes or breaks the protocol.
+    pub(super) fn converse(&self, mut connection: Connection) -> Result<(), Fatal> {
+        let writer = connection.writer();
+        if !self.hello(&mut connection, &writer) {
+            return Ok(());
+        }
+        loop {
+            match connection.receive::<ToSigner>() {
+                Ok(Some(ToSigner::Batch(batch))) => self.batch(&batch, &writer)?,
+                other => {
+                    close(&connection, &writer, other);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether the conversation begins as it must.
+    fn hello(&self, connection: &mut Connection, writer: &Writer) -> bool {
+        match connection.receive::<ToSigner>() {
+            Ok(Some(ToSigner::Hello { proto: PROTO, daemon })) => {
+                tracing::info!(peer = connection.peer(), daemon, "connected");
+                self.greet(writer);
+                return true;
+            }
+            Ok(Some(ToSigner::Hello { proto, .. })) => {
+                let why = format!("protocol {proto} is not spoken here, {PROTO} is");
+                refuse(writer, Refused::new(Code::Frame, why));
+            }
+            other => close(connection, writer, other),
+        }
+        false
+    }
+
+    /// Takes a result from the token, and tells it to those who wait for it.
+    pub(super) fn end(&self, index: u64, result: SignResult) {
+        let waiting = {
+            let mut memory = self.lock();
+            memory.results.finish(index, result.clone(), self.clock.now());
+            memory.waiting.remove(&index).unwrap_or_default()
+        };
+        let message = FromSigner::Result { index, result };
+        waiting.iter().for_each(|writer| send(writer, &message));
+    }
+
+    /// Says what this keeper is and where its open items stand; those at the token are told when they end.
+    // INVARIANT(keepers-word): a daemon that lost an answer learns it here, as often as it asks, until it is settled.
+    fn greet(&self, writer: &Writer) {
+        let (welcome, working) = {
+            let memory = self.lock();
+            (memory.welcome(&self.charter, &self.records), memory.results.working().collect::<Vec<_>>())
+        };
+        send(writer, &FromSigner::Welcome(welcome));
+        // Only now, so that no result overtakes the welcome. What ended in between is told at once.
+        let ended = self.lock().wait_for(&working, writer);
+        for (index, result) in ended {
+            send(writer, &FromSigner::Result { index, result });
+        }
+    }
+
+    /// Carries out one frame: decide, write, answer, sign.
+    fn batch(&self, batch: &Batch, writer: &Writer) -> Result<(), Fatal> {
+        let running = self.stop.begin();
+        let (answer, jobs) = self.lock().carry_out(batch, self, writer, &running);
+        send(writer, &answer);
+        for job in jobs {
+            // The workers live as long as the process.
+            if self.queue.send(job).is_err() {
+                let why = "the signing workers have ended".to_owned();
+                return Err(Fatal::Token { token: self.charter.keeper.to_string(), why });
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(|_| {
+            // A thread died between changing the memory and writing it: only the journal is to be trusted.
+            tracing::error!(
+                "the memory was left half changed; ending, so that the next start reads the journal"
+            );
+            exit::end(70)
+        })
+    }
+}
+
+impl Memory {
+    /// Decides a frame and makes it durable. On a failure the process ends here, under the lock: the memory is then
+    /// ahead of the journal, and nobody may act on it.
+    fn carry_out(
+        &mut self,
+        batch: &Batch,
+        keeper: &Keeper,
+        writer: &Writer,
+        running: &server::Work,
+    ) -> (FromSigner, Vec<Job>) {
+        let now = keeper.clock.now();
+        let rules = Rules { charter: &keeper.charter, now };
+        let decided = batch::decide(batch, &rules, &mut self.state, &mut self.results);
+        let verdict = decided.unwrap_or_else(|contradiction| self.contradicted(&contradiction).end());
+        match verdict {
+            Verdict::Refused(refused) => (refusal(refused), vec![]),
+            Verdict::Behind => (FromSigner::Behind { size: self.state.seen.size }, vec![]),
+            Verdict::Fork => {
+                tracing::error!(
+                    seen = self.state.seen.size,
+                    note = batch.note,
+                    "the log has forked: refusing all work"
+                );
+                self.journal.fork(self.state.seen, &batch.note).unwrap_or_else(|fatal| fatal.end());
+                self.state.forked = true;
+                (self.forked(), vec![])
+            }
+            Verdict::Forked => (self.forked(), vec![]),
+            Verdict::Done(work) => self.reserve(work, now, writer, running),
+        }
+    }
+
+    // INVARIANT(log-before-key): the record is durable before the answer is sent and before any job exists.
+    fn reserve(
+        &mut self,
+        work: Work,
+        now: Time,
+        writer: &Writer,
+        running: &server::Work,
+    ) -> (FromSigner, Vec<Job>) {
+        let mut jobs = vec![];
+        if let Some(reserve) = &work.reserve {
+            let durable = self.journal.reserve(reserve, &self.state).unwrap_or_else(|fatal| fatal.end());
+            for checked in &work.accepted {
+                self.waiting.entry(checked.index()).or_default().push(writer.clone());
+                jobs.push(Job::new(checked, now, &durable, running.clone()));
+            }
+        }
+        (FromSigner::Reserved(work.answer), jobs)
+    }
+
+    fn contradicted(&self, contradiction: &Contradiction) -> Fatal {
+        Fatal::State {
+            path: self.journal.path().to_owned(),
+            why: format!("the checks passed what the state forbids: {contradiction}"),
+            next: "nothing was written or signed; report this fault, then start the keeper again".into(),
+        }
+    }
+
+    fn forked(&self) -> FromSigner {
+        FromSigner::Fork { size: self.state.seen.size, root: self.state.seen.root }
+    }
+
+    fn welcome(&self, charter: &Charter, records: &[KeyRecord]) -> Welcome {
+        let open = self.state.open.keys().map(|i| OpenItem { index: *i, state: self.results.told(*i) });
+        Welcome {
+            keeper: charter.keeper.clone(),
+            origin: charter.origin.clone(),
+            charter: charter.sha256,
+            keys: records.to_vec(),
+            seen_size: self.state.seen.size,
+            seen_root: self.state.seen.root,
+            forked: self.state.forked,
+            open: open.collect(),
+        }
+    }
+
+    /// Notes that `writer` waits for these items; gives back those that have ended.
+    fn wait_for(&mut self, indices: &[u64], writer: &Writer) -> Vec<(u64, SignResult)> {
+        let mut ended = vec![];
+        for index in indices.iter().filter(|i| self.state.open.contains_key(i)) {
+            match self.results.told(*index) {
+                OpenState::Working {} => self.waiting.entry(*index).or_default().push(writer.clone()),
+                OpenState::Finished(result) => ended.push((*index, result)),
+            }
+        }
+        ended
+    }
+}
+
+fn refusal(refused: Refused) -> FromSigner {
+    tracing::warn!(code = refused.code.word(), detail = refused.detail, "message refused");
+    FromSigner::Refused { code: refused.code.failure(), detail: refused.detail }
+}
+
+fn refuse(writer: &Writer, refused: Refused) {
+    send(writer, &refusal(refused));
+}
+
+/// The end of a conversation: the peer went, or said something that has no place there.
+fn close(connection: &Connection, writer: &Writer, said: Result<Option<ToSigner>, FrameError>) {
+    match said {
+        Ok(None) => tracing::info!(peer = connection.peer(), "disconnected"),
+        Ok(Some(_)) => {
+            refuse(writer, Refused::new(Code::Frame, "a connection begins with one Hello, then Batches"))
+        }
+        Err(FrameError::Io(error)) => tracing::info!(peer = connection.peer(), %error, "connection lost"),
+        Err(error) => refuse(writer, Refused::new(Code::Frame, super::refusal::chain_of(&error))),
+    }
+}
+
+/// Sends what is also told otherwise: a peer that does not get it asks again, and `Welcome` tells.
+fn send(writer: &Writer, message: &FromSigner) {
+    if let Err(error) = writer.send(message) {
+        tracing::info!(%error, "an answer did not reach its daemon");
+    }
+}

@@ -1,0 +1,146 @@
+//! The way to the token: reserved items in the order of their reservation, one worker a session.
+//!
+//! It promises that nothing reaches a key without the proof that its reservation is durable, and that an item which
+//! waited too long is not signed. It does not know why an item was accepted, or who waits for it.
+
+use super::journal::Durable;
+use super::refusal::Code;
+use super::state::MAX_OPEN;
+use super::validate::Checked;
+use crate::exit;
+use crate::server::Work;
+use crate::token::{Key, Token, TokenError};
+use record::wire::SignResult;
+use record::{Clock, KeyId, Sha256, Time};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How long after its reservation an item may still be signed: longer than any queue of a working token, shorter than
+/// the pause of a virtual machine that was moved or suspended.
+const SIGN_WITHIN_MS: i64 = 60_000;
+
+/// One signature to make.
+#[derive(Debug)]
+pub(super) struct Job {
+    index: u64,
+    key: KeyId,
+    payload: Sha256,
+    reserved_at: Time,
+    work: Work,
+}
+
+impl Job {
+    /// A job for an item whose reservation is on the disk.
+    // INVARIANT(log-before-key): there is no way to a key but through a `Job`, and none to a `Job` but with `Durable`.
+    pub(super) fn new(checked: &Checked, reserved_at: Time, _reserved: &Durable, work: Work) -> Self {
+        Self { index: checked.index(), key: checked.key(), payload: checked.payload(), reserved_at, work }
+    }
+}
+
+/// Where jobs go in. It never blocks: a job stands for an open item, and there is room for all of those.
+pub(super) type Queue = SyncSender<Job>;
+
+/// A queue, and the end that [`Workers::start`] takes.
+pub(super) fn queue() -> (Queue, Receiver<Job>) {
+    sync_channel(MAX_OPEN)
+}
+
+/// What every worker uses.
+pub(super) struct Workers<F> {
+    /// The token.
+    pub(super) token: Arc<dyn Token>,
+    /// Its keys.
+    pub(super) keys: BTreeMap<KeyId, Key>,
+    /// The clock.
+    pub(super) clock: Arc<dyn Clock>,
+    /// Takes each result.
+    pub(super) ended: F,
+}
+
+impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
+    /// Starts one worker for each of the token's sessions.
+    pub(super) fn start(self, jobs: Receiver<Job>) -> io::Result<()> {
+        let (shared, jobs) = (Arc::new(self), Arc::new(Mutex::new(jobs)));
+        for number in 0..shared.token.sessions().max(1) {
+            let (shared, jobs) = (Arc::clone(&shared), Arc::clone(&jobs));
+            std::thread::Builder::new().name(format!("sign-{number}")).spawn(move || shared.run(&jobs))?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, jobs: &Mutex<Receiver<Job>>) {
+        let _guard = EndOnPanic;
+        loop {
+            // The lock is held while waiting: the others wait behind it, and each job goes to one of them.
+            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else { return };
+            let result = self.sign(&job);
+            (self.ended)(job.index, result);
+            drop(job.work);
+        }
+    }
+
+    fn sign(&self, job: &Job) -> SignResult {
+        if is_stale(job.reserved_at, self.clock.now()) {
+            tracing::warn!(index = job.index, reserved_at = %job.reserved_at, "not signed: it waited too long");
+            return SignResult::Failed { code: Code::Stale.failure() };
+        }
+        let Some(key) = self.keys.get(&job.key) else {
+            tracing::error!(index = job.index, key = %job.key, "not signed: the token's key is not loaded");
+            return SignResult::Failed { code: Code::Intent.failure() };
+        };
+        match self.token.sign_p256(key, &job.payload) {
+            Ok(signature) => SignResult::Signed { signature },
+            Err(error) => told(job.index, &error),
+        }
+    }
+}
+
+/// Ends the process when a worker dies in the act: its item is then `Lost`, as the next start will say.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            exit::end(70);
+        }
+    }
+}
+
+/// What a failed call is told as: `Failed` only where no signature can exist.
+fn told(index: u64, error: &TokenError) -> SignResult {
+    tracing::error!(index, %error, "the token made no signature that can be used");
+    match error {
+        TokenError::NotSigned { code, .. } => SignResult::Failed { code: code.clone() },
+        TokenError::Unknown { .. } => SignResult::Lost {},
+    }
+}
+
+/// Whether an item waited too long; a clock that jumped back tells as little as one that jumped ahead.
+fn is_stale(reserved_at: Time, now: Time) -> bool {
+    now.unix_ms().abs_diff(reserved_at.unix_ms()) > SIGN_WITHIN_MS.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_that_waited_over_a_minute_or_whose_clock_jumped_is_stale() {
+        let reserved_at = Time::from_unix_ms(1_790_000_000_000).unwrap();
+        for (ms, stale) in [(0, false), (60_000, false), (60_001, true), (-60_000, false), (-60_001, true)] {
+            assert_eq!(is_stale(reserved_at, reserved_at.plus_ms(ms)), stale, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_can_not_tell_makes_the_item_lost_and_not_failed() {
+        let (code, detail) = (crate::code("device-error"), String::new());
+        let unknown = TokenError::Unknown { code: code.clone(), detail: detail.clone() };
+        assert_eq!(told(1, &unknown), SignResult::Lost {});
+        let surely = TokenError::NotSigned { code: code.clone(), detail };
+        assert_eq!(told(1, &surely), SignResult::Failed { code });
+    }
+}

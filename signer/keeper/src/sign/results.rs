@@ -1,0 +1,91 @@
+//! What became of the open items, as far as this process knows: in memory only.
+//!
+//! A signature is kept until the log holds its completion, so that a daemon that lost the answer can ask again. After
+//! a restart nothing is known of any open item, and the keeper says so: `Lost`.
+
+use super::charter::CharterKey;
+use super::state::Open;
+use record::wire::{OpenState, SignResult};
+use record::{Completion, LeafError, Sha256, Time};
+use std::collections::BTreeMap;
+
+/// Where one open item stands.
+#[derive(Debug, Clone)]
+pub(super) enum Standing {
+    /// On its way through the token.
+    Working,
+    /// Done, since `at`.
+    Finished {
+        /// The keeper's word.
+        result: SignResult,
+        /// When it was spoken.
+        at: Time,
+    },
+}
+
+/// The standing of every open item.
+#[derive(Debug, Default)]
+pub(super) struct Results(BTreeMap<u64, Standing>);
+
+impl Results {
+    /// The results of a process that has just started: nothing is known of any of the `open` items.
+    // INVARIANT(keepers-word): what this process did not see end is `Lost`, never taken as signed or as failed.
+    pub(super) fn after_restart(open: impl Iterator<Item = u64>, now: Time) -> Self {
+        let lost = Standing::Finished { result: SignResult::Lost {}, at: now };
+        Self(open.map(|index| (index, lost.clone())).collect())
+    }
+
+    /// Notes that an item is on its way.
+    pub(super) fn begin(&mut self, index: u64) {
+        self.0.insert(index, Standing::Working);
+    }
+
+    /// Notes how an item ended.
+    pub(super) fn finish(&mut self, index: u64, result: SignResult, at: Time) {
+        self.0.insert(index, Standing::Finished { result, at });
+    }
+
+    /// Forgets a settled item.
+    pub(super) fn forget(&mut self, index: u64) {
+        self.0.remove(&index);
+    }
+
+    /// The result of an item that has ended.
+    pub(super) fn finished(&self, index: u64) -> Option<&SignResult> {
+        match self.0.get(&index)? {
+            Standing::Working => None,
+            Standing::Finished { result, .. } => Some(result),
+        }
+    }
+
+    /// When the item ended that has waited longest for its leaf.
+    pub(super) fn oldest_finished(&self) -> Option<Time> {
+        let at = |s: &Standing| if let Standing::Finished { at, .. } = s { Some(*at) } else { None };
+        self.0.values().filter_map(at).min()
+    }
+
+    /// The items that are on their way.
+    pub(super) fn working(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().filter(|(_, s)| matches!(s, Standing::Working)).map(|(index, _)| *index)
+    }
+
+    /// An item's standing, as `Welcome` tells it.
+    pub(super) fn told(&self, index: u64) -> OpenState {
+        match self.0.get(&index) {
+            Some(Standing::Working) => OpenState::Working {},
+            Some(Standing::Finished { result, .. }) => OpenState::Finished(result.clone()),
+            None => OpenState::Finished(SignResult::Lost {}),
+        }
+    }
+}
+
+/// The hash of the one leaf that completes `item` with `signature`.
+pub(super) fn completion_hash(
+    item: &Open,
+    key: &CharterKey,
+    signature: &record::Signature,
+) -> Result<Sha256, LeafError> {
+    let completion =
+        Completion { payload: item.payload, signature: signature.clone(), spki: key.spki.clone() };
+    Ok(Sha256::of(&record::Leaf::Completion(completion).encode()?))
+}

@@ -1,0 +1,80 @@
+//! Which leaf closes an open item: only one that says what this keeper said.
+
+use super::charter::Charter;
+use super::refusal::{Code, Refused, chain_of};
+use super::results::{self, Results};
+use super::state::{Change, Open, Seen, State};
+use record::wire::{Settle, SignResult};
+use record::{Leaf, OutcomeKind, Sha256};
+
+/// The change that `settle` makes, if its leaf stands in the log and fits the item's result.
+// INVARIANT(keepers-word): a signed item is closed by its own completion only, a failed one by a failed outcome only, a
+// lost one by an unknown outcome or by a signature that turned up.
+pub(super) fn close(
+    settle: &Settle,
+    charter: &Charter,
+    state: &State,
+    results: &Results,
+) -> Result<Change, Refused> {
+    let index = settle.index;
+    let item = state
+        .open
+        .get(&index)
+        .ok_or_else(|| Refused::new(Code::Used, "not open here: settled before, or never accepted"))?;
+    let result = results
+        .finished(index)
+        .ok_or_else(|| Refused::new(Code::Unsettled, "the token still works on it: wait for the result"))?;
+    if settle.at <= index {
+        return Err(Refused::new(Code::Unsettled, "the leaf stands before the intent that it should close"));
+    }
+    included(&settle.leaf.0, settle.at, &settle.inclusion, &state.seen)?;
+    let signed = fits(&settle.leaf.0, index, item, result, charter)?;
+    Ok(Change::Settled { index, signed })
+}
+
+/// Whether the log that was seen holds `leaf` at `index`.
+pub(super) fn included(leaf: &[u8], index: u64, proof: &[Sha256], seen: &Seen) -> Result<(), Refused> {
+    let proof: Vec<tlog::Hash> = proof.iter().map(|h| tlog::Hash(*h.as_bytes())).collect();
+    let root = tlog::Hash(*seen.root.as_bytes());
+    tlog::verify_inclusion(&tlog::leaf_hash(leaf), index, seen.size, &proof, &root).map_err(|e| {
+        Refused::new(
+            Code::Proof,
+            format!("leaf {index} in the log of {} leaves: {}", seen.size, chain_of(&e)),
+        )
+    })
+}
+
+/// Whether the leaf fits the result, and if so whether it holds a signature.
+fn fits(
+    leaf: &[u8],
+    index: u64,
+    item: &Open,
+    result: &SignResult,
+    charter: &Charter,
+) -> Result<bool, Refused> {
+    let refused = |why: &str| Refused::new(Code::Unsettled, why);
+    if let SignResult::Signed { signature } = result {
+        let key = charter.key(&item.key).ok_or_else(|| refused("its key is not in the charter"))?;
+        let expected = results::completion_hash(item, key, signature)
+            .map_err(|e| Refused::new(Code::Unsettled, chain_of(&e)))?;
+        let own = Sha256::of(leaf) == expected;
+        return if own {
+            Ok(true)
+        } else {
+            Err(refused("only the completion with this signature closes it"))
+        };
+    }
+    match (Leaf::decode(leaf), result) {
+        (Ok(Leaf::Outcome(o)), _) if o.intent != index || o.keeper != charter.keeper => {
+            Err(refused("the outcome is of another intent or in another keeper's name"))
+        }
+        (Ok(Leaf::Outcome(o)), SignResult::Failed { .. }) if o.outcome == OutcomeKind::Failed => Ok(false),
+        (Ok(Leaf::Outcome(o)), SignResult::Lost {}) if o.outcome == OutcomeKind::Unknown => Ok(false),
+        (Ok(Leaf::Completion(c)), SignResult::Lost {})
+            if c.payload == item.payload && c.key() == item.key && c.verifies() =>
+        {
+            Ok(true)
+        }
+        _ => Err(refused("the leaf does not say what this keeper said of it")),
+    }
+}

@@ -1,0 +1,352 @@
+//! K1 to K8: what must hold before an item is reserved, in the order in which it is checked.
+//!
+//! It promises that a [`Checked`] item was built here, byte for byte, from an intent that the log holds, and that the
+//! charter allows it now. It changes nothing and does not know files, sockets or tokens.
+
+use super::chain::Step;
+use super::charter::{Charter, CharterKey};
+use super::refusal::{Code, Refused, chain_of};
+use super::results::Results;
+use super::settle::included;
+use super::state::{MAX_OPEN, MAX_USED, Open, Seen, State};
+use formats::dct::{self, SignedFile};
+use record::wire::{Child, Extra, Item};
+use record::{Action, Intent, KeyId, Leaf, Purpose, Repository, Sha256, Time};
+
+/// How far an intent's time may lie from the keeper's clock.
+const FRESH_MS: i64 = 300_000;
+/// How far the keeper's clock may step back without stopping its work: what NTP corrects.
+const CLOCK_BACK_MS: i64 = 5_000;
+/// How long a finished item may wait for its leaf in the log before nothing more is signed.
+const SETTLE_WITHIN_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What items are checked against, besides the state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// The charter.
+    pub(super) charter: &'a Charter,
+    /// The time.
+    pub(super) now: Time,
+}
+
+/// An item that passed every check.
+// INVARIANT(own-bytes): only `check` makes one, and `payload` is the hash of bytes that this process built.
+#[derive(Debug)]
+pub(super) struct Checked {
+    index: u64,
+    key: KeyId,
+    payload: Sha256,
+    item: Open,
+    children: Vec<Step>,
+}
+
+impl Checked {
+    /// Index of the intent.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The key to use.
+    pub(super) fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// SHA-256 of the bytes to sign.
+    pub(super) fn payload(&self) -> Sha256 {
+        self.payload
+    }
+
+    /// What the journal keeps of it.
+    pub(super) fn item(&self) -> &Open {
+        &self.item
+    }
+
+    /// The versions whose signatures stand in the files that it names.
+    pub(super) fn children(&self) -> &[Step] {
+        &self.children
+    }
+}
+
+/// Checks one item against the state as all items before it have left it.
+pub(super) fn check(
+    item: &Item,
+    rules: &Rules<'_>,
+    state: &State,
+    results: &Results,
+) -> Result<Checked, Refused> {
+    // K1: the log that was seen holds these bytes at this index.
+    included(&item.intent.0, item.index, &item.inclusion, &state.seen)?;
+    // K2: they are an intent for this keeper, in this log, for a key of the charter and that key's purpose.
+    let intent = intent_in(&item.intent.0)?;
+    let key = addressed(&intent, rules.charter)?;
+    // Whatever follows spends the index: there must be room to remember it.
+    room(state)?;
+    // K3: it was made now, by a clock that has not gone back.
+    fresh(&intent, rules.now, state.clock)?;
+    // K4: neither the index nor the same signature is in use.
+    unused(item.index, &intent, state)?;
+    // K5: the charter gives the key this repository, and a signature in this hour.
+    in_scope(&intent, key, rules.charter)?;
+    within_rate(&intent, key, rules.now, state)?;
+    // K6: the log has closed what was signed before.
+    settled(state, results, rules.now)?;
+    // K7: the bytes built here are the bytes that the intent names.
+    let payload = built(&intent, &item.extra, rules.charter)?;
+    // K8: the version follows the one before, ends in time, and stands on this collection's own newest files.
+    let step = step_of(&intent, payload);
+    in_chain(&intent, step.as_ref(), state)?;
+    short_lived(&intent, key, rules.now)?;
+    let children = children(&intent, &item.extra, rules.charter, state)?;
+
+    let open = Open {
+        key: intent.key,
+        payload,
+        repository: intent.repository,
+        role: intent.purpose,
+        version: step.map(|s| s.version),
+    };
+    Ok(Checked { index: item.index, key: intent.key, payload, item: open, children })
+}
+
+fn intent_in(leaf: &[u8]) -> Result<Intent, Refused> {
+    match Leaf::decode(leaf) {
+        Ok(Leaf::Intent(intent)) => Ok(intent),
+        Ok(other) => Err(Refused::new(Code::Intent, format!("the leaf is of kind {}", other.kind()))),
+        Err(e) => Err(Refused::new(Code::Intent, chain_of(&e))),
+    }
+}
+
+fn addressed<'a>(intent: &Intent, charter: &'a Charter) -> Result<&'a CharterKey, Refused> {
+    let refused = |why: String| Refused::new(Code::Intent, why);
+    if intent.log != charter.origin {
+        return Err(refused(format!("it is for log {}, this keeper follows {}", intent.log, charter.origin)));
+    }
+    if intent.keeper != charter.keeper {
+        return Err(refused(format!("it is for keeper {}, this is {}", intent.keeper, charter.keeper)));
+    }
+    let key = charter.key(&intent.key).ok_or_else(|| refused(format!("key {} is not here", intent.key)))?;
+    if intent.purpose != key.purpose || intent.action.purpose() != key.purpose {
+        return Err(refused(format!("key {} is for {} only", intent.key, key.purpose)));
+    }
+    if intent.format != intent.action.format() {
+        return Err(refused("the format is not that of the action".into()));
+    }
+    Ok(key)
+}
+
+/// Whether one more index can be remembered.
+pub(super) fn room(state: &State) -> Result<(), Refused> {
+    if state.used.len() + state.open.len() < MAX_USED {
+        Ok(())
+    } else {
+        Err(Refused::new(
+            Code::Unsettled,
+            format!("{MAX_USED} indices are remembered: settle the open items"),
+        ))
+    }
+}
+
+fn fresh(intent: &Intent, now: Time, journal_clock: Time) -> Result<(), Refused> {
+    if now < journal_clock.plus_ms(-CLOCK_BACK_MS) {
+        let why = format!("the clock shows {now}, the journal {journal_clock}: set the clock right");
+        return Err(Refused::new(Code::Stale, why));
+    }
+    let apart = now.unix_ms().abs_diff(intent.time.unix_ms());
+    if apart <= FRESH_MS.unsigned_abs() {
+        Ok(())
+    } else {
+        Err(Refused::new(Code::Stale, format!("it was made at {}, now it is {now}", intent.time)))
+    }
+}
+
+// INVARIANT(once): an index that was refused, reserved or void is never looked at again.
+fn unused(index: u64, intent: &Intent, state: &State) -> Result<(), Refused> {
+    if state.is_used(index) {
+        return Err(Refused::new(Code::Used, "the index was used before"));
+    }
+    match state.open_twin(intent.key, intent.payload) {
+        None => Ok(()),
+        Some(twin) => Err(Refused::new(Code::Duplicate, format!("item {twin} asks for the same signature"))),
+    }
+}
+
+fn in_scope(intent: &Intent, key: &CharterKey, charter: &Charter) -> Result<(), Refused> {
+    if !key.covers(&intent.repository) {
+        let why = format!("the charter gives key {} no repository {}", intent.key, intent.repository);
+        return Err(Refused::new(Code::Scope, why));
+    }
+    let Action::Root { roles, .. } = &intent.action else { return Ok(()) };
+    let fits = |purpose: &Purpose| {
+        let key = charter.key(&roles.of(*purpose));
+        key.is_some_and(|k| k.purpose == *purpose && k.covers(&intent.repository))
+    };
+    match Purpose::ALL.into_iter().find(|purpose| !fits(purpose)) {
+        None => Ok(()),
+        Some(role) => Err(Refused::new(Code::Scope, format!("the root's {role} key is not the charter's"))),
+    }
+}
+
+fn within_rate(intent: &Intent, key: &CharterKey, now: Time, state: &State) -> Result<(), Refused> {
+    if state.reserved_this_hour(intent.key, now) < key.signatures_per_hour {
+        Ok(())
+    } else {
+        let why = format!("{} signatures were reserved in this hour", key.signatures_per_hour);
+        Err(Refused::new(Code::Rate, why))
+    }
+}
+
+// INVARIANT(settle): at most MAX_OPEN signatures lack a completion, and none of them for long while others are made.
+fn settled(state: &State, results: &Results, now: Time) -> Result<(), Refused> {
+    if state.open.len() >= MAX_OPEN {
+        return Err(Refused::new(Code::Unsettled, format!("{MAX_OPEN} items are open")));
+    }
+    match results.oldest_finished() {
+        Some(at) if now > at.plus_ms(SETTLE_WITHIN_MS) => {
+            Err(Refused::new(Code::Unsettled, format!("an item that ended at {at} is not settled")))
+        }
+        _ => Ok(()),
+    }
+}
+
+// INVARIANT(own-bytes): the hash that goes to the key is that of the bytes built here.
+fn built(intent: &Intent, extra: &Extra, charter: &Charter) -> Result<Sha256, Refused> {
+    let bytes = formats::build(intent, extra, &charter.public)
+        .map_err(|e| Refused::new(Code::Bytes, chain_of(&e)))?;
+    let payload = Sha256::of(&bytes);
+    if payload == intent.payload {
+        Ok(payload)
+    } else {
+        Err(Refused::new(Code::Bytes, format!("the bytes built here have SHA-256 {payload}")))
+    }
+}
+
+fn step_of(intent: &Intent, payload: Sha256) -> Option<Step> {
+    let (repository, role) = (intent.repository.clone(), intent.purpose);
+    intent.action.version().map(|version| Step { repository, role, version, payload })
+}
+
+// INVARIANT(chain): see `Chain::allows`.
+fn in_chain(intent: &Intent, step: Option<&Step>, state: &State) -> Result<(), Refused> {
+    let Some(step) = step else { return Ok(()) };
+    if step.role == Purpose::Root && step.version != 1 {
+        return Err(Refused::new(Code::Chain, "only a collection's first root is signed without people"));
+    }
+    let mut allowed = state.chain.allows(step);
+    if let Action::Targets { prev, .. } = &intent.action {
+        allowed = allowed.and_then(|()| state.chain.builds_on(step, *prev));
+    }
+    allowed.map_err(|e| Refused::new(Code::Chain, e.to_string()))
+}
+
+// INVARIANT(short-life): nothing is signed that outlives the charter's days, counted from now.
+fn short_lived(intent: &Intent, key: &CharterKey, now: Time) -> Result<(), Refused> {
+    let expires = intent.action.expires();
+    let latest = now.plus_ms(i64::from(key.max_validity_days).saturating_mul(DAY_MS));
+    if now < expires && expires <= latest {
+        Ok(())
+    } else {
+        let why = format!("it expires at {expires}: that must be after {now} and not after {latest}");
+        Err(Refused::new(Code::Validity, why))
+    }
+}
+
+fn children(intent: &Intent, extra: &Extra, charter: &Charter, state: &State) -> Result<Vec<Step>, Refused> {
+    let of = |role, child| {
+        newest_child(role, child, &intent.repository, charter, state)
+            .map_err(|why| Refused::new(Code::Child, format!("the {role} file: {why}")))
+    };
+    match extra {
+        Extra::Snapshot { root, targets } => {
+            Ok(vec![of(Purpose::Root, root)?, of(Purpose::Targets, targets)?])
+        }
+        Extra::Timestamp { snapshot } => Ok(vec![of(Purpose::Snapshot, snapshot)?]),
+        Extra::RootCertificate {} | Extra::Root { .. } | Extra::Targets { .. } => Ok(vec![]),
+    }
+}
+
+/// Whether a child file is the newest of its role in `repository`: its intent stands in the log and names it, it is
+/// signed by the intent's key, and it is what this keeper reserved last for that collection and role.
+///
+/// The last is what ties a file to its repository. An intent alone does not: whoever writes the log could write one
+/// that names another collection's file. Every key of a charter signs through this journal only, so a file that is
+/// not the journal's newest is older, or another collection's.
+fn newest_child(
+    role: Purpose,
+    child: &Child,
+    repository: &Repository,
+    charter: &Charter,
+    state: &State,
+) -> Result<Step, String> {
+    included(&child.leaf.0, child.index, &child.inclusion, &state.seen).map_err(|r| r.detail)?;
+    let intent = intent_in(&child.leaf.0).map_err(|r| r.detail)?;
+    if intent.log != charter.origin || intent.repository != *repository {
+        return Err(format!("its intent is for {} in log {}", intent.repository, intent.log));
+    }
+    if intent.purpose != role || intent.action.purpose() != role || intent.action.version().is_none() {
+        return Err(format!("its intent is not for {role} metadata"));
+    }
+    let file = SignedFile::parse(&child.file.0).map_err(|e| chain_of(&e))?;
+    if file.payload_hash() != intent.payload {
+        return Err("its intent names other bytes".into());
+    }
+    signed_by(&file, role, &intent, charter)?;
+    let link =
+        state.chain.link(repository, role).ok_or("this keeper never reserved any for this repository")?;
+    if link.version != file.version() || link.payload != file.payload_hash() {
+        return Err(format!("it is version {}, the newest reserved is {}", file.version(), link.version));
+    }
+    let repository = repository.clone();
+    Ok(Step { repository, role, version: link.version, payload: link.payload })
+}
+
+fn signed_by(file: &SignedFile, role: Purpose, intent: &Intent, charter: &Charter) -> Result<(), String> {
+    let key = charter.key(&intent.key).filter(|k| k.purpose == role);
+    let key = key.ok_or_else(|| format!("its key {} is no {role} key of the charter", intent.key))?;
+    let keyid = if role == Purpose::Root {
+        let root = file.root().map_err(|e| chain_of(&e))?;
+        dct::certificate::check(&root.certificate, &intent.repository, &key.spki)
+            .map_err(|e| chain_of(&e))?;
+        dct::certificate_key_id(&root.certificate)
+    } else {
+        dct::key_id(&key.spki)
+    };
+    file.verify(&key.spki, &keyid).map_err(|e| chain_of(&e))
+}
+
+/// Follows the log to the checkpoint in `note`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// It is what was seen already.
+    Same,
+    /// It extends what was seen.
+    Newer(Seen),
+    /// It is older.
+    Behind,
+    /// It does not extend what was seen.
+    Fork,
+}
+
+/// Compares a note with what was seen. A note that the log's key has not signed is refused.
+// INVARIANT(forward-only): an older note moves nothing. INVARIANT(no-reset): a note that does not extend what was seen
+// is a fork of the log, whoever is to blame, and is never taken.
+pub(super) fn follow(
+    note: &str,
+    consistency: &[Sha256],
+    charter: &Charter,
+    seen: &Seen,
+) -> Result<Followed, Refused> {
+    let checkpoint = tlog::Checkpoint::open(note, &charter.log_vkey)
+        .map_err(|e| Refused::new(Code::Proof, format!("the note: {}", chain_of(&e))))?;
+    let next = Seen { size: checkpoint.size, root: Sha256::from_bytes(checkpoint.root.0) };
+    if next.size < seen.size {
+        return Ok(Followed::Behind);
+    }
+    if next.size == seen.size {
+        return Ok(if next.root == seen.root { Followed::Same } else { Followed::Fork });
+    }
+    let proof: Vec<tlog::Hash> = consistency.iter().map(|h| tlog::Hash(*h.as_bytes())).collect();
+    let old_root = tlog::Hash(*seen.root.as_bytes());
+    let extends = tlog::verify_consistency(seen.size, &old_root, next.size, &checkpoint.root, &proof).is_ok();
+    Ok(if extends { Followed::Newer(next) } else { Followed::Fork })
+}
