@@ -1,0 +1,270 @@
+//! A real signing keeper over a real SoftHSM token, and a daemon that can say anything to it.
+//!
+//! The token stands behind a module that journals every signature a key makes, so that a test can tell not only what
+//! the keeper answered, but also whether a key was touched.
+
+use crate::world::World;
+use hsm_sim::{Journal, SoftHsm};
+use record::wire::{
+    Batch, FromSigner, OpenState, PROTO, Reserved, Settle, SignResult, ToSigner, Welcome, read_message,
+    write_message,
+};
+use record::{Clock, Purpose, Sha256, Signature, Spki, SystemClock};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_chancery-keeper");
+
+/// The folder of one keeper: token, keys, charter, configuration, state.
+pub(crate) struct Rig {
+    folder: tempfile::TempDir,
+    token: SoftHsm,
+    pub(crate) world: World,
+}
+
+impl Rig {
+    /// A keeper with four fresh keys and a fresh journal, or nothing where SoftHSM is not installed.
+    pub(crate) fn new() -> Option<Self> {
+        if let Some(missing) = hsm_sim::missing(&["softhsm2-util"]) {
+            eprintln!("SKIPPED: {missing}");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let token = SoftHsm::create(&folder.path().join("token"), "signing").unwrap();
+        let keys: BTreeMap<Purpose, Spki> = (1..)
+            .zip(Purpose::ALL)
+            .map(|(number, purpose)| (purpose, generate(&token, number, purpose)))
+            .collect();
+        let rig = Self { folder, token, world: World::new(keys, SystemClock.now()) };
+        rig.write("charter.toml", &rig.world.charter());
+        rig.write("keeper.toml", &rig.config());
+        let init = rig.command("init").output().unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        Some(rig)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn config(&self) -> String {
+        let module = self.token.journaled(&self.touched()).unwrap().module().display().to_string();
+        let pin = self.token.pin_file().display();
+        format!(
+            "role = 'sign'\nname = 'signing'\ncharter = 'charter.toml'\nstate = 'state'\nsocket = 'socket'\n\
+             [token]\nmodule = '{module}'\nlabel = 'signing'\npin_file = '{pin}'\nsessions = 2\n"
+        )
+    }
+
+    fn touched(&self) -> PathBuf {
+        self.folder.path().join("touched.jsonl")
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.folder.path().join("state/journal")
+    }
+
+    /// The digests that keys have signed, in order.
+    pub(crate) fn signed(&self) -> Vec<Sha256> {
+        let input = |entry: hsm_sim::Entry| match entry {
+            hsm_sim::Entry::Signature { input, .. } => {
+                let bytes: [u8; 32] = input.unwrap().try_into().unwrap();
+                Some(Sha256::from_bytes(bytes))
+            }
+            hsm_sim::Entry::Login { .. } => None,
+        };
+        Journal::read(&self.touched()).unwrap().into_iter().filter_map(input).collect()
+    }
+
+    /// A command of the keeper's program with this rig's configuration and token.
+    pub(crate) fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(verb.split(' ')).arg("--config").arg(self.folder.path().join("keeper.toml"));
+        command.envs(self.token.journaled(&self.touched()).unwrap().env());
+        command
+    }
+
+    /// Starts the keeper and waits until it listens.
+    pub(crate) fn start(&self) -> Running {
+        Running::start(self.command("serve"), self.folder.path().join("socket"))
+    }
+
+    /// Starts the keeper so that no file it writes can exceed some kilobytes.
+    pub(crate) fn start_on_a_small_disk(&self) -> Running {
+        let serve = self.command("serve");
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]).arg(serve.get_program());
+        limited.args(serve.get_args());
+        limited.envs(serve.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        Running::start(limited, self.folder.path().join("socket"))
+    }
+
+    /// Starts a keeper that must not come up: its exit code and what it said.
+    pub(crate) fn start_in_vain(&self) -> (i32, String) {
+        let ended = self.command("serve").output().unwrap();
+        (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    }
+}
+
+fn generate(token: &SoftHsm, number: u8, purpose: Purpose) -> Spki {
+    let made = Command::new(BINARY)
+        .args(["admin", "key-generate", "--type", "p256", "--label", purpose.as_str()])
+        .args(["--id", &format!("{number:02}"), "--token-label", token.label()])
+        .arg("--module")
+        .arg(token.module())
+        .arg("--pin-file")
+        .arg(token.pin_file())
+        .envs(token.env())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let described: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    serde_json::from_value(described["spki"].clone()).unwrap()
+}
+
+/// A keeper's process; killed when dropped.
+pub(crate) struct Running {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Running {
+    fn start(mut command: Command, socket: PathBuf) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        loop {
+            let line = lines.next().unwrap_or_else(|| panic!("the keeper ended: {said}")).unwrap();
+            said.push_str(&line);
+            if line.contains("listening") {
+                break;
+            }
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, socket }
+    }
+
+    /// A new connection that has been welcomed.
+    pub(crate) fn connect(&self) -> Daemon {
+        let mut stream = self.raw();
+        write_message(&mut stream, &ToSigner::Hello { proto: PROTO, daemon: "test".into() }).unwrap();
+        match read_message(&mut stream).unwrap() {
+            Some(FromSigner::Welcome(welcome)) => Daemon { stream, seen: welcome.seen_size, welcome },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A connection on which nothing was said.
+    pub(crate) fn raw(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).unwrap()
+    }
+
+    /// SIGKILL, as a power cut of this process.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// The exit code with which the keeper ends by itself.
+    pub(crate) fn ends(mut self) -> i32 {
+        self.process.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One daemon's connection.
+pub(crate) struct Daemon {
+    stream: UnixStream,
+    pub(crate) seen: u64,
+    pub(crate) welcome: Welcome,
+}
+
+impl Daemon {
+    /// Sends a frame and gives back the answer to it.
+    pub(crate) fn ask(&mut self, batch: &Batch) -> FromSigner {
+        self.say(&ToSigner::Batch(batch.clone()))
+    }
+
+    /// Says anything and gives back the answer.
+    pub(crate) fn say(&mut self, message: &ToSigner) -> FromSigner {
+        write_message(&mut self.stream, message).unwrap();
+        read_message(&mut self.stream).unwrap().unwrap()
+    }
+
+    /// Sends a frame to which no answer must come: the keeper ends.
+    pub(crate) fn ask_in_vain(&mut self, batch: &Batch) -> bool {
+        write_message(&mut self.stream, &ToSigner::Batch(batch.clone())).unwrap();
+        !matches!(read_message::<FromSigner>(&mut self.stream), Ok(Some(_)))
+    }
+
+    /// Sends a frame that must be carried out.
+    pub(crate) fn reserve(&mut self, batch: &Batch) -> Reserved {
+        match self.ask(batch) {
+            FromSigner::Reserved(reserved) => {
+                self.seen = reserved.seen;
+                reserved
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the next result.
+    pub(crate) fn result(&mut self) -> (u64, SignResult) {
+        match read_message(&mut self.stream).unwrap().unwrap() {
+            FromSigner::Result { index, result } => (index, result),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the next result, which must be a signature.
+    pub(crate) fn signature(&mut self) -> (u64, Signature) {
+        match self.result() {
+            (index, SignResult::Signed { signature }) => (index, signature),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The code with which the only item of `batch` is refused.
+    pub(crate) fn refusal(&mut self, batch: &Batch) -> String {
+        let answer = self.reserve(batch);
+        assert!(answer.accepted.is_empty(), "accepted");
+        assert_eq!(answer.refused.len(), 1);
+        answer.refused[0].code.to_string()
+    }
+
+    /// Has one item signed and settled; its sealed file.
+    pub(crate) fn through(&mut self, world: &mut World, made: &crate::world::Made) -> Vec<u8> {
+        let answer = self.reserve(&world.batch(self.seen, &[made], vec![]));
+        assert_eq!(answer.accepted, [made.index], "{:?}", answer.refused);
+        let (index, signature) = self.signature();
+        assert_eq!(index, made.index);
+        let settle: Settle = world.completion(made, &signature);
+        let answer = self.reserve(&world.batch(self.seen, &[], vec![settle]));
+        assert_eq!(answer.settled, [made.index], "{:?}", answer.unsettled);
+        made.seal(world, &signature)
+    }
+
+    /// What `Welcome` said of an index.
+    pub(crate) fn told(&self, index: u64) -> Option<&OpenState> {
+        self.welcome.open.iter().find(|o| o.index == index).map(|o| &o.state)
+    }
+}
+
+/// Changes a file's bytes.
+pub(crate) fn tamper(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
