@@ -2,7 +2,7 @@
 
 use crate::forest::{FOREST, forest, leaf, leaves, pairs, sizes};
 use proptest::prelude::*;
-use tlog::{Hash, ProofError, empty_root, verify_consistency, verify_inclusion};
+use tlog::{Hash, ProofError, empty_root, node_hash, verify_consistency, verify_inclusion};
 
 /// Every proof that differs from `proof` in one bit, one hash more, one less, or two neighbours swapped.
 fn altered(proof: &[Hash]) -> Vec<Vec<Hash>> {
@@ -142,6 +142,17 @@ fn everything_extends_the_empty_log_and_only_the_empty_log_has_size_zero() {
         verify_consistency(5, &root, 0, &empty_root(), &[]),
         Err(ProofError::Order { old: 5, new: 0 })
     );
+}
+
+#[test]
+fn a_proof_that_climbs_beyond_the_root_is_refused_even_if_its_hashes_lead_to_the_forged_one() {
+    let forged = |root| node_hash(&leaf(9), &root);
+    let long = [leaf(9)];
+    assert_eq!(verify_inclusion(&leaf(0), 0, 1, &long, &forged(leaf(0))), Err(ProofError::Length));
+    let mut long = forest().consistency(3, 4);
+    long.push(leaf(9));
+    let (old_root, new_root) = (forged(forest().root(3)), forged(forest().root(4)));
+    assert_eq!(verify_consistency(3, &old_root, 4, &new_root, &long), Err(ProofError::Length));
 }
 
 #[test]
