@@ -89,8 +89,8 @@ pub enum BuildError {
         /// What is there.
         found: Role,
     },
-    /// No change, or more than [`MAX_CHANGES`].
-    #[error("{0} changes in one targets version; it takes 1 to 200")]
+    /// More than [`MAX_CHANGES`].
+    #[error("{0} changes in one targets version; it takes at most 200")]
     ChangeCount(usize),
     /// Changes are not in the order of their tags, or one tag stands twice.
     #[error("the changes must be sorted by tag, each tag once: see tag {0}")]
@@ -298,7 +298,7 @@ fn read(role: Role, file: &Blob) -> Result<SignedFile, BuildError> {
 }
 
 fn check_changes(changes: &[Change]) -> Result<(), BuildError> {
-    if changes.is_empty() || changes.len() > MAX_CHANGES {
+    if changes.len() > MAX_CHANGES {
         return Err(BuildError::ChangeCount(changes.len()));
     }
     let pairs = changes.iter().zip(changes.iter().skip(1));

@@ -1,0 +1,144 @@
+//! The log from the daemon's side: one writer that groups what waits, a link to the log keeper, proofs for everybody.
+//!
+//! Promises: [`Log::append`] answers only when the leaf is committed here, on disk at the log keeper, and covered by a
+//! note that verifies; whoever drops the call does not cancel the leaf. It does not know what the leaves are for.
+
+mod link;
+mod proofs;
+mod recover;
+mod sequencer;
+
+pub(crate) use link::{LinkError, LogLink};
+pub(crate) use recover::{Refill, reconcile};
+pub(crate) use sequencer::{Parts, Sequencer, rollback_leaf};
+
+use crate::{
+    health::Health,
+    store::{NewLeaf, NewRow, Rejected, Store, StoreError},
+};
+use record::{Leaf, LeafError};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Submissions that may wait for the writer; more wait at their sender.
+const QUEUE: usize = 1024;
+
+/// The newest signed head.
+#[derive(Debug, Clone)]
+pub(crate) struct Noted {
+    /// Number of leaves it covers.
+    pub size: u64,
+    /// The signed note.
+    pub note: Arc<str>,
+}
+
+/// A leaf in its place, under a note.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    /// Its index.
+    pub index: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a leaf or row is not in the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    /// The daemon is sealed, or the log keeper is away: nothing was written, or it is not known.
+    #[error("the audit log cannot be written: {0}")]
+    Unavailable(String),
+    /// The leaf does not fit the log's state; nothing was written.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The leaf has no encoding.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+}
+
+/// What goes to the writer.
+#[derive(Debug)]
+enum Work {
+    Leaf { leaf: Box<NewLeaf>, reply: oneshot::Sender<Result<Placed, AppendError>> },
+    Row { row: Box<NewRow>, reply: oneshot::Sender<Result<(), AppendError>> },
+}
+
+/// A handle to the log; clones are cheap.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    work: mpsc::Sender<Work>,
+    noted: watch::Receiver<Option<Noted>>,
+    store: Store,
+    cache: Arc<proofs::TileCache>,
+    health: Arc<Health>,
+    origin: record::Origin,
+}
+
+impl Log {
+    /// A handle and the sequencer that does its work, which the caller runs.
+    pub(crate) fn new(
+        sequencer: Parts,
+        origin: record::Origin,
+        store: Store,
+        health: Arc<Health>,
+    ) -> (Self, Sequencer) {
+        let (work, queue) = mpsc::channel(QUEUE);
+        let (publish, noted) = watch::channel(None);
+        let log = Self { work, noted, store, cache: Arc::default(), health: health.clone(), origin };
+        (log, Sequencer::new(sequencer, queue, publish, health))
+    }
+
+    /// Writes a leaf. The answer comes when it stands under a verified note.
+    pub(crate) async fn append(&self, leaf: Leaf) -> Result<Placed, AppendError> {
+        self.submit(leaf, None).await
+    }
+
+    /// Writes an intent together with the bytes that are to be signed.
+    pub(crate) async fn append_intent(
+        &self,
+        intent: record::Intent,
+        payload: Vec<u8>,
+    ) -> Result<Placed, AppendError> {
+        self.submit(Leaf::Intent(intent), Some(payload)).await
+    }
+
+    async fn submit(&self, leaf: Leaf, payload: Option<Vec<u8>>) -> Result<Placed, AppendError> {
+        let bytes = leaf.encode()?;
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Leaf { leaf: Box::new(NewLeaf { leaf, bytes, payload }), reply };
+        self.work.send(work).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Inserts a row through the same writer, in the same commits.
+    pub(crate) async fn insert(&self, row: NewRow) -> Result<(), AppendError> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Row { row: Box::new(row), reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// The log's name.
+    pub(crate) fn origin(&self) -> &record::Origin {
+        &self.origin
+    }
+
+    /// The newest signed head; `None` before the first.
+    pub(crate) fn noted(&self) -> Option<Noted> {
+        self.noted.borrow().clone()
+    }
+
+    /// How many leaves the newest note covers.
+    pub(crate) fn noted_size(&self) -> u64 {
+        self.noted.borrow().as_ref().map_or(0, |n| n.size)
+    }
+
+    /// Seals the daemon where an error says that its data cannot be trusted.
+    pub(crate) fn judge(&self, error: &StoreError) {
+        if !matches!(error, StoreError::NotApplied(_)) {
+            self.health.seal(&error.full());
+        }
+    }
+}
+
+fn stopping() -> AppendError {
+    AppendError::Unavailable("the daemon is stopping".into())
+}

@@ -1,0 +1,82 @@
+//! Proofs and tiles, from the tree's stored hashes. Full tiles never change and are kept.
+
+use super::Log;
+use crate::store::StoreError;
+use record::Sha256;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
+};
+use tlog::{Hash, ProofError, TILE_WIDTH, TileId, Tiles};
+
+/// Full tiles that are kept: 8 KiB each.
+const CACHED_TILES: usize = 1024;
+
+/// Full tiles that were read before.
+#[derive(Debug, Default)]
+pub(super) struct TileCache(Mutex<HashMap<TileId, Vec<Hash>>>);
+
+impl Log {
+    /// RFC 6962 audit path of a leaf in the tree of `size` leaves.
+    pub(crate) async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Sha256>, StoreError> {
+        let tiles = self.tiles(tlog::tiles_for_inclusion(index, size).map_err(no_proof)?, size).await?;
+        Ok(to_record(tlog::inclusion_proof(index, size, &tiles).map_err(no_proof)?))
+    }
+
+    /// RFC 6962 consistency proof between two sizes.
+    pub(crate) async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Sha256>, StoreError> {
+        let tiles = self.tiles(tlog::tiles_for_consistency(old, new).map_err(no_proof)?, new).await?;
+        Ok(to_record(tlog::consistency_proof(old, new, &tiles).map_err(no_proof)?))
+    }
+
+    /// Tiles of the tree of `size` leaves.
+    pub(crate) async fn tiles(&self, ids: BTreeSet<TileId>, size: u64) -> Result<Tiles, StoreError> {
+        let mut found = Tiles::default();
+        let missing = self.cache.take_known(ids, size, &mut found);
+        if !missing.is_empty() {
+            let read = self.store.tiles(missing.clone(), size).await?;
+            for id in missing {
+                let hashes = read.get(id).map(<[Hash]>::to_vec).unwrap_or_default();
+                self.cache.keep(id, &hashes);
+                found.insert(id, hashes);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl TileCache {
+    /// Moves what is known into `found`; returns what is not.
+    fn take_known(&self, ids: BTreeSet<TileId>, size: u64, found: &mut Tiles) -> BTreeSet<TileId> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut missing, full) = (BTreeSet::new(), TILE_WIDTH);
+        for id in ids {
+            match known.get(&id) {
+                Some(hashes) if tlog::tile_width(id, size) == full => found.insert(id, hashes.clone()),
+                _ => {
+                    missing.insert(id);
+                }
+            }
+        }
+        missing
+    }
+
+    fn keep(&self, id: TileId, hashes: &[Hash]) {
+        if hashes.len() as u64 != TILE_WIDTH {
+            return;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CACHED_TILES {
+            known.clear();
+        }
+        known.insert(id, hashes.to_vec());
+    }
+}
+
+fn to_record(hashes: Vec<Hash>) -> Vec<Sha256> {
+    hashes.into_iter().map(|h| Sha256::from_bytes(h.0)).collect()
+}
+
+fn no_proof(error: ProofError) -> StoreError {
+    StoreError::Contradiction(format!("no proof: {error}"))
+}

@@ -1,0 +1,133 @@
+//! Two heads become one: what the database has, and what the log keeper's spool has. The same code runs at start,
+//! after every lost connection, and when a database is rebuilt.
+
+use super::{LinkError, LogLink};
+use crate::store::{NewLeaf, StoreError, Writer};
+use record::{Leaf, wire::MAX_READ};
+use tlog::Hash;
+
+/// Bytes of leaves in one message to the keeper: half a frame, since base64 adds a third.
+const MAX_APPEND_BYTES: usize = 4 * 1024 * 1024;
+/// Leaves in one message to the keeper.
+const MAX_APPEND: u64 = record::wire::MAX_ITEMS as u64;
+
+/// How far a database may be refilled from the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refill {
+    /// At most so many leaves: a fail-over. More looks like a restored backup, and an operator decides.
+    UpTo(u64),
+    /// As many as there are: the operator has decided.
+    All,
+}
+
+/// Why the heads could not be made one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoverError {
+    /// The keeper is away: try again.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The database failed.
+    #[error("{}", .0.full())]
+    Store(#[from] StoreError),
+    /// Two logs under one name: seal, and never repair by lowering.
+    #[error("FORK: {0}")]
+    Fork(String),
+    /// The database is older than the spool by more than a fail-over explains.
+    #[error(
+        "the database has {database} leaves and the log keeper's spool {spool}: the database was restored from an older copy; \
+         run `chanceryd rebuild` to refill it from the spool, after you know why"
+    )]
+    RolledBack {
+        /// Leaves in the database.
+        database: u64,
+        /// Leaves in the spool.
+        spool: u64,
+    },
+}
+
+/// Brings spool and database to one head. Returns how many leaves the database got back from the spool.
+pub(crate) async fn reconcile(
+    writer: &mut Writer,
+    link: &mut LogLink,
+    refill: Refill,
+) -> Result<u64, RecoverError> {
+    let (database, spool) = (writer.head().size, link.size);
+    if spool > database {
+        refill_store(writer, link, refill).await?;
+    } else {
+        // A head that was compared on this connection has only grown by what this writer appended.
+        if link.agreed != Some(spool) {
+            compare(spool, writer.root_at(spool).await?, link.root)?;
+        }
+        append_missing(writer, link).await?;
+    }
+    compare(link.size, writer.head().root, link.root)?;
+    link.agreed = Some(link.size);
+    Ok(spool.saturating_sub(database))
+}
+
+// INVARIANT(no-reset): heads that differ at the same size stop everything; nothing is ever lowered to make them agree.
+fn compare(size: u64, database: Hash, spool: Hash) -> Result<(), RecoverError> {
+    if database == spool {
+        Ok(())
+    } else {
+        Err(RecoverError::Fork(format!(
+            "at {size} leaves the database has root {database:?} and the log keeper {spool:?}"
+        )))
+    }
+}
+
+/// Committed here, not yet appended there.
+async fn append_missing(writer: &mut Writer, link: &mut LogLink) -> Result<(), RecoverError> {
+    while link.size < writer.head().size {
+        let leaves = writer.leaves(link.size, MAX_APPEND, MAX_APPEND_BYTES).await?;
+        link.append(leaves).await?;
+    }
+    Ok(())
+}
+
+/// Appended there, not (any more) committed here.
+async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -> Result<(), RecoverError> {
+    let (database, spool) = (writer.head().size, link.size);
+    if let Refill::UpTo(most) = refill
+        && spool - database > most
+    {
+        return Err(RecoverError::RolledBack { database, spool });
+    }
+    tracing::error!(database, spool, "the database is behind the log keeper's spool and is refilled from it");
+    let mut fold = writer.frontier().clone();
+    while fold.size() < spool {
+        for leaf in read(link, fold.size()).await? {
+            fold.append(tlog::leaf_hash(&leaf));
+        }
+    }
+    compare(spool, fold.root(), link.root)?;
+    while writer.head().size < spool {
+        let leaves =
+            read(link, writer.head().size).await?.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        let (placed, _) = writer.commit(link.epoch, &leaves, &[]).await?;
+        if let Some(why) = placed.into_iter().find_map(Result::err) {
+            return Err(RecoverError::Fork(format!(
+                "a leaf of the spool does not follow from those before it: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn read(link: &mut LogLink, from: u64) -> Result<Vec<Vec<u8>>, RecoverError> {
+    let leaves = link.read(from, MAX_READ).await?;
+    if leaves.is_empty() {
+        return Err(RecoverError::Fork(format!(
+            "the log keeper tells of {} leaves and gives only {from}",
+            link.size
+        )));
+    }
+    Ok(leaves)
+}
+
+fn decode(bytes: Vec<u8>) -> Result<NewLeaf, RecoverError> {
+    let leaf = Leaf::decode(&bytes)
+        .map_err(|e| RecoverError::Fork(format!("a leaf of the spool cannot be read: {e}")))?;
+    Ok(NewLeaf { leaf, bytes, payload: None })
+}

@@ -1,0 +1,257 @@
+//! The one writer. Whatever waits while a commit is in flight is the next batch: no timer, no artificial delay.
+
+use super::{AppendError, LinkError, LogLink, Noted, Placed, Refill, Work, reconcile, recover::RecoverError};
+use crate::{
+    health::Health,
+    store::{NewLeaf, NewRow, Rejected, StoreError, Writer},
+};
+use record::{Clock, Event, Leaf, Nonce};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tlog::VerifierKey;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Leaves and rows in one commit.
+const MAX_BATCH: usize = 256;
+/// Bytes of leaves in one commit: what one message to the log keeper can carry.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How often a commit that surely changed nothing is tried again.
+const COMMIT_TRIES: u32 = 5;
+/// Pause before the log keeper is asked again: first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the sequencer owns.
+pub(crate) struct Parts {
+    /// The database.
+    pub writer: Writer,
+    /// The log keeper's socket.
+    pub socket: PathBuf,
+    /// The log key.
+    pub vkey: VerifierKey,
+    /// How far a lost connection may refill.
+    pub refill: Refill,
+    /// The clock for its own leaves.
+    pub clock: Arc<dyn Clock>,
+    /// A lease that was taken and reconciled before.
+    pub link: Option<LogLink>,
+}
+
+/// Runs until all handles are gone.
+pub(crate) struct Sequencer {
+    parts: Parts,
+    queue: mpsc::Receiver<Work>,
+    publish: watch::Sender<Option<Noted>>,
+    health: Arc<Health>,
+}
+
+/// What one commit takes; closings of intents stand before everything else.
+#[derive(Default)]
+struct Batch {
+    leaves: Vec<(NewLeaf, oneshot::Sender<Result<Placed, AppendError>>)>,
+    rows: Vec<(NewRow, oneshot::Sender<Result<(), AppendError>>)>,
+    bytes: usize,
+}
+
+impl Sequencer {
+    pub(super) fn new(
+        parts: Parts,
+        queue: mpsc::Receiver<Work>,
+        publish: watch::Sender<Option<Noted>>,
+        health: Arc<Health>,
+    ) -> Self {
+        Self { parts, queue, publish, health }
+    }
+
+    /// Publishes the head it starts with, then works until every handle is dropped.
+    pub(crate) async fn run(mut self) {
+        self.note_until_done().await;
+        while let Some(first) = self.queue.recv().await {
+            let mut batch = Batch::default();
+            batch.take(first);
+            while batch.has_room() {
+                match self.queue.try_recv() {
+                    Ok(work) => batch.take(work),
+                    Err(_) => break,
+                }
+            }
+            self.turn(batch).await;
+        }
+    }
+
+    /// One batch: commit here, append there, note; only then the answers.
+    async fn turn(&mut self, mut batch: Batch) {
+        batch.leaves.sort_by_key(|(new, _)| !matches!(new.leaf, Leaf::Completion(_) | Leaf::Outcome(_)));
+        if let Err(why) = self.prepare().await {
+            return batch.refuse(&why);
+        }
+        let (leaves, leaf_replies): (Vec<_>, Vec<_>) = batch.leaves.into_iter().unzip();
+        let (rows, row_replies): (Vec<_>, Vec<_>) = batch.rows.into_iter().unzip();
+        match self.commit(&leaves, &rows).await {
+            Err(why) => {
+                leaf_replies.into_iter().for_each(|r| answer(r, Err(AppendError::Unavailable(why.clone()))));
+                row_replies.into_iter().for_each(|r| answer(r, Err(AppendError::Unavailable(why.clone()))));
+            }
+            Ok((placed, inserted)) => {
+                row_replies
+                    .into_iter()
+                    .zip(inserted)
+                    .for_each(|(r, result)| answer(r, result.map_err(Into::into)));
+                let noted = leaves.is_empty() || self.note_until_done().await;
+                for ((reply, result), new) in leaf_replies.into_iter().zip(placed).zip(leaves) {
+                    let placed =
+                        result.map(|index| Placed { index, bytes: new.bytes }).map_err(AppendError::from);
+                    let unknown =
+                        || Err(AppendError::Unavailable("sealed while the leaf was on its way".into()));
+                    answer(reply, if noted { placed } else { unknown() });
+                }
+            }
+        }
+    }
+
+    /// Makes sure that a lease is held before anything is committed under it.
+    async fn prepare(&mut self) -> Result<(), String> {
+        if let Some(why) = self.health.sealed() {
+            return Err(format!("sealed: {why}"));
+        }
+        if self.parts.link.is_none() {
+            self.reconnect().await.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, leaves: &[NewLeaf], rows: &[NewRow]) -> Result<CommitResult, String> {
+        let epoch = self.parts.link.as_ref().map_or(0, |l| l.epoch);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.parts.writer.commit(epoch, leaves, rows).await {
+                Ok(done) => return Ok(done),
+                Err(StoreError::NotApplied(e)) if tries < COMMIT_TRIES => {
+                    tracing::warn!(error = %e, tries, "the database was busy; the commit is tried again");
+                }
+                Err(e @ StoreError::NotApplied(_)) => return Err(e.full()),
+                Err(e) => {
+                    self.health.seal(&e.full());
+                    return Err(e.full());
+                }
+            }
+        }
+    }
+
+    /// Brings the spool up to the database and publishes a note over it; false only when sealed.
+    async fn note_until_done(&mut self) -> bool {
+        let mut pause = BACKOFF.0;
+        loop {
+            match self.note().await {
+                Ok(()) => return true,
+                Err(e) if self.fatal(&e) => return false,
+                Err(e) => {
+                    tracing::warn!(error = %e, "the log keeper is away; committed leaves wait for it");
+                    self.parts.link = None;
+                    self.health.set_log(Some(e.to_string()));
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    async fn note(&mut self) -> Result<(), RecoverError> {
+        if self.parts.link.is_none() {
+            self.reconnect().await?;
+        }
+        let Some(link) = self.parts.link.as_mut() else { return Ok(()) };
+        reconcile(&mut self.parts.writer, link, self.parts.refill).await?;
+        let note: Arc<str> = link.note().await?.into();
+        let noted = Noted { size: link.size, note: note.clone() };
+        self.parts.writer.remember_note(note.to_string());
+        self.publish.send_replace(Some(noted));
+        Ok(())
+    }
+
+    /// Takes the lease again and compares heads.
+    async fn reconnect(&mut self) -> Result<(), RecoverError> {
+        let mut link = match LogLink::connect(&self.parts.socket, &self.parts.vkey).await {
+            Ok(link) => link,
+            Err(e) => {
+                self.health.set_log(Some(e.to_string()));
+                return Err(e.into());
+            }
+        };
+        let outcome = reconcile(&mut self.parts.writer, &mut link, self.parts.refill).await;
+        match outcome {
+            Ok(refilled) => {
+                if refilled > 0 {
+                    self.tell_rollback(link.size - refilled, link.size, link.epoch).await;
+                }
+                self.parts.link = Some(link);
+                self.health.set_log(None);
+                Ok(())
+            }
+            Err(e) => {
+                self.fatal(&e);
+                Err(e)
+            }
+        }
+    }
+
+    /// Writes the leaf that tells auditors of a refill; it goes out with the next note.
+    async fn tell_rollback(&mut self, database: u64, spool: u64, epoch: u64) {
+        let told = rollback_leaf(self.parts.clock.as_ref(), database, spool);
+        let written = match told {
+            Some(new) => self.parts.writer.commit(epoch, &[new], &[]).await.map(|_| ()),
+            None => Ok(()),
+        };
+        if let Err(e) = written {
+            tracing::error!(error = %e.full(), "the refill could not be written into the log");
+        }
+    }
+
+    fn fatal(&self, error: &RecoverError) -> bool {
+        let seal = match error {
+            RecoverError::Link(LinkError::Violation(_) | LinkError::Refused { .. }) => true,
+            RecoverError::Link(_) | RecoverError::Store(StoreError::NotApplied(_)) => false,
+            RecoverError::Store(_) | RecoverError::Fork(_) | RecoverError::RolledBack { .. } => true,
+        };
+        if seal {
+            self.health.seal(&error.to_string());
+        }
+        seal || self.health.sealed().is_some()
+    }
+}
+
+type CommitResult = (Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>);
+
+/// The leaf for a refill; `None` only when the system gives no random bytes or the leaf no bytes.
+pub(crate) fn rollback_leaf(clock: &dyn Clock, database: u64, spool: u64) -> Option<NewLeaf> {
+    let nonce = Nonce::random().ok()?;
+    let leaf = Leaf::Event(Event::StoreRolledBack { time: clock.now(), nonce, database, spool });
+    let bytes = leaf.encode().ok()?;
+    Some(NewLeaf { leaf, bytes, payload: None })
+}
+
+impl Batch {
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Leaf { leaf, reply } => {
+                self.bytes += leaf.bytes.len();
+                self.leaves.push((*leaf, reply));
+            }
+            Work::Row { row, reply } => self.rows.push((*row, reply)),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.leaves.len() + self.rows.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
+    }
+
+    fn refuse(self, why: &str) {
+        let error = || AppendError::Unavailable(why.to_owned());
+        self.leaves.into_iter().for_each(|(_, reply)| answer(reply, Err(error())));
+        self.rows.into_iter().for_each(|(_, reply)| answer(reply, Err(error())));
+    }
+}
+
+/// Answers a caller, who may have gone.
+fn answer<T>(reply: oneshot::Sender<T>, result: T) {
+    let _gone = reply.send(result);
+}

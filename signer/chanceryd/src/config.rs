@@ -1,0 +1,146 @@
+//! The daemon's configuration: one TOML file, every unknown member refused, every error naming file and member.
+
+use crate::fatal::Fatal;
+use record::KeeperName;
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Largest configuration file: anything longer is a mistake.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// `chanceryd.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where HTTPS is served.
+    pub listen: SocketAddr,
+    /// The folder of the database.
+    pub data: PathBuf,
+    /// The folder of the policy files.
+    pub policy: PathBuf,
+    /// PEM chain of the server's certificate.
+    pub tls_certificate: PathBuf,
+    /// PEM private key of the server's certificate.
+    pub tls_key: PathBuf,
+    /// The log keeper.
+    pub log: LogConfig,
+    /// The signing keepers.
+    #[serde(rename = "keeper")]
+    pub keepers: Vec<KeeperConfig>,
+    /// The registries that may be asked whether an image exists; no other host is ever contacted.
+    #[serde(rename = "registry", default)]
+    pub registries: Vec<RegistryConfig>,
+    /// How the service copes with its limits.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Where the log keeper is, and which key it must prove.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// The log key, a C2SP verifier key; its name is the log's origin.
+    pub vkey: String,
+}
+
+/// Where a signing keeper is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeeperConfig {
+    /// Its name, which it must confirm.
+    pub name: KeeperName,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// A registry that may be asked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Host and port as they stand in image names.
+    pub host: String,
+    /// `https`, or `http` for a registry on this machine.
+    #[serde(default)]
+    pub scheme: Scheme,
+}
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// TLS with the system's roots.
+    #[default]
+    Https,
+    /// Plain HTTP: image bytes are re-hashed, so only availability is at stake.
+    Http,
+}
+
+impl Scheme {
+    /// The word in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// Numbers an operator may turn.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Leaves that a start refills from the log keeper's spool by itself (a fail-over); more needs `chanceryd rebuild`.
+    pub refill_leaves: u64,
+    /// HTTPS connections at once.
+    pub connections: usize,
+    /// Requests that wait to be signed, over all repositories.
+    pub waiting_requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { refill_leaves: 4096, connections: 1024, waiting_requests: 4096 }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn read(path: &Path) -> Result<Self, Fatal> {
+        let bad = |why: String| Fatal::Config { path: path.to_owned(), why };
+        let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
+        if size > MAX_BYTES {
+            return Err(bad(format!("{size} bytes: the limit is {MAX_BYTES}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        let config: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        config.check().map_err(bad)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.keepers.is_empty() {
+            return Err("no [[keeper]]: nothing could ever be signed".into());
+        }
+        let mut names: Vec<_> = self.keepers.iter().map(|k| k.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|w| w.first() == w.last()) {
+            return Err(format!(
+                "[[keeper]] {:?} stands there twice",
+                twice.first().copied().unwrap_or_default()
+            ));
+        }
+        for registry in &self.registries {
+            record::Repository::parse(&format!("{}/x", registry.host))
+                .map_err(|e| format!("[[registry]] host {:?}: {e}", registry.host))?;
+        }
+        if self.limits.connections == 0 || self.limits.waiting_requests == 0 {
+            return Err("[limits] connections and waiting_requests must be at least 1".into());
+        }
+        Ok(())
+    }
+}

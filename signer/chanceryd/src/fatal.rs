@@ -1,0 +1,51 @@
+//! Errors that end the process, and the exit code each one has.
+
+use std::path::PathBuf;
+
+/// Why the daemon cannot start or go on. `Display` says what, why and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The configuration cannot be used. Exit code 78.
+    #[error("configuration {}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// State on disk is missing, damaged, or contradicts another part. Exit code 78: a restart does not help.
+    #[error("{}: {why}\n  next: {next}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What an operator can do.
+        next: String,
+    },
+    /// Another daemon has this state. Exit code 75.
+    #[error("{}: another chanceryd is running on this folder\n  next: stop it, or use another data folder", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Something outside cannot be used now: a socket, a keeper, an address. Exit code 69.
+    #[error("{what}: {why}")]
+    Unavailable {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Fatal {
+    /// The exit code: 78 and 75 are not to be restarted by a supervisor without a human.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config { .. } | Self::State { .. } => 78,
+            Self::Locked { .. } => 75,
+            Self::Unavailable { .. } => 69,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! HTTPS: TLS 1.3 only, a deadline and a limit on everything, and the routes.
+
+mod dct;
+mod log;
+mod problem;
+mod requests;
+mod tokens;
+
+use crate::{auth::Proof, config::Config, fatal::Fatal, service::Service};
+use api::{KeyInfo, Keys, Readiness, Scope};
+use axum::{
+    Json, Router,
+    extract::{FromRequestParts, Request, State},
+    http::{StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+pub(crate) use problem::Fail;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::{sync::Arc, time::Duration};
+use tower_http::{
+    limit::RequestBodyLimitLayer,
+    timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
+};
+
+/// Largest request body.
+const MAX_BODY: usize = 64 * 1024;
+/// For the head of a request, and for the first byte of a connection.
+const HEAD: Duration = Duration::from_secs(5);
+/// Between two parts of a body.
+const BODY: Duration = Duration::from_secs(10);
+/// For a whole request; long polls end before it.
+const REQUEST: Duration = Duration::from_secs(40);
+/// For what runs when the daemon is told to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Headers in one request.
+const MAX_HEADERS: usize = 64;
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+type App = Arc<Service>;
+
+/// Serves until SIGTERM or SIGINT, then lets what runs finish.
+pub(crate) async fn serve(config: &Config, service: App) -> Result<(), Fatal> {
+    let tls = RustlsConfig::from_config(Arc::new(tls(config)?));
+    let handle = Handle::new();
+    let connections = config.limits.connections;
+    let watched = handle.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        tracing::info!("stopping: no new connections, running requests may finish");
+        watched.graceful_shutdown(Some(DRAIN));
+    });
+    let app = routes(service, handle.clone(), connections);
+    let mut server = axum_server::bind_rustls(config.listen, tls).handle(handle).first_request_timeout(HEAD);
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(HEAD)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES);
+    let server = server.http1_only();
+    tracing::info!(listen = %config.listen, "serving");
+    server.serve(app.into_make_service()).await.map_err(|e| Fatal::Unavailable {
+        what: format!("listening on {}", config.listen),
+        why: e.to_string(),
+    })
+}
+
+fn tls(config: &Config) -> Result<rustls::ServerConfig, Fatal> {
+    let bad = |path: &std::path::Path, why: String| Fatal::Config { path: path.to_owned(), why };
+    let certificates = CertificateDer::pem_file_iter(&config.tls_certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| bad(&config.tls_certificate, e.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&config.tls_key).map_err(|e| bad(&config.tls_key, e.to_string()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| bad(&config.tls_key, e.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .map_err(|e| bad(&config.tls_certificate, e.to_string()))?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+fn routes(service: App, handle: Handle<std::net::SocketAddr>, connections: usize) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/v1/requests", post(requests::create))
+        .route("/v1/requests/{id}", get(requests::show))
+        .route("/v1/repositories", post(requests::create_repository).get(requests::show_repository))
+        .route("/v1/keys", get(keys))
+        .route("/v1/tokens", post(tokens::create).get(tokens::list))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/log/checkpoint", get(log::checkpoint))
+        .route("/v1/log/tile/{*path}", get(log::tile))
+        .route("/v2/", get(dct::ping))
+        .route("/v2/{*path}", get(dct::read))
+        .fallback(async || Fail::not_found("no such path: see the API reference"))
+        .method_not_allowed_fallback(async || {
+            Fail::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has no such method")
+        })
+        .with_state(service)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST))
+        .layer(RequestBodyTimeoutLayer::new(BODY))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        .layer(middleware::from_fn(move |request, next| admit(handle.clone(), connections, request, next)))
+        .layer(tower_http::catch_panic::CatchPanicLayer::new())
+}
+
+/// One line a call, an id in every answer, and no more connections than configured.
+async fn admit(
+    handle: Handle<std::net::SocketAddr>,
+    connections: usize,
+    request: Request,
+    next: Next,
+) -> Response {
+    let call = record::Nonce::random().map(|n| n.to_string()).unwrap_or_default();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = if handle.connection_count() > connections {
+        Fail::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections: try again")
+            .retryable()
+            .into_response()
+    } else {
+        next.run(request).await
+    };
+    if let Ok(value) = call.parse() {
+        response.headers_mut().insert("x-chancery-call", value);
+    }
+    tracing::info!(%call, %method, path, status = response.status().as_u16(), "call");
+    response
+}
+
+async fn ready(State(service): State<App>) -> Response {
+    let problems = service.health.problems();
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    (
+        status,
+        Json(Readiness { ready: problems.is_empty(), version, log_size: service.log.noted_size(), problems }),
+    )
+        .into_response()
+}
+
+async fn keys(State(service): State<App>, _caller: CallerProof) -> Json<Keys> {
+    let info = |(keeper, record): (record::KeeperName, record::KeyRecord)| KeyInfo {
+        id: record.spki.id(),
+        available: service.health.keeper_problem(&keeper).is_none(),
+        keeper,
+        record,
+    };
+    Json(Keys { keys: service.keys.all().into_iter().map(info).collect() })
+}
+
+/// A caller with a live token.
+pub(crate) struct CallerProof(pub Proof);
+
+impl CallerProof {
+    /// Lets only callers with a scope go on.
+    pub(crate) fn demand(&self, scope: Scope) -> Result<(), Fail> {
+        if self.0.has(scope) {
+            Ok(())
+        } else {
+            let detail = format!("this needs a token with the scope `{}`", scope.as_str());
+            Err(Fail::new(StatusCode::FORBIDDEN, "scope", &detail))
+        }
+    }
+}
+
+impl FromRequestParts<App> for CallerProof {
+    type Rejection = Fail;
+
+    async fn from_request_parts(parts: &mut Parts, service: &App) -> Result<Self, Fail> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        service
+            .tokens
+            .authenticate(header, service.clock.now())
+            .map(Self)
+            .map_err(|e| Fail::unauthenticated(&e.to_string()))
+    }
+}

@@ -1,0 +1,343 @@
+//! Signing requests and repositories.
+
+use super::{App, CallerProof, Fail, problem::StrictJson};
+use crate::{
+    audit::AppendError,
+    auth::Proof,
+    service::Service,
+    sign::{Allowed, Approved, Authenticated, SignRequest},
+    store::{NewRow, Rejected, RequestRow, Role},
+};
+use api::{
+    LogPlaces, NewRepository, NewRequest, Problem, RepositoryInfo, Request, RequestState, Scope, Versions,
+};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use policy::Ask;
+use record::{Leaf, Principal, Repository, RequestId, Sha256, Time};
+use serde::Deserialize;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Longest wait that a caller may ask for, in seconds.
+const MAX_WAIT_S: u64 = 30;
+/// How long a new request waits for its end when the caller does not say, in seconds.
+const DEFAULT_WAIT_S: u64 = 5;
+/// Longest idempotency key.
+const MAX_KEY: usize = 128;
+
+/// `?wait=SECONDS`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    wait: Option<u64>,
+}
+
+/// `?name=GUN`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Name {
+    name: String,
+}
+
+/// `POST /v1/requests`: 201 when clients see the tag already, 202 when something is still missing.
+pub(super) async fn create(
+    State(service): State<App>,
+    CallerProof(proof): CallerProof,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    StrictJson(body): StrictJson<NewRequest>,
+) -> Result<Response, Fail> {
+    let key = idempotency_key(&headers)?;
+    // From here on the work runs on its own task: a caller that hangs up does not stop it half-way.
+    let work = tokio::spawn(admit(service.clone(), proof, key, body));
+    let (id, replayed) = work.await.map_err(|_| Fail::audit_unavailable("the request was interrupted"))??;
+    let request = wait_for(&service, &id, wait.wait.unwrap_or(DEFAULT_WAIT_S)).await?;
+    let status = if request.state.is_final() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let mut response = (status, [("location", format!("/v1/requests/{id}"))], Json(request)).into_response();
+    if replayed {
+        response.headers_mut().insert("idempotent-replayed", axum::http::HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Steps 1 to 3 of the pipeline, and the row that waits for the rest.
+async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Result<(RequestId, bool), Fail> {
+    let by = proof.principal().clone();
+    let fingerprint = fingerprint(&body)?;
+    if let Some(before) = service.store.request_by_key(&by, &key).await? {
+        return replay(before, fingerprint);
+    }
+    if let Some(why) = service.health.log_problem() {
+        return Err(Fail::audit_unavailable(&why));
+    }
+    if service.store.waiting_count().await? >= service.waiting_limit {
+        let detail = "too many requests wait to be signed: try again later";
+        return Err(Fail::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).retryable());
+    }
+    let now = service.clock.now();
+    let id = RequestId::new(now);
+    let request = SignRequest { image: body.image, tag: body.tag }; //                       1. parsed
+    let who = Authenticated::new(proof); //                                                  2. who
+    let ask = facts(&service, &request).await?;
+    let repository = request.image.repository.clone();
+    let decided =
+        Allowed::decide(&who, id.clone(), repository, ask, &service.policy, &service.log, now).await?;
+    let allowed = decided.map_err(Fail::denied)?; //                                         3. policy
+    keys_answer(&service, &request.image.repository)?;
+    let approved = Approved::without_people(allowed); //                                     4. people
+    let row = NewRow::new(id.clone(), by.clone(), (key.clone(), fingerprint), &approved, now)
+        .ok_or_else(|| Fail::bad("nothing to sign"))?;
+    match service.log.insert(row).await {
+        Ok(()) => {}
+        Err(AppendError::Rejected(Rejected::IdempotencyKey)) => {
+            let before = service.store.request_by_key(&by, &key).await?;
+            let before = before.ok_or_else(|| Fail::audit_unavailable("the request was not stored"))?;
+            return replay(before, fingerprint);
+        }
+        Err(e) => return Err(e.into()),
+    }
+    service.publisher.wake(approved.repository());
+    Ok((id, false))
+}
+
+async fn facts(service: &Service, request: &SignRequest) -> Result<Ask, Fail> {
+    let SignRequest { image, tag } = request;
+    // A repository that policy does not know is refused without asking anybody about it.
+    let manifest = match service.policy.repository(&image.repository) {
+        Some(_) => service.registries.manifest(image).await,
+        None => policy::Manifest::Absent,
+    };
+    Ok(Ask::Sign {
+        tag_previous: service.store.tag(&image.repository, tag).await?,
+        tag: tag.clone(),
+        digest: image.digest,
+        manifest,
+        collection_exists: collection_exists(service, &image.repository).await?,
+    })
+}
+
+async fn collection_exists(service: &Service, repository: &Repository) -> Result<bool, Fail> {
+    Ok(service.store.collection(repository).await?.newest(Role::Root).is_some())
+}
+
+/// Refuses early when a keeper whose key will be needed is away: nothing waits for hours without a word.
+fn keys_answer(service: &Service, repository: &Repository) -> Result<(), Fail> {
+    let unavailable =
+        |detail: String| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &detail).retryable();
+    let roles = service.keys.roles_for(repository);
+    let roles =
+        roles.map_err(|p| unavailable(format!("no signing keeper has a {p} key for this repository")))?;
+    for purpose in [record::Purpose::Targets, record::Purpose::Snapshot, record::Purpose::Timestamp] {
+        let id = roles.of(purpose);
+        let (keeper, _) = service
+            .keys
+            .find(&id)
+            .ok_or_else(|| unavailable(format!("no signing keeper has the key {id}")))?;
+        if let Some(why) = service.health.keeper_problem(&keeper) {
+            return Err(unavailable(format!("signing keeper {keeper}, which has the {purpose} key: {why}")));
+        }
+    }
+    Ok(())
+}
+
+fn replay(before: RequestRow, fingerprint: Sha256) -> Result<(RequestId, bool), Fail> {
+    if before.fingerprint == Some(fingerprint) {
+        Ok((before.id, true))
+    } else {
+        let detail =
+            "this Idempotency-Key was used for another image or tag: use a new key for a new request";
+        Err(Fail::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-mismatch", detail))
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<String, Fail> {
+    let missing = || Fail::bad("send the header `Idempotency-Key`, 1 to 128 printable ASCII characters");
+    let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).ok_or_else(missing)?;
+    if (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(key.to_owned())
+    } else {
+        Err(missing())
+    }
+}
+
+fn fingerprint(body: &NewRequest) -> Result<Sha256, Fail> {
+    let bytes = record::canonical::encode(body).map_err(|e| Fail::bad(&e.to_string()))?;
+    Ok(Sha256::of(&bytes))
+}
+
+/// `GET /v1/requests/{id}?wait=SECONDS`.
+pub(super) async fn show(
+    State(service): State<App>,
+    CallerProof(proof): CallerProof,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+) -> Result<Json<Request>, Fail> {
+    let unknown = || Fail::not_found("there is no such request, or it is somebody else's");
+    let id = RequestId::parse(&id).map_err(|_| unknown())?;
+    let row = service.store.request(&id).await?.ok_or_else(unknown)?;
+    if row.by != *proof.principal() && !proof.has(Scope::Audit) {
+        return Err(unknown());
+    }
+    Ok(Json(wait_for(&service, &id, wait.wait.unwrap_or(0)).await?))
+}
+
+/// The request as soon as it is final, or as it stands when the time is up.
+async fn wait_for(service: &Service, id: &RequestId, seconds: u64) -> Result<Request, Fail> {
+    let until = Instant::now() + Duration::from_secs(seconds.min(MAX_WAIT_S));
+    let mut tick = service.publisher.watch();
+    loop {
+        tick.borrow_and_update();
+        let request = current(service, id).await?;
+        if request.state.is_final() || timeout_at(until, tick.changed()).await.is_err() {
+            return Ok(request);
+        }
+    }
+}
+
+async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
+    let row = service.store.request(id).await?.ok_or_else(|| Fail::not_found("there is no such request"))?;
+    let problem = match (&row.denied, &row.problem) {
+        (Some(entry), _) => Some(denial(service, *entry).await?),
+        (None, Some(kind)) => Some(failure(kind)),
+        (None, None) => None,
+    };
+    let state = state(service, &row).await?;
+    Ok(Request {
+        id: row.id,
+        state,
+        repository: row.repository,
+        digest: row.digest,
+        tag: row.tag,
+        by: row.by.to_string(),
+        created: row.created,
+        log: LogPlaces { denied: row.denied, intent: row.intent, completion: row.completion },
+        targets_version: row.targets_version,
+        problem,
+    })
+}
+
+async fn state(service: &Service, row: &RequestRow) -> Result<RequestState, Fail> {
+    if row.denied.is_some() {
+        return Ok(RequestState::Denied);
+    }
+    if row.problem.is_some() {
+        return Ok(RequestState::Failed);
+    }
+    let (Some(_), Some(version)) = (row.intent, row.targets_version) else { return Ok(RequestState::Ready) };
+    let noted = service.log.noted_size();
+    if row.completion.is_none_or(|at| at >= noted) {
+        return Ok(RequestState::Signing);
+    }
+    let published = service.store.published(&row.repository, noted).await?;
+    let seen = published.is_some_and(|timestamp| timestamp.targets_version >= version);
+    Ok(if seen { RequestState::Published } else { RequestState::Recorded })
+}
+
+async fn denial(service: &Service, entry: u64) -> Result<Problem, Fail> {
+    let leaf = service.store.leaf(entry).await?.unwrap_or_default();
+    let reasons = match Leaf::decode(&leaf) {
+        Ok(Leaf::Denial(denial)) => denial.reasons,
+        _ => Vec::new(),
+    };
+    let mut problem =
+        Fail::new(StatusCode::FORBIDDEN, "denied", "policy refused this request").into_problem();
+    problem.reasons = reasons;
+    problem.entry = Some(entry);
+    Ok(problem)
+}
+
+fn failure(kind: &str) -> Problem {
+    let (code, detail) = match kind {
+        "unknown" => (
+            "unknown-outcome",
+            "three tries ended without a word from the token; ask again with a new Idempotency-Key",
+        ),
+        _ => (
+            "signing-failed",
+            "three tries ended without a signature; see `chancery token health`, then ask again with a new Idempotency-Key",
+        ),
+    };
+    Fail::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).into_problem()
+}
+
+/// `POST /v1/repositories`: 201 when clients can see the new, empty collection.
+pub(super) async fn create_repository(
+    State(service): State<App>,
+    CallerProof(proof): CallerProof,
+    StrictJson(body): StrictJson<NewRepository>,
+) -> Result<Response, Fail> {
+    let repository = body.repository;
+    let work = tokio::spawn(make_collection(service.clone(), proof, repository.clone()));
+    work.await.map_err(|_| Fail::audit_unavailable("the request was interrupted"))??;
+    let info = info(&service, &repository).await?;
+    Ok((StatusCode::CREATED, Json(info)).into_response())
+}
+
+async fn make_collection(service: App, proof: Proof, repository: Repository) -> Result<(), Fail> {
+    if let Some(why) = service.health.log_problem() {
+        return Err(Fail::audit_unavailable(&why));
+    }
+    let now = service.clock.now();
+    let who = Authenticated::new(proof);
+    let ask = Ask::CreateRepository { collection_exists: collection_exists(&service, &repository).await? };
+    let id = RequestId::new(now);
+    let decided =
+        Allowed::decide(&who, id, repository.clone(), ask, &service.policy, &service.log, now).await?;
+    let allowed = decided.map_err(Fail::denied)?;
+    keys_answer(&service, &repository)?;
+    let made = service.publisher.create(Approved::without_people(allowed)).await;
+    made.map_err(|why| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &why).retryable())
+}
+
+/// `GET /v1/repositories?name=GUN`.
+pub(super) async fn show_repository(
+    State(service): State<App>,
+    _caller: CallerProof,
+    Query(name): Query<Name>,
+) -> Result<Json<RepositoryInfo>, Fail> {
+    let repository = Repository::parse(&name.name).map_err(|e| Fail::bad(&e.to_string()))?;
+    Ok(Json(info(&service, &repository).await?))
+}
+
+async fn info(service: &Service, repository: &Repository) -> Result<RepositoryInfo, Fail> {
+    let missing =
+        || Fail::not_found("this repository has no collection yet: `chancery repo create` makes one");
+    let noted = service.log.noted_size();
+    let root = service.store.published_root(repository, noted).await?.ok_or_else(missing)?;
+    let timestamp = service.store.published(repository, noted).await?;
+    let collection = service.store.collection(repository).await?;
+    let certificate = match collection.certificate {
+        Some(sha256) => service.store.blob(&sha256).await?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let version = |role| collection.newest(role).map_or(0, |f| f.version);
+    Ok(RepositoryInfo {
+        repository: repository.clone(),
+        root_sha256: root.file.sha256,
+        root_certificate_id: formats::dct::certificate_key_id(&certificate),
+        versions: Versions {
+            root: root.version,
+            targets: timestamp.as_ref().map_or(0, |t| t.targets_version),
+            snapshot: version(Role::Snapshot),
+            timestamp: timestamp.as_ref().map_or(0, |t| t.version),
+        },
+        timestamp_expires: timestamp.map(|t| t.expires),
+    })
+}
+
+impl NewRow {
+    fn new(
+        id: RequestId,
+        by: Principal,
+        idempotency: (String, Sha256),
+        approved: &Approved,
+        created: Time,
+    ) -> Option<Self> {
+        approved.image_row().map(|image| Self { id, by, idempotency, image, created })
+    }
+}

@@ -1,0 +1,64 @@
+//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database.
+
+use chanceryd::{Config, Fatal};
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// The Chancery daemon: network, policy, log sequencing, publication. It holds no key, no PIN and no device.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new log: an empty database, the genesis entry and the first administrator's token.
+    Init {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Where the administrator's token is written; the file must not exist.
+        #[arg(long)]
+        admin_token_file: PathBuf,
+    },
+    /// Serve until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Refill a lost or older database from the log keeper's spool.
+    Rebuild {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    chanceryd::start_logging();
+    let args = Args::parse();
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            tracing::error!(code = fatal.exit_code(), "{fatal}");
+            ExitCode::from(fatal.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Fatal> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
+    runtime.block_on(async {
+        match command {
+            Command::Init { config, admin_token_file } => {
+                chanceryd::init(&Config::read(&config)?, &admin_token_file).await
+            }
+            Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
+            Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
+        }
+    })
+}

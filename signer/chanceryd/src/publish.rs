@@ -1,0 +1,424 @@
+//! One loop per repository: whatever is missing between what was approved and what clients see is made by ordinary
+//! intents, in the order targets, snapshot, timestamp. Publishing, renewal, coalescing and recovery are this one loop.
+
+use crate::{
+    audit::Log,
+    auth::Tokens,
+    health::Health,
+    keys::KeyDirectory,
+    sign::{self, Allowed, Approved, Authenticated, Draft, NextTargets, Pipeline, SignError},
+    signer::Signer,
+    store::{Collection, FileRow, Role, Store, StoreError, Waiting},
+};
+use policy::{Ask, Manifest, PolicySet, RepositoryRules};
+use record::{
+    Action, Clock, KeeperName, MAX_CHANGES, Nonce, Purpose, Repository, RoleKeys, Time,
+    wire::{Blob, Child, Extra},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+/// Pause after a step that failed: first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+/// How long a repository sleeps at the most before it looks at its files again.
+const LOOK: Duration = Duration::from_secs(3600);
+/// Bytes of changes in one targets intent: the leaf stays under 64 KiB with everything around them.
+const MAX_CHANGES_BYTES: usize = 56 * 1024;
+/// Answers to `create` that may wait for one repository.
+const QUEUE: usize = 16;
+
+/// What the loops share.
+pub(crate) struct Workshop {
+    pub store: Store,
+    pub log: Log,
+    pub policy: Arc<PolicySet>,
+    pub keys: Arc<KeyDirectory>,
+    pub tokens: Arc<Tokens>,
+    pub signers: Arc<BTreeMap<KeeperName, Signer>>,
+    pub health: Arc<Health>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The loops by repository.
+pub(crate) struct Publisher {
+    workshop: Arc<Workshop>,
+    loops: Mutex<HashMap<Repository, mpsc::Sender<Call>>>,
+    tick: watch::Sender<u64>,
+}
+
+/// What a loop is told.
+enum Call {
+    /// Look again.
+    Wake,
+    /// Make the collection.
+    Create { approved: Box<Approved>, reply: oneshot::Sender<Result<(), String>> },
+}
+
+impl Publisher {
+    /// Loops for nothing yet.
+    pub(crate) fn new(workshop: Arc<Workshop>) -> Arc<Self> {
+        Arc::new(Self { workshop, loops: Mutex::default(), tick: watch::channel(0).0 })
+    }
+
+    /// Starts a loop for each collection and each repository with waiting requests.
+    pub(crate) async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut all = self.workshop.store.collections().await?;
+        all.extend(self.workshop.store.repositories_waiting().await?);
+        all.iter().collect::<BTreeSet<_>>().into_iter().for_each(|r| self.wake(r));
+        Ok(())
+    }
+
+    /// Told after every step of every loop.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
+    }
+
+    /// Has a repository looked at now.
+    pub(crate) fn wake(self: &Arc<Self>, repository: &Repository) {
+        // A full queue holds a wake already.
+        let _full = self.sender(repository).try_send(Call::Wake);
+    }
+
+    /// Makes a collection; answers when clients can see it.
+    pub(crate) async fn create(self: &Arc<Self>, approved: Approved) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let sender = self.sender(approved.repository());
+        let call = Call::Create { approved: Box::new(approved), reply };
+        sender.try_send(call).map_err(|_| "too many calls for this repository at once".to_owned())?;
+        answer.await.map_err(|_| "the daemon is stopping".to_owned())?
+    }
+
+    fn sender(self: &Arc<Self>, repository: &Repository) -> mpsc::Sender<Call> {
+        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || {
+            let (sender, calls) = mpsc::channel(QUEUE);
+            let one = Loop {
+                repository: repository.clone(),
+                workshop: self.workshop.clone(),
+                tick: self.tick.clone(),
+            };
+            tokio::spawn(one.run(calls));
+            sender
+        };
+        loops.entry(repository.clone()).or_insert_with(start).clone()
+    }
+}
+
+struct Loop {
+    repository: Repository,
+    workshop: Arc<Workshop>,
+    tick: watch::Sender<u64>,
+}
+
+/// What one look at a repository led to.
+enum Step {
+    /// Something was signed: look again.
+    Signed,
+    /// Nothing to do until then.
+    Idle(Duration),
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    #[error("{}", .0.full())]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Blocked(String),
+}
+
+impl Loop {
+    async fn run(self, mut calls: mpsc::Receiver<Call>) {
+        let mut creating: Vec<oneshot::Sender<Result<(), String>>> = Vec::new();
+        let mut approved: Option<Approved> = None;
+        let mut pause = BACKOFF.0;
+        loop {
+            let step = self.step(&mut approved).await;
+            self.tick.send_modify(|n| *n += 1);
+            let wait = match step {
+                Ok(Step::Signed) => {
+                    pause = BACKOFF.0;
+                    continue;
+                }
+                Ok(Step::Idle(wait)) => {
+                    creating.drain(..).for_each(|reply| tell(reply, Ok(())));
+                    pause = BACKOFF.0;
+                    wait
+                }
+                Err(e) => {
+                    self.judge(&e);
+                    creating.drain(..).for_each(|reply| tell(reply, Err(e.to_string())));
+                    let now = pause;
+                    pause = (pause * 2).min(BACKOFF.1);
+                    now
+                }
+            };
+            match timeout(wait, calls.recv()).await {
+                Ok(None) => return,
+                Ok(Some(Call::Create { approved: new, reply })) => {
+                    approved = Some(*new);
+                    creating.push(reply);
+                }
+                Ok(Some(Call::Wake)) | Err(_) => {}
+            }
+        }
+    }
+
+    fn judge(&self, error: &StepError) {
+        if let StepError::Store(e) | StepError::Sign(SignError::Store(e)) = error {
+            self.workshop.log.judge(e);
+        }
+        tracing::warn!(repository = %self.repository, error = %error, "a step of publishing was not done and is tried again");
+    }
+
+    /// The next thing that is missing.
+    async fn step(&self, create: &mut Option<Approved>) -> Result<Step, StepError> {
+        let w = &self.workshop;
+        if let Some(why) = w.health.sealed() {
+            return Err(StepError::Blocked(format!("sealed: {why}")));
+        }
+        if w.store.has_open_intent(&self.repository).await? {
+            return Err(StepError::Blocked(
+                "an intent of an earlier connection waits for its keeper's word".into(),
+            ));
+        }
+        let rules = w.policy.repository(&self.repository);
+        let rules =
+            rules.ok_or_else(|| StepError::Blocked("policy no longer knows this repository".into()))?;
+        let collection = w.store.collection(&self.repository).await?;
+        let (approved, retries) = self.redecide(collection.newest(Role::Root).is_some()).await?;
+        let Some(root) = collection.newest(Role::Root) else {
+            return self.make_root(rules, &collection, create, &approved).await;
+        };
+        *create = None;
+        let roles = self.roles(root).await?;
+        let drafts = [
+            self.targets(rules, &collection, &roles, approved, retries).await?,
+            self.snapshot(rules, &collection, &roles, root).await?,
+            self.timestamp(rules, &collection, &roles).await?,
+        ];
+        match drafts.into_iter().flatten().next() {
+            Some(draft) => {
+                self.sign(draft).await?;
+                Ok(Step::Signed)
+            }
+            None => Ok(Step::Idle(self.until_renewal(&collection))),
+        }
+    }
+
+    async fn sign(&self, draft: Draft) -> Result<(), StepError> {
+        let w = &self.workshop;
+        let pipeline = Pipeline { log: &w.log, keys: &w.keys, clock: w.clock.as_ref(), signers: &w.signers };
+        Ok(sign::sign(&pipeline, draft).await?)
+    }
+
+    /// Decides again about everything that waits, with fresh facts: tags move and tokens end while requests wait.
+    /// Also gives the last intent that one of them had before.
+    async fn redecide(&self, collection_exists: bool) -> Result<(Vec<Approved>, Option<u64>), StepError> {
+        let (mut approved, mut retries) = (Vec::new(), None);
+        let (mut tags, mut bytes) = (BTreeSet::new(), 0);
+        for waiting in self.workshop.store.waiting(&self.repository, MAX_CHANGES).await? {
+            bytes += change_bytes(&waiting);
+            if bytes > MAX_CHANGES_BYTES {
+                break;
+            }
+            // One change a tag: the next one for the same tag is judged against this one's result.
+            let before = waiting.retries;
+            if tags.insert(waiting.image.tag.clone())
+                && let Some(one) = self.decide_again(waiting, collection_exists).await?
+            {
+                approved.push(one);
+                retries = retries.max(before);
+            }
+        }
+        Ok((approved, retries))
+    }
+
+    async fn decide_again(
+        &self,
+        waiting: Waiting,
+        collection_exists: bool,
+    ) -> Result<Option<Approved>, StepError> {
+        let w = &self.workshop;
+        let now = w.clock.now();
+        let image = waiting.image;
+        let ask = Ask::Sign {
+            tag_previous: w.store.tag(&self.repository, &image.tag).await?,
+            tag: image.tag,
+            digest: image.digest,
+            manifest: Manifest::Present { media_type: image.media_type, size: image.size },
+            collection_exists,
+        };
+        let who = match w.tokens.still(&waiting.by, now) {
+            Some(proof) => Authenticated::new(proof),
+            None => Authenticated::new(crate::auth::Proof::ended(waiting.by, now)),
+        };
+        let decided =
+            Allowed::decide(&who, waiting.id, self.repository.clone(), ask, &w.policy, &w.log, now).await?;
+        Ok(decided.ok().map(Approved::without_people))
+    }
+
+    async fn make_root(
+        &self,
+        rules: &RepositoryRules,
+        collection: &Collection,
+        create: &mut Option<Approved>,
+        waiting: &[Approved],
+    ) -> Result<Step, StepError> {
+        let Some(approved) = create.as_ref().or_else(|| waiting.first()) else { return Ok(Step::Idle(LOOK)) };
+        let w = &self.workshop;
+        let now = w.clock.now().whole_seconds();
+        let missing = |p: Purpose| StepError::Blocked(format!("no keeper has a {p} key for this repository"));
+        let roles = w.keys.roles_for(&self.repository).map_err(missing)?;
+        let draft = match collection.certificate {
+            None => {
+                let serial = Nonce::random().map_err(|e| StepError::Blocked(e.to_string()))?;
+                Draft::root_certificate(
+                    approved,
+                    roles.root,
+                    serial,
+                    now,
+                    now.plus_s(rules.validity.root_certificate_s),
+                )
+            }
+            Some(sha256) => {
+                let der = self.blob(&sha256).await?;
+                Draft::root(approved, roles, der, now.plus_s(rules.validity.root_s))
+            }
+        };
+        self.sign(draft).await?;
+        Ok(Step::Signed)
+    }
+
+    async fn targets(
+        &self,
+        rules: &RepositoryRules,
+        collection: &Collection,
+        roles: &RoleKeys,
+        approved: Vec<Approved>,
+        retries: Option<u64>,
+    ) -> Result<Option<Draft>, StepError> {
+        let newest = collection.newest(Role::Targets);
+        if approved.is_empty() && !self.is_due(collection, Role::Targets) {
+            return Ok(None);
+        }
+        let prev = match newest {
+            Some(file) => Some((file.payload, self.blob(&file.file.sha256).await?)),
+            None => None,
+        };
+        let next = NextTargets {
+            version: collection.reserved(Role::Targets) + 1,
+            expires: self.expiry(rules.validity.targets_s),
+            prev,
+            approved,
+            retries,
+        };
+        Ok(Some(Draft::targets(&self.repository, roles.targets, next)))
+    }
+
+    async fn snapshot(
+        &self,
+        rules: &RepositoryRules,
+        collection: &Collection,
+        roles: &RoleKeys,
+        root: &FileRow,
+    ) -> Result<Option<Draft>, StepError> {
+        let Some(targets) = collection.newest(Role::Targets) else { return Ok(None) };
+        let current = collection.newest(Role::Snapshot).is_some_and(|s| s.below == Some(targets.file.sha256));
+        if current && !self.is_due(collection, Role::Snapshot) {
+            return Ok(None);
+        }
+        let version = collection.reserved(Role::Snapshot) + 1;
+        let expires = self.expiry(rules.validity.snapshot_s);
+        let action = Action::Snapshot { version, expires, root: root.file, targets: targets.file };
+        let extra = Extra::Snapshot { root: self.child(root).await?, targets: self.child(targets).await? };
+        Ok(Some(Draft::service(&self.repository, roles.snapshot, action, extra)))
+    }
+
+    async fn timestamp(
+        &self,
+        rules: &RepositoryRules,
+        collection: &Collection,
+        roles: &RoleKeys,
+    ) -> Result<Option<Draft>, StepError> {
+        let Some(snapshot) = collection.newest(Role::Snapshot) else { return Ok(None) };
+        let current =
+            collection.newest(Role::Timestamp).is_some_and(|t| t.below == Some(snapshot.file.sha256));
+        if current && !self.is_due(collection, Role::Timestamp) {
+            return Ok(None);
+        }
+        let version = collection.reserved(Role::Timestamp) + 1;
+        let expires = self.expiry(rules.validity.timestamp_s);
+        let action = Action::Timestamp { version, expires, snapshot: snapshot.file };
+        let extra = Extra::Timestamp { snapshot: self.child(snapshot).await? };
+        Ok(Some(Draft::service(&self.repository, roles.timestamp, action, extra)))
+    }
+
+    /// Whether a role's file must be made anew though nothing below it changed: there is none, the last intent for a
+    /// newer one ended without a file (the keeper's chain stands higher than what is recorded), or it is past half
+    /// of its life.
+    fn is_due(&self, collection: &Collection, role: Role) -> bool {
+        let Some(file) = collection.newest(role) else { return true };
+        collection.reserved(role) > file.version || self.workshop.clock.now() >= half_life(file)
+    }
+
+    fn until_renewal(&self, collection: &Collection) -> Duration {
+        let now = self.workshop.clock.now().unix_ms();
+        let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
+        let next =
+            roles.into_iter().filter_map(|r| collection.newest(r)).map(|f| half_life(f).unix_ms()).min();
+        let wait = next.map_or(LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0)));
+        wait.min(LOOK)
+    }
+
+    fn expiry(&self, validity_s: i64) -> Time {
+        self.workshop.clock.now().whole_seconds().plus_s(validity_s)
+    }
+
+    async fn roles(&self, root: &FileRow) -> Result<RoleKeys, StepError> {
+        let leaf = self.workshop.store.leaf(root.intent).await?;
+        match leaf.as_deref().map(record::Leaf::decode) {
+            Some(Ok(record::Leaf::Intent(intent))) => match intent.action {
+                Action::Root { roles, .. } => Ok(roles),
+                _ => Err(StepError::Blocked("the root's intent is of another kind".into())),
+            },
+            _ => Err(StoreError::Contradiction(format!("leaf {} is no intent", root.intent)).into()),
+        }
+    }
+
+    async fn child(&self, file: &FileRow) -> Result<Child, StepError> {
+        let leaf = self.workshop.store.leaf(file.intent).await?;
+        let leaf =
+            leaf.ok_or_else(|| StoreError::Contradiction(format!("leaf {} is missing", file.intent)))?;
+        let bytes = self.blob(&file.file.sha256).await?;
+        Ok(Child { file: Blob(bytes), index: file.intent, leaf: Blob(leaf), inclusion: Vec::new() })
+    }
+
+    async fn blob(&self, sha256: &record::Sha256) -> Result<Vec<u8>, StepError> {
+        let bytes = self.workshop.store.blob(sha256).await?;
+        Ok(bytes.ok_or_else(|| StoreError::Contradiction(format!("bytes {sha256} are not stored")))?)
+    }
+}
+
+fn half_life(file: &FileRow) -> Time {
+    file.created.plus_ms((file.expires.unix_ms() - file.created.unix_ms()) / 2)
+}
+
+/// An upper bound for one change's JSON: fixed text, plus what varies.
+fn change_bytes(waiting: &Waiting) -> usize {
+    let image = &waiting.image;
+    360 + image.tag.as_str().len() + image.media_type.len() + waiting.by.as_str().len()
+}
+
+fn tell(reply: oneshot::Sender<Result<(), String>>, result: Result<(), String>) {
+    let _gone = reply.send(result);
+}

@@ -1,0 +1,465 @@
+//! The pipeline: the one way from a caller's words to a signature that clients see.
+//!
+//! ```text
+//! SignRequest -> Authenticated -> Allowed -> Approved -> Receipt -> Answered -> Checked -> Recorded
+//!    parse           who           policy     people     intent      keeper     verified   outcome
+//! ```
+//! Each arrow is one function, each type has private fields and one constructor in this file, and none is `Clone`: a
+//! step cannot be skipped or done twice, and asking a keeper consumes the receipt that proves a durable intent.
+
+use crate::{
+    audit::{AppendError, Log, Placed},
+    keys::KeyDirectory,
+    signer::{AskError, Closed, Context, Signer},
+    store::StoreError,
+};
+use policy::{Ask, Caller, Facts, PolicySet};
+use record::{
+    Action, Change, Clock, Completion, Denial, Digest, FailureCode, ImageRef, Intent, KeeperName, KeyId,
+    Leaf, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId, Requested, Signature,
+    Spki, Tag, Time,
+    wire::{Extra, SignResult},
+};
+
+/// What a caller asks for, parsed.
+#[derive(Debug)]
+pub struct SignRequest {
+    pub(crate) image: ImageRef,
+    pub(crate) tag: Tag,
+}
+
+/// A caller that has proven who it is.
+#[derive(Debug)]
+pub struct Authenticated {
+    caller: Caller,
+}
+
+/// A request that policy allows now.
+#[derive(Debug)]
+pub struct Allowed {
+    requested: Requested,
+    stamp: PolicyStamp,
+    repository: Repository,
+    image: Option<SignedImage>,
+}
+
+/// A request that policy allows and that the people it needs have approved.
+#[derive(Debug)]
+pub struct Approved {
+    allowed: Allowed,
+}
+
+/// Proof that an intent is durable here and at the log keeper, under a note that verifies. Good for one question.
+#[derive(Debug)]
+pub struct Receipt {
+    index: u64,
+    intent: Intent,
+    bytes: Vec<u8>,
+    spki: Spki,
+    extra: Extra,
+}
+
+/// What the keeper said to one receipt.
+#[derive(Debug)]
+pub struct Answered {
+    index: u64,
+    intent: Intent,
+    spki: Spki,
+    result: SignResult,
+}
+
+/// A signature that verifies over the intent's payload with the pinned key.
+#[derive(Debug)]
+pub struct Checked {
+    index: u64,
+    intent: Intent,
+    spki: Spki,
+    signature: Signature,
+}
+
+/// A signature whose completion stands in the log, under a note.
+#[derive(Debug)]
+pub struct Recorded {
+    closed: Closed,
+}
+
+#[derive(Debug)]
+struct SignedImage {
+    tag: Tag,
+    digest: Digest,
+    size: u64,
+    media_type: String,
+}
+
+/// Why there is no signature.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignError {
+    /// Nothing can be written to the log, or it is not known whether it was.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The database failed.
+    #[error("{}", .0.full())]
+    Store(#[from] StoreError),
+    /// The bytes cannot be built; no intent was written.
+    #[error("the bytes to sign cannot be built: {0}")]
+    Build(#[from] formats::BuildError),
+    /// No keeper presents the key that must sign.
+    #[error("no signing keeper presents the key {0}")]
+    NoKey(KeyId),
+    /// The keeper refused or went away.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The keeper says that no signature was made; the log says so too.
+    #[error("the keeper made no signature ({0})")]
+    Failed(FailureCode),
+    /// The keeper cannot say whether a signature was made; the log says `unknown`.
+    #[error("the keeper cannot say whether it signed")]
+    Unknown,
+    /// What the keeper gave is no signature over the intent's payload; the log says `failed`.
+    #[error("the keeper's signature does not verify with its pinned key")]
+    BadSignature,
+    /// The system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(String),
+}
+
+/// A refusal by policy, as it stands in the log.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub entry: u64,
+    pub request: RequestId,
+    pub reasons: Vec<Reason>,
+}
+
+/// One signature that shall be made; only [`Draft::root_certificate`] and its siblings make one.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    repository: Repository,
+    key: KeyId,
+    policy: Option<PolicyStamp>,
+    requested: Option<Requested>,
+    retries: Option<u64>,
+    action: Action,
+    extra: Extra,
+}
+
+/// Everything the second half of the pipeline needs.
+pub(crate) struct Pipeline<'a> {
+    pub log: &'a Log,
+    pub keys: &'a KeyDirectory,
+    pub clock: &'a dyn Clock,
+    pub signers: &'a std::collections::BTreeMap<KeeperName, Signer>,
+}
+
+// ---- 1. to 4.: may it be signed? -----------------------------------------------------------------------------------
+
+impl Authenticated {
+    /// 1. Who asks: only [`crate::auth`] knows how to tell, and hands over what it found.
+    pub(crate) fn new(proof: crate::auth::Proof) -> Self {
+        Self { caller: proof.into_caller() }
+    }
+}
+
+impl Allowed {
+    /// 2. What policy says. A refusal is written into the log before it is answered.
+    pub(crate) async fn decide(
+        who: &Authenticated,
+        request: RequestId,
+        repository: Repository,
+        ask: Ask,
+        policy: &PolicySet,
+        log: &Log,
+        now: Time,
+    ) -> Result<Result<Self, Denied>, SignError> {
+        let facts = Facts { caller: who.caller.clone(), repository, ask, now };
+        let decision = policy.decide(&facts);
+        let requested = Requested { request, by: facts.caller.principal, rules: decision.rules };
+        if !decision.allowed {
+            let leaf =
+                denial(requested, facts.repository, &facts.ask, decision.stamp, decision.reasons, now)?;
+            return write_denial(log, leaf).await.map(Err);
+        }
+        Ok(Ok(Self {
+            requested,
+            stamp: decision.stamp,
+            repository: facts.repository,
+            image: signed_image(facts.ask),
+        }))
+    }
+}
+
+impl Approved {
+    /// 3. Whom it needs: a policy without approval rules needs nobody. Keepers refuse keys under such rules.
+    pub(crate) fn without_people(allowed: Allowed) -> Self {
+        Self { allowed }
+    }
+
+    /// The repository it is for.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.allowed.repository
+    }
+
+    /// The policy under which it was allowed.
+    pub(crate) fn stamp(&self) -> PolicyStamp {
+        self.allowed.stamp
+    }
+
+    /// What it wants signed, as a row.
+    pub(crate) fn image_row(&self) -> Option<crate::store::ImageRow> {
+        let image = self.allowed.image.as_ref()?;
+        Some(crate::store::ImageRow {
+            repository: self.allowed.repository.clone(),
+            tag: image.tag.clone(),
+            digest: image.digest,
+            size: image.size,
+            media_type: image.media_type.clone(),
+        })
+    }
+
+    fn into_change(self) -> Option<Change> {
+        let SignedImage { tag, digest, size, media_type } = self.allowed.image?;
+        Some(Change { tag, digest, size, media_type, requested: self.allowed.requested })
+    }
+}
+
+impl Draft {
+    /// The certificate of a new collection's root key.
+    pub(crate) fn root_certificate(
+        approved: &Approved,
+        key: KeyId,
+        serial: Nonce,
+        not_before: Time,
+        not_after: Time,
+    ) -> Self {
+        let action = Action::RootCertificate { serial, not_before, not_after };
+        Self::requested(approved, key, action, Extra::RootCertificate {})
+    }
+
+    /// The first root of a new collection.
+    pub(crate) fn root(
+        approved: &Approved,
+        roles: record::RoleKeys,
+        certificate: Vec<u8>,
+        expires: Time,
+    ) -> Self {
+        let hash = record::Sha256::of(&certificate);
+        let key = roles.root;
+        let action = Action::Root { version: 1, expires, certificate: hash, roles };
+        Self::requested(approved, key, action, Extra::Root { certificate: record::wire::Blob(certificate) })
+    }
+
+    /// The next targets with these changes, which all stand under one policy; without changes a renewal.
+    pub(crate) fn targets(repository: &Repository, key: KeyId, next: NextTargets) -> Self {
+        let policy = next.approved.first().map(Approved::stamp);
+        let mut changes: Vec<Change> = next.approved.into_iter().filter_map(Approved::into_change).collect();
+        changes.sort_by(|a, b| a.tag.cmp(&b.tag));
+        let prev = next.prev.as_ref().map(|(payload, _)| *payload);
+        let action = Action::Targets { version: next.version, expires: next.expires, prev, changes };
+        let extra = Extra::Targets { prev: next.prev.map(|(_, file)| record::wire::Blob(file)) };
+        Self {
+            repository: repository.clone(),
+            key,
+            policy,
+            requested: None,
+            retries: next.retries,
+            action,
+            extra,
+        }
+    }
+
+    /// A snapshot or a timestamp: the service acts by itself, on files that are recorded.
+    pub(crate) fn service(repository: &Repository, key: KeyId, action: Action, extra: Extra) -> Self {
+        Self {
+            repository: repository.clone(),
+            key,
+            policy: None,
+            requested: None,
+            retries: None,
+            action,
+            extra,
+        }
+    }
+
+    fn requested(approved: &Approved, key: KeyId, action: Action, extra: Extra) -> Self {
+        Self {
+            repository: approved.allowed.repository.clone(),
+            key,
+            policy: Some(approved.allowed.stamp),
+            requested: Some(approved.allowed.requested.clone()),
+            retries: None,
+            action,
+            extra,
+        }
+    }
+}
+
+/// What the next targets version is made of.
+#[derive(Debug)]
+pub(crate) struct NextTargets {
+    pub version: u64,
+    pub expires: Time,
+    /// Payload hash and file of the version that is changed.
+    pub prev: Option<(record::Sha256, Vec<u8>)>,
+    pub approved: Vec<Approved>,
+    pub retries: Option<u64>,
+}
+
+// ---- 5. to 8.: it is signed ----------------------------------------------------------------------------------------
+
+/// Signs one draft. Run it on a task of its own: whoever drops it leaves the intent to [`finish_abandoned`].
+pub(crate) async fn sign(pipeline: &Pipeline<'_>, draft: Draft) -> Result<(), SignError> {
+    let receipt = write_intent(pipeline, draft).await?; // 4. intent: durable here, at the log keeper, under a note
+    let keeper = receipt.intent.keeper.clone();
+    let signer = pipeline.signers.get(&keeper).ok_or(SignError::NoKey(receipt.intent.key))?;
+    let answered = ask(signer, receipt).await?; //              5. keeper: validates, reserves, signs
+    let (closed, result) = match check(answered) {
+        Ok(checked) => (record(pipeline.log, checked).await?.closed, Ok(())), // 6. verified  7. completion durable
+        Err(unsigned) => write_outcome(pipeline.log, pipeline.clock, unsigned).await?, //     or its outcome
+    };
+    signer.settle(closed).await; //                             8. the keeper may forget it
+    result
+}
+
+// INVARIANT(log-before-key): the only constructor of a receipt waits for the note that covers the intent.
+async fn write_intent(pipeline: &Pipeline<'_>, draft: Draft) -> Result<Receipt, SignError> {
+    let (keeper, spki) = pipeline.keys.find(&draft.key).ok_or(SignError::NoKey(draft.key))?;
+    let origin = pipeline.log.origin().clone();
+    let mut intent = Intent {
+        log: origin,
+        keeper,
+        key: draft.key,
+        purpose: draft.action.purpose(),
+        format: draft.action.format(),
+        time: pipeline.clock.now(),
+        nonce: Nonce::random().map_err(|e| SignError::Random(e.to_string()))?,
+        repository: draft.repository,
+        policy: draft.policy,
+        requested: draft.requested,
+        retries: draft.retries,
+        action: draft.action,
+        payload: record::Sha256::of(b""),
+    };
+    let payload = formats::build(&intent, &draft.extra, &pipeline.keys.for_building())?;
+    intent.payload = record::Sha256::of(&payload);
+    let Placed { index, bytes } = pipeline.log.append_intent(intent.clone(), payload).await?;
+    Ok(Receipt { index, intent, bytes, spki, extra: draft.extra })
+}
+
+impl Receipt {
+    /// Index, leaf and files: for the one message to the keeper.
+    pub(crate) fn into_parts(self) -> (u64, Vec<u8>, Extra) {
+        (self.index, self.bytes, self.extra)
+    }
+}
+
+async fn ask(signer: &Signer, receipt: Receipt) -> Result<Answered, SignError> {
+    let (index, intent, spki) = (receipt.index, receipt.intent.clone(), receipt.spki.clone());
+    let result = signer.ask(receipt).await?;
+    Ok(Answered { index, intent, spki, result })
+}
+
+/// What ended without a signature: the intent, how, and what to tell the caller.
+struct Unsigned {
+    index: u64,
+    keeper: KeeperName,
+    outcome: OutcomeKind,
+    code: Option<FailureCode>,
+    error: SignError,
+}
+
+fn check(answered: Answered) -> Result<Checked, Box<Unsigned>> {
+    let Answered { index, intent, spki, result } = answered;
+    let unsigned =
+        |outcome, code, error| Unsigned { index, keeper: intent.keeper.clone(), outcome, code, error };
+    match result {
+        SignResult::Signed { signature } if spki.verifies(&intent.payload, &signature) => {
+            Ok(Checked { index, intent, spki, signature })
+        }
+        SignResult::Signed { .. } => Err(unsigned(OutcomeKind::Unknown, None, SignError::BadSignature)),
+        SignResult::Failed { code } => {
+            Err(unsigned(OutcomeKind::Failed, Some(code.clone()), SignError::Failed(code)))
+        }
+        SignResult::Lost {} => Err(unsigned(OutcomeKind::Unknown, None, SignError::Unknown)),
+    }
+}
+
+async fn record(log: &Log, checked: Checked) -> Result<Recorded, SignError> {
+    let Checked { index, intent, spki, signature } = checked;
+    let completion = Completion { payload: intent.payload, signature, spki };
+    let placed = log.append(Leaf::Completion(completion)).await?;
+    Ok(Recorded { closed: Closed { index, leaf: placed.bytes, at: placed.index } })
+}
+
+async fn write_outcome(
+    log: &Log,
+    clock: &dyn Clock,
+    unsigned: Box<Unsigned>,
+) -> Result<(Closed, Result<(), SignError>), SignError> {
+    let Unsigned { index, keeper, outcome, code, error } = *unsigned;
+    let leaf = Leaf::Outcome(Outcome { intent: index, outcome, time: clock.now(), keeper, code });
+    let placed = log.append(leaf).await?;
+    Ok((Closed { index, leaf: placed.bytes, at: placed.index }, Err(error)))
+}
+
+/// Steps 6 and 7 for an intent whose asker is gone: the same code, by the keeper's word.
+pub(crate) async fn finish_abandoned(
+    context: &Context,
+    index: u64,
+    result: SignResult,
+) -> Result<Closed, SignError> {
+    let missing = || StoreError::Contradiction(format!("leaf {index} is no intent"));
+    let leaf = context.store.leaf(index).await?.ok_or_else(missing)?;
+    let Ok(Leaf::Intent(intent)) = Leaf::decode(&leaf) else { return Err(missing().into()) };
+    let (_, spki) = context.keys.find(&intent.key).ok_or(SignError::NoKey(intent.key))?;
+    match check(Answered { index, intent, spki, result }) {
+        Ok(checked) => Ok(record(&context.log, checked).await?.closed),
+        Err(unsigned) => Ok(write_outcome(&context.log, context.clock.as_ref(), unsigned).await?.0),
+    }
+}
+
+/// Closes an intent that its keeper never used and never will.
+pub(crate) async fn write_void(
+    context: &Context,
+    index: u64,
+    keeper: KeeperName,
+    code: Option<FailureCode>,
+) -> Result<(), SignError> {
+    let outcome =
+        Outcome { intent: index, outcome: OutcomeKind::Void, time: context.clock.now(), keeper, code };
+    context.log.append(Leaf::Outcome(outcome)).await?;
+    Ok(())
+}
+
+// ---- byte work -----------------------------------------------------------------------------------------------------
+
+fn denial(
+    requested: Requested,
+    repository: Repository,
+    ask: &Ask,
+    policy: PolicyStamp,
+    reasons: Vec<Reason>,
+    time: Time,
+) -> Result<Denial, SignError> {
+    let (action, tag, digest) = match ask {
+        Ask::Sign { tag, digest, .. } => ("sign", Some(tag.clone()), Some(*digest)),
+        Ask::CreateRepository { .. } => ("create-repository", None, None),
+    };
+    let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
+    let (request, by) = (requested.request, requested.by);
+    Ok(Denial { request, by, time, nonce, action: action.into(), repository, tag, digest, policy, reasons })
+}
+
+async fn write_denial(log: &Log, denial: Denial) -> Result<Denied, SignError> {
+    let (request, reasons) = (denial.request.clone(), denial.reasons.clone());
+    let placed = log.append(Leaf::Denial(denial)).await?;
+    Ok(Denied { entry: placed.index, request, reasons })
+}
+
+fn signed_image(ask: Ask) -> Option<SignedImage> {
+    match ask {
+        Ask::Sign { tag, digest, manifest: policy::Manifest::Present { media_type, size }, .. } => {
+            Some(SignedImage { tag, digest, size, media_type })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,476 @@
+//! The connection to one signing keeper: batches what waits, tells it what the log has closed, and closes by its word
+//! what an earlier connection or daemon left open.
+//!
+//! Promises: an answer goes to the one who asked; an intent whose asker is gone is closed all the same, and only by
+//! what the keeper says. It does not know what the bytes mean.
+
+use crate::{
+    audit::Log,
+    frames::{self, FrameSink, Frames},
+    health::Health,
+    keys::KeyDirectory,
+    sign::{self, Receipt},
+    store::{Store, StoreError},
+};
+use record::{
+    Clock, Event, FailureCode, KeeperName, KeeperRecord, Leaf, Nonce, Sha256,
+    wire::{
+        Batch, Blob, Child, Extra, FrameError, FromSigner, Item, OpenState, PROTO, Refusal, Reserved, Settle,
+        SignResult, ToSigner, Welcome,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+
+/// Jobs that may wait for one keeper; more wait at their sender.
+const QUEUE: usize = 512;
+/// Bytes of files in one batch: half a frame, since base64 adds a third.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How long a closed item may wait for company before the keeper is told; it refuses work after 60 s.
+const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// How soon an item that the keeper still works on is asked for again after a reconnect.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Pause before the keeper is asked again: first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Why a keeper made no signature that we have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    /// The keeper refused the intent before any key was used, and will never sign it.
+    #[error("refused ({code}): {detail}")]
+    Refused {
+        /// The check.
+        code: FailureCode,
+        /// The keeper's words.
+        detail: String,
+    },
+    /// The connection ended. Whether it signs, the keeper says at the next connection, which closes the intent.
+    #[error("the connection to the keeper ended; the intent is closed when it is back")]
+    Gone,
+}
+
+/// A handle to a keeper's connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Signer(mpsc::Sender<Job>);
+
+#[derive(Debug)]
+enum Job {
+    Sign { receipt: Box<Receipt>, reply: Reply },
+    Settle(Closed),
+}
+
+type Reply = oneshot::Sender<Result<SignResult, AskError>>;
+
+/// An intent that the log has closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Closed {
+    pub index: u64,
+    pub leaf: Vec<u8>,
+    pub at: u64,
+}
+
+impl Signer {
+    /// Asks for the signature of an intent that is in the log. Takes the receipt: it can be used once.
+    pub(crate) async fn ask(&self, receipt: Receipt) -> Result<SignResult, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Sign { receipt: Box::new(receipt), reply };
+        self.0.send(job).await.map_err(|_| AskError::Gone)?;
+        answer.await.map_err(|_| AskError::Gone)?
+    }
+
+    /// Tells the keeper, with its next batch, that the log has closed an intent.
+    pub(crate) async fn settle(&self, closed: Closed) {
+        // A keeper that is gone learns it from the log at the next connection.
+        let _gone = self.0.send(Job::Settle(closed)).await;
+    }
+}
+
+/// What a connection needs of the rest of the daemon.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub log: Log,
+    pub store: Store,
+    pub keys: Arc<KeyDirectory>,
+    pub health: Arc<Health>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Keeps one keeper connected until every handle is dropped.
+pub(crate) struct Connection {
+    name: KeeperName,
+    socket: PathBuf,
+    queue: mpsc::Receiver<Job>,
+    own: mpsc::WeakSender<Job>,
+    context: Context,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("no connection: {0}")]
+    Frame(#[from] FrameError),
+    #[error("{}", .0.full())]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Unusable(String),
+    #[error("it still works on items of an earlier connection")]
+    StillWorking,
+    #[error("the daemon stops")]
+    Stopping,
+}
+
+/// One connection's state.
+struct Session {
+    frames: Frames,
+    sink: FrameSink,
+    seen: u64,
+    asked: BTreeMap<u64, Reply>,
+    refused: BTreeMap<u64, Refusal>,
+    waiting: Vec<(Box<Receipt>, Reply)>,
+    settle: Vec<Closed>,
+    settle_since: Option<Instant>,
+    void: BTreeSet<u64>,
+    in_flight: Option<InFlight>,
+}
+
+/// What the batch on its way holds.
+struct InFlight {
+    noted: u64,
+    void: BTreeSet<u64>,
+}
+
+impl Connection {
+    /// A connection that will be made by [`Connection::run`], and its handle.
+    pub(crate) fn new(name: KeeperName, socket: PathBuf, context: Context) -> (Signer, Self) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let own = sender.downgrade();
+        (Signer(sender), Self { name, socket, queue, own, context })
+    }
+
+    /// Connects, works, and connects again, until every handle is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut pause = BACKOFF.0;
+        loop {
+            let started = Instant::now();
+            let end = match self.session().await {
+                Ok(never) => match never {},
+                Err(SessionError::Stopping) => return,
+                Err(e) => e,
+            };
+            if let SessionError::Store(e) = &end {
+                self.context.log.judge(e);
+            }
+            tracing::warn!(keeper = %self.name, error = %end, "the connection to a signing keeper ended");
+            self.context.health.set_keeper(&self.name, Some(end.to_string()));
+            if started.elapsed() > BACKOFF.1 {
+                pause = BACKOFF.0;
+            }
+            sleep(if matches!(end, SessionError::StillWorking) { ASK_AGAIN } else { pause }).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    async fn session(&mut self) -> Result<std::convert::Infallible, SessionError> {
+        let (frames, sink) = frames::connect(&self.socket).await?;
+        let mut session = Session::new(frames, sink);
+        let welcome = session.hello().await?;
+        self.check(&welcome).await?;
+        session.seen = welcome.seen_size;
+        self.close_by_its_word(&mut session, welcome).await?;
+        self.context.health.set_keeper(&self.name, None);
+        tracing::info!(keeper = %self.name, "connected to a signing keeper");
+        loop {
+            self.send_if_due(&mut session).await?;
+            let settle_due = session.settle_since.map(|since| since + SETTLE_AFTER);
+            tokio::select! {
+                message = session.frames.next() => self.handle(&mut session, message?).await?,
+                job = self.queue.recv(), if session.waiting.len() < QUEUE => session.take(job.ok_or(SessionError::Stopping)?),
+                () = until(settle_due), if session.in_flight.is_none() => {}
+            }
+        }
+    }
+
+    /// It is the keeper we mean, it follows our log, and it has seen nothing that our log does not hold.
+    async fn check(&self, welcome: &Welcome) -> Result<(), SessionError> {
+        let unusable = |why: String| Err(SessionError::Unusable(why));
+        if welcome.keeper != self.name {
+            return unusable(format!(
+                "it calls itself {}; {} is configured for this socket",
+                welcome.keeper, self.name
+            ));
+        }
+        let Some(noted) = self.context.log.noted() else { return unusable("the log has no head yet".into()) };
+        if welcome.forked {
+            return unusable(
+                "it was shown a fork of the log and refuses all work until an operator acts".into(),
+            );
+        }
+        if welcome.seen_size > noted.size {
+            let why = format!(
+                "keeper {} has seen {} leaves and this log has {}",
+                self.name, welcome.seen_size, noted.size
+            );
+            self.context.health.seal(&format!("fork: {why}"));
+            return unusable(why);
+        }
+        let root = Sha256::from_bytes(self.context.store.root_at(welcome.seen_size).await?.0);
+        if root != welcome.seen_root {
+            let why = format!("keeper {} has seen another root at {} leaves", self.name, welcome.seen_size);
+            self.context.health.seal(&format!("fork: {why}"));
+            return unusable(why);
+        }
+        self.tell_of_keys(welcome).await
+    }
+
+    /// Writes into the log what the keeper presents, when that is new.
+    async fn tell_of_keys(&self, welcome: &Welcome) -> Result<(), SessionError> {
+        let keeper = KeeperRecord {
+            name: welcome.keeper.clone(),
+            charter: welcome.charter,
+            keys: welcome.keys.clone(),
+        };
+        if !self.context.keys.update(&keeper) {
+            return Ok(());
+        }
+        let nonce = Nonce::random().map_err(|e| SessionError::Unusable(e.to_string()))?;
+        let leaf = Leaf::Event(Event::Keeper { time: self.context.clock.now(), nonce, keeper });
+        self.context.log.append(leaf).await.map(|_| ()).map_err(|e| SessionError::Unusable(e.to_string()))
+    }
+
+    // INVARIANT(keepers-word): an open intent is closed by what this keeper says of it, and by nothing else.
+    async fn close_by_its_word(&self, session: &mut Session, welcome: Welcome) -> Result<(), SessionError> {
+        let mut still_working = false;
+        let mut known = BTreeMap::new();
+        for item in welcome.open {
+            if let Some(at) = self.context.store.end_of(item.index).await? {
+                session.settle.push(self.closed(item.index, at).await?);
+            }
+            known.insert(item.index, item.state);
+        }
+        for index in self.context.store.open_intents(self.name.as_str()).await? {
+            match known.remove(&index) {
+                Some(OpenState::Finished(result)) => self.finish_later(index, result),
+                Some(OpenState::Working {}) => still_working = true,
+                None => {
+                    session.void.insert(index);
+                }
+            }
+        }
+        if still_working { Err(SessionError::StillWorking) } else { Ok(()) }
+    }
+
+    async fn closed(&self, index: u64, at: u64) -> Result<Closed, SessionError> {
+        let leaf = self.context.store.leaf(at).await?;
+        let leaf = leaf.ok_or_else(|| StoreError::Contradiction(format!("leaf {at} is missing")))?;
+        Ok(Closed { index, leaf, at })
+    }
+
+    /// Writes the end of an intent whose asker is gone, and then settles it.
+    fn finish_later(&self, index: u64, result: SignResult) {
+        let (context, own) = (self.context.clone(), self.own.clone());
+        tokio::spawn(async move {
+            match sign::finish_abandoned(&context, index, result).await {
+                Ok(closed) => {
+                    if let Some(sender) = own.upgrade() {
+                        Signer(sender).settle(closed).await;
+                    }
+                }
+                Err(e) => {
+                    tracing::error!(intent = index, error = %e, "an open intent could not be closed yet")
+                }
+            }
+        });
+    }
+
+    fn void_later(&self, index: u64, code: Option<FailureCode>) {
+        let (context, name) = (self.context.clone(), self.name.clone());
+        tokio::spawn(async move {
+            if let Err(e) = sign::write_void(&context, index, name, code).await {
+                tracing::error!(intent = index, error = %e, "an intent that never reached a key could not be closed yet");
+            }
+        });
+    }
+
+    async fn send_if_due(&self, session: &mut Session) -> Result<(), SessionError> {
+        let settle_due = session.settle_since.is_some_and(|since| since.elapsed() >= SETTLE_AFTER);
+        let due = !session.waiting.is_empty() || !session.void.is_empty() || settle_due;
+        if session.in_flight.is_some() || !due {
+            return Ok(());
+        }
+        let Some(noted) = self.context.log.noted() else { return Ok(()) };
+        let void: BTreeSet<u64> = session.void.iter().copied().take(record::wire::MAX_ITEMS).collect();
+        session.void.retain(|index| !void.contains(index));
+        let batch = Batch {
+            note: noted.note.to_string(),
+            consistency: self.context.log.consistency(session.seen, noted.size).await?,
+            settle: self.settlements(session, noted.size).await?,
+            void: void.iter().copied().collect(),
+            sign: self.items(session, noted.size).await?,
+        };
+        session.in_flight = Some(InFlight { noted: noted.size, void });
+        Ok(session.sink.send(&ToSigner::Batch(batch)).await?)
+    }
+
+    async fn settlements(&self, session: &mut Session, size: u64) -> Result<Vec<Settle>, SessionError> {
+        let n = session.settle.len().min(record::wire::MAX_ITEMS);
+        let mut settlements = Vec::with_capacity(n);
+        for closed in session.settle.drain(..n) {
+            let inclusion = self.context.log.inclusion(closed.at, size).await?;
+            settlements.push(Settle {
+                index: closed.index,
+                leaf: Blob(closed.leaf),
+                at: closed.at,
+                inclusion,
+            });
+        }
+        session.settle_since = (!session.settle.is_empty()).then(Instant::now);
+        Ok(settlements)
+    }
+
+    async fn items(&self, session: &mut Session, size: u64) -> Result<Vec<Item>, SessionError> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while items.len() < record::wire::MAX_ITEMS && bytes < MAX_BATCH_BYTES && !session.waiting.is_empty()
+        {
+            let (receipt, reply) = session.waiting.remove(0);
+            let (index, intent, mut extra) = receipt.into_parts();
+            self.prove_children(&mut extra, size).await?;
+            bytes += intent.len() + extra_bytes(&extra);
+            let inclusion = self.context.log.inclusion(index, size).await?;
+            session.asked.insert(index, reply);
+            items.push(Item { index, intent: Blob(intent), inclusion, extra });
+        }
+        Ok(items)
+    }
+
+    async fn prove_children(&self, extra: &mut Extra, size: u64) -> Result<(), SessionError> {
+        let children: Vec<&mut Child> = match extra {
+            Extra::Snapshot { root, targets } => vec![root, targets],
+            Extra::Timestamp { snapshot } => vec![snapshot],
+            Extra::Root { .. } | Extra::RootCertificate {} | Extra::Targets { .. } => vec![],
+        };
+        for child in children {
+            child.inclusion = self.context.log.inclusion(child.index, size).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, session: &mut Session, message: FromSigner) -> Result<(), SessionError> {
+        match message {
+            FromSigner::Reserved(reserved) => self.reserved(session, reserved),
+            FromSigner::Result { index, result } => {
+                match session.asked.remove(&index) {
+                    Some(reply) => answer(reply, Ok(result)),
+                    None => self.finish_later(index, result),
+                }
+                Ok(())
+            }
+            FromSigner::Fork { size, root } => {
+                let why = format!(
+                    "keeper {} calls our head a fork of what it has seen: {size} leaves, root {root}",
+                    self.name
+                );
+                self.context.health.seal(&why);
+                Err(SessionError::Unusable(why))
+            }
+            FromSigner::Behind { size } => {
+                Err(SessionError::Unusable(format!("our note is older than the {size} leaves it has seen")))
+            }
+            FromSigner::Refused { code, detail } => {
+                Err(SessionError::Unusable(format!("it refused our message ({code}): {detail}")))
+            }
+            FromSigner::Welcome(_) => Err(SessionError::Unusable("it said welcome twice".into())),
+        }
+    }
+
+    fn reserved(&self, session: &mut Session, reserved: Reserved) -> Result<(), SessionError> {
+        let Some(sent) = session.in_flight.take() else {
+            return Err(SessionError::Unusable("it answered a batch that was not sent".into()));
+        };
+        session.seen = sent.noted;
+        for left in &reserved.unsettled {
+            tracing::error!(keeper = %self.name, intent = left.index, code = %left.code, detail = left.detail, "a settlement was refused");
+        }
+        for index in sent.void {
+            let refusal = session.refused.remove(&index);
+            self.void_later(index, refusal.as_ref().map(|r| r.code.clone()));
+            if let (Some(refusal), Some(reply)) = (refusal, session.asked.remove(&index)) {
+                answer(reply, Err(AskError::Refused { code: refusal.code, detail: refusal.detail }));
+            }
+        }
+        // A refused index is voided with the next batch, so that it is spent whatever the reason was.
+        for refusal in reserved.refused {
+            tracing::warn!(keeper = %self.name, intent = refusal.index, code = %refusal.code, detail = refusal.detail, "an intent was refused");
+            session.void.insert(refusal.index);
+            session.refused.insert(refusal.index, refusal);
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn new(frames: Frames, sink: FrameSink) -> Self {
+        Self {
+            frames,
+            sink,
+            seen: 0,
+            asked: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            waiting: Vec::new(),
+            settle: Vec::new(),
+            settle_since: None,
+            void: BTreeSet::new(),
+            in_flight: None,
+        }
+    }
+
+    async fn hello(&mut self) -> Result<Welcome, SessionError> {
+        let daemon = format!("chanceryd {}", std::process::id());
+        self.sink.send(&ToSigner::Hello { proto: PROTO, daemon }).await?;
+        match self.frames.answer().await? {
+            FromSigner::Welcome(welcome) => Ok(welcome),
+            other => Err(SessionError::Unusable(
+                format!("it did not say welcome: {other:?}").chars().take(300).collect(),
+            )),
+        }
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Sign { receipt, reply } => self.waiting.push((receipt, reply)),
+            Job::Settle(closed) => {
+                self.settle.push(closed);
+                self.settle_since.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+}
+
+fn extra_bytes(extra: &Extra) -> usize {
+    match extra {
+        Extra::RootCertificate {} => 0,
+        Extra::Root { certificate } => certificate.0.len(),
+        Extra::Targets { prev } => prev.as_ref().map_or(0, |p| p.0.len()),
+        Extra::Snapshot { root, targets } => root.file.0.len() + targets.file.0.len(),
+        Extra::Timestamp { snapshot } => snapshot.file.0.len(),
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers one who asked, and who may have gone.
+fn answer(reply: Reply, result: Result<SignResult, AskError>) {
+    let _gone = reply.send(result);
+}

@@ -1,0 +1,306 @@
+//! Leaves, the head, and the tree's hashes in the database: one transaction a batch.
+
+use super::{Store, StoreError, project, requests::NewRow, signed, unsigned};
+use record::Leaf;
+use sqlx::{Connection, Row, SqliteConnection};
+use std::collections::BTreeSet;
+use tlog::{Frontier, Hash, TILE_WIDTH, TileId, Tiles};
+
+/// The log as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Number of leaves.
+    pub size: u64,
+    /// Their root.
+    pub root: Hash,
+    /// The highest lease under which it was written.
+    pub epoch: u64,
+    /// The last signed note that was stored; may be older than `size`.
+    pub note: String,
+    /// The log's name.
+    pub origin: String,
+    /// The log key.
+    pub vkey: String,
+}
+
+/// A leaf on its way into the log.
+#[derive(Debug)]
+pub(crate) struct NewLeaf {
+    /// What it says.
+    pub leaf: Leaf,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// For an intent: the bytes to be signed.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Why one leaf of a batch was left out; the others are not affected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Rejected {
+    /// The intent it closes is closed already.
+    #[error("the intent has its outcome already")]
+    Closed,
+    /// There is no open intent that it could close.
+    #[error("no open intent for this key and payload")]
+    NoIntent,
+    /// An open intent exists for the same key and payload.
+    #[error("an open intent for the same key and payload exists")]
+    Open,
+    /// The idempotency key is in use.
+    #[error("the idempotency key is in use")]
+    IdempotencyKey,
+}
+
+/// The one writing connection.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    connection: SqliteConnection,
+    head: Head,
+    frontier: Frontier,
+}
+
+impl Writer {
+    pub(super) async fn new(mut connection: SqliteConnection) -> Result<Self, StoreError> {
+        let head = read_head(&mut connection).await?;
+        let tiles = read_tiles(&mut connection, tlog::tiles_for_frontier(head.size), head.size).await?;
+        let frontier = tlog::frontier_from_tiles(head.size, &tiles).map_err(|e| {
+            StoreError::Contradiction(format!(
+                "the tree's hashes do not give a tree of {} leaves: {e}",
+                head.size
+            ))
+        })?;
+        if frontier.root() != head.root {
+            return Err(StoreError::Contradiction(format!(
+                "the stored root {:?} of {} leaves is not the root of the stored hashes, {:?}",
+                head.root,
+                head.size,
+                frontier.root()
+            )));
+        }
+        Ok(Self { connection, head, frontier })
+    }
+
+    /// The head that is committed.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The right edge of the committed tree.
+    pub(crate) fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// Remembers a note; it reaches the disk with the next commit. Losing it is harmless: the keeper signs another.
+    pub(crate) fn remember_note(&mut self, note: String) {
+        self.head.note = note;
+    }
+
+    /// Appends leaves and rows in one transaction. For each leaf its index, or why it was left out.
+    ///
+    /// On an error nothing of the batch was applied, but for [`StoreError::Integrity`], after which nothing is known.
+    pub(crate) async fn commit(
+        &mut self,
+        epoch: u64,
+        leaves: &[NewLeaf],
+        rows: &[NewRow],
+    ) -> Result<(Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>), StoreError> {
+        let mut frontier = self.frontier.clone();
+        let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut placed = Vec::with_capacity(leaves.len());
+        for new in leaves {
+            let index = frontier.size();
+            match project::check(&mut tx, &new.leaf).await? {
+                Err(why) => placed.push(Err(why)),
+                Ok(()) => {
+                    let hash = tlog::leaf_hash(&new.bytes);
+                    let mut nodes = Vec::new();
+                    frontier.append_with(hash, |tile, place, hash| nodes.push((tile, place, hash)));
+                    insert_leaf(&mut tx, index, &hash, &new.bytes).await?;
+                    insert_nodes(&mut tx, &nodes).await?;
+                    project::apply(&mut tx, index, new).await?;
+                    placed.push(Ok(index));
+                }
+            }
+        }
+        let mut inserted = Vec::with_capacity(rows.len());
+        for row in rows {
+            inserted.push(row.insert(&mut tx).await?);
+        }
+        let head = Head { size: frontier.size(), root: frontier.root(), epoch, ..self.head.clone() };
+        replace_head(&mut tx, &self.head, &head).await?;
+        tx.commit().await?;
+        self.head = head;
+        self.frontier = frontier;
+        Ok((placed, inserted))
+    }
+
+    /// Leaves from `from` on, at most `n` and at most about `max_bytes`.
+    pub(crate) async fn leaves(
+        &mut self,
+        from: u64,
+        n: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query("SELECT bytes FROM leaf WHERE idx >= ? ORDER BY idx LIMIT ?")
+            .bind(signed(from))
+            .bind(signed(n))
+            .fetch_all(&mut self.connection)
+            .await?;
+        let mut total = 0;
+        let bytes = rows.iter().map(|r| r.try_get::<Vec<u8>, _>(0)).collect::<Result<Vec<_>, _>>()?;
+        let within = |leaf: &Vec<u8>| {
+            let first = total == 0;
+            total += leaf.len();
+            first || total <= max_bytes
+        };
+        Ok(bytes.into_iter().take_while(within).collect())
+    }
+
+    /// The root of the first `size` leaves.
+    pub(crate) async fn root_at(&mut self, size: u64) -> Result<Hash, StoreError> {
+        let tiles = read_tiles(&mut self.connection, tlog::tiles_for_frontier(size), size).await?;
+        root_of(size, &tiles)
+    }
+}
+
+impl Store {
+    /// Tiles of a tree of `size` leaves, each as wide as that tree has it.
+    pub(crate) async fn tiles(&self, ids: BTreeSet<TileId>, size: u64) -> Result<Tiles, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        read_tiles(&mut connection, ids, size).await
+    }
+
+    /// The root of the first `size` leaves.
+    pub(crate) async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
+        root_of(size, &self.tiles(tlog::tiles_for_frontier(size), size).await?)
+    }
+
+    /// A leaf's bytes.
+    pub(crate) async fn leaf(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = ?").bind(signed(index));
+        Ok(row.fetch_optional(&self.readers).await?)
+    }
+
+    /// The leaves `from..from + n`, in order.
+    pub(crate) async fn leaves(&self, from: u64, n: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx");
+        Ok(rows.bind(signed(from)).bind(signed(from.saturating_add(n))).fetch_all(&self.readers).await?)
+    }
+}
+
+fn root_of(size: u64, tiles: &Tiles) -> Result<Hash, StoreError> {
+    tlog::frontier_from_tiles(size, tiles).map(|f| f.root()).map_err(|e| {
+        StoreError::Contradiction(format!("the tree's hashes do not give a tree of {size} leaves: {e}"))
+    })
+}
+
+async fn read_head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
+    let row = sqlx::query("SELECT size, root, epoch, note, origin, vkey FROM head WHERE id = 1")
+        .fetch_one(connection)
+        .await?;
+    Ok(Head {
+        size: unsigned(row.try_get(0)?),
+        root: hash(row.try_get(1)?)?,
+        epoch: unsigned(row.try_get(2)?),
+        note: row.try_get(3)?,
+        origin: row.try_get(4)?,
+        vkey: row.try_get(5)?,
+    })
+}
+
+// INVARIANT(forward-only): the head is replaced only where it still is what this writer read, by a larger or equal
+// size, under an epoch that is not lower.
+async fn replace_head(connection: &mut SqliteConnection, old: &Head, new: &Head) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE head SET size = ?, root = ?, epoch = ?, note = ? WHERE id = 1 AND size = ? AND root = ? AND epoch <= ?")
+        .bind(signed(new.size))
+        .bind(new.root.0.to_vec())
+        .bind(signed(new.epoch))
+        .bind(&new.note)
+        .bind(signed(old.size))
+        .bind(old.root.0.to_vec())
+        .bind(signed(new.epoch))
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Contradiction(format!("another writer moved the head past {} leaves", old.size)))
+    }
+}
+
+async fn insert_leaf(
+    connection: &mut SqliteConnection,
+    index: u64,
+    hash: &Hash,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO leaf (idx, hash, bytes) VALUES (?, ?, ?)")
+        .bind(signed(index))
+        .bind(hash.0.to_vec())
+        .bind(bytes)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes the hashes that a leaf brought into tiles above the leaves: the roots of the tiles it filled.
+async fn insert_nodes(
+    connection: &mut SqliteConnection,
+    entered: &[(TileId, u8, Hash)],
+) -> Result<(), StoreError> {
+    for (tile, place, hash) in entered.iter().filter(|(tile, ..)| tile.level > 0) {
+        sqlx::query("INSERT INTO node (level, idx, hash) VALUES (?, ?, ?)")
+            .bind(i64::from(tile.level))
+            .bind(signed(tile.index * TILE_WIDTH + u64::from(*place)))
+            .bind(hash.0.to_vec())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn read_tiles(
+    connection: &mut SqliteConnection,
+    ids: BTreeSet<TileId>,
+    size: u64,
+) -> Result<Tiles, StoreError> {
+    let mut tiles = Tiles::default();
+    for id in ids {
+        let width = tlog::tile_width(id, size);
+        tiles.insert(id, read_tile(connection, id, width).await?);
+    }
+    Ok(tiles)
+}
+
+async fn read_tile(
+    connection: &mut SqliteConnection,
+    id: TileId,
+    width: u64,
+) -> Result<Vec<Hash>, StoreError> {
+    let from = id.index.saturating_mul(TILE_WIDTH);
+    let to = from.saturating_add(width);
+    let rows: Vec<Vec<u8>> = if id.level == 0 {
+        let query = sqlx::query_scalar("SELECT hash FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx");
+        query.bind(signed(from)).bind(signed(to)).fetch_all(connection).await?
+    } else {
+        let query =
+            sqlx::query_scalar("SELECT hash FROM node WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx");
+        query.bind(i64::from(id.level)).bind(signed(from)).bind(signed(to)).fetch_all(connection).await?
+    };
+    if u64::try_from(rows.len()).ok() != Some(width) {
+        return Err(StoreError::Contradiction(format!(
+            "tile {}/{} has {} of {width} hashes",
+            id.level,
+            id.index,
+            rows.len()
+        )));
+    }
+    rows.into_iter().map(hash).collect()
+}
+
+fn hash(bytes: Vec<u8>) -> Result<Hash, StoreError> {
+    bytes
+        .try_into()
+        .map(Hash)
+        .map_err(|b: Vec<u8>| StoreError::Contradiction(format!("a hash of {} bytes", b.len())))
+}

@@ -1,0 +1,198 @@
+//! The database: SQLite with one writer and a pool of readers.
+//!
+//! Promises: a commit that returned is on disk (`synchronous=FULL`, asserted at open); a head is only ever replaced by
+//! its successor (compare-and-set); nothing is created but by [`Store::create`]. It does not know keepers or HTTP.
+
+mod log;
+mod project;
+mod requests;
+mod rows;
+mod tuf;
+
+pub(crate) use log::{NewLeaf, Rejected, Writer};
+pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};
+pub(crate) use rows::TokenRow;
+pub(crate) use tuf::{Collection, FileRow, Role};
+
+use crate::fatal::Fatal;
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The format of the tables in `schema.sql`.
+pub(crate) const FORMAT: i64 = 1;
+/// Reading connections: enough for two cores, each may wait on disk.
+const READERS: u32 = 4;
+/// How long a statement waits for another connection's lock before it counts as not applied.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What went wrong in the database, by what it means for the data.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The change was surely not made; the same call may be tried again.
+    #[error("the database was busy and changed nothing")]
+    NotApplied(#[source] sqlx::Error),
+    /// The disk or the data cannot be trusted any more: the daemon must seal.
+    #[error("the database failed")]
+    Integrity(#[source] sqlx::Error),
+    /// Two parts of the data contradict each other: the daemon must seal.
+    #[error("the database contradicts itself: {0}")]
+    Contradiction(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLite primary result codes (sqlite.org/rescode.html): BUSY 5, LOCKED 6. All others mean that something
+        // is wrong with the disk, the file or our own statements, and none of these gets better by trying again.
+        let primary = match &error {
+            sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<i64>().ok()).map(|c| c & 0xff),
+            sqlx::Error::PoolTimedOut => Some(5),
+            _ => None,
+        };
+        if matches!(primary, Some(5 | 6)) { Self::NotApplied(error) } else { Self::Integrity(error) }
+    }
+}
+
+impl StoreError {
+    /// The error with its cause, for the log and for operators.
+    pub(crate) fn full(&self) -> String {
+        match self {
+            Self::NotApplied(e) | Self::Integrity(e) => format!("{self}: {e}"),
+            Self::Contradiction(_) => self.to_string(),
+        }
+    }
+}
+
+/// Readers of one database file.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// The database file in a data folder.
+    pub(crate) fn path_in(data: &Path) -> PathBuf {
+        data.join("chancery.db")
+    }
+
+    /// Makes a new, empty database; refuses where a file stands already.
+    pub(crate) async fn create(path: &Path, origin: &str, vkey: &str) -> Result<Writer, Fatal> {
+        let bad = |why: String| {
+            Fatal::State {
+            path: path.to_owned(),
+            why,
+            next: "init makes new state only; remove the file yourself if it is left over from an init that failed".into(),
+        }
+        };
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(|e| bad(e.to_string()))?;
+        let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
+        let made = async {
+            let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO head (id, format, origin, vkey, size, root, epoch, note) VALUES (1, ?, ?, ?, 0, ?, 0, '')")
+                .bind(FORMAT)
+                .bind(origin)
+                .bind(vkey)
+                .bind(tlog::empty_root().0.to_vec())
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await
+        };
+        made.await.map_err(|e| bad(e.to_string()))?;
+        sync_directory(path).map_err(|e| bad(e.to_string()))?;
+        Writer::new(connection).await.map_err(|e| bad(e.full()))
+    }
+
+    /// Opens what [`Store::create`] made: a missing, short or foreign file is an error, never a fresh start.
+    pub(crate) async fn open(path: &Path) -> Result<(Self, Writer), Fatal> {
+        let bad = |why: String| Fatal::State {
+            path: path.to_owned(),
+            why,
+            next: "restore it from a backup, or run `chanceryd rebuild` with the log keeper's spool in place"
+                .into(),
+        };
+        match std::fs::metadata(path) {
+            Err(e) => return Err(bad(format!("{e}: a missing database is never replaced by an empty one"))),
+            Ok(m) if m.len() == 0 => return Err(bad("the file is empty".into())),
+            Ok(_) => {}
+        }
+        let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
+        assert_settings(&mut connection).await.map_err(bad)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options(path).read_only(true))
+            .await;
+        let store = Self { readers: readers.map_err(|e| bad(e.to_string()))? };
+        let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
+        Ok((store, writer))
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .disable_statement_logging()
+}
+
+/// What the build of SQLite and the file really do, not what was asked for.
+async fn assert_settings(connection: &mut SqliteConnection) -> Result<(), String> {
+    let version: String = scalar(connection, "SELECT sqlite_version()").await?;
+    if version_number(&version) < (3, 51, 3) {
+        return Err(format!("SQLite {version} can lose a commit when its WAL is reset (fixed in 3.51.3)"));
+    }
+    let synchronous: i64 = scalar(connection, "PRAGMA synchronous").await?;
+    if synchronous < 2 {
+        return Err(format!(
+            "PRAGMA synchronous is {synchronous}, not FULL: a commit would not survive a power cut"
+        ));
+    }
+    let check: String = scalar(connection, "PRAGMA quick_check(1)").await?;
+    if check != "ok" {
+        return Err(format!("the file is damaged: {check}"));
+    }
+    let format: i64 = scalar(connection, "SELECT format FROM head WHERE id = 1").await?;
+    if format != FORMAT {
+        return Err(format!("the file has format {format}; this program reads format {FORMAT}"));
+    }
+    Ok(())
+}
+
+async fn scalar<T>(connection: &mut SqliteConnection, sql: &'static str) -> Result<T, String>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
+{
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|e| e.to_string())
+}
+
+fn version_number(text: &str) -> (u32, u32, u32) {
+    let mut parts = text.split('.').map(|p| p.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn sync_directory(file: &Path) -> std::io::Result<()> {
+    std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A row's integer that can never be negative.
+pub(crate) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// A number for a row; sizes and versions stay far below 2^63.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,63 @@
+//! Rows for tokens and keepers, and what all rows share.
+
+use super::{Store, StoreError, requests::parse, unsigned};
+use record::{KeeperRecord, Sha256, Time, TokenId};
+use sqlx::Row;
+
+/// An API token without its secret.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenRow {
+    pub id: TokenId,
+    pub secret_sha256: Sha256,
+    pub scopes: Vec<String>,
+    pub repositories: Vec<String>,
+    pub expires: Time,
+    pub note: String,
+    pub revoked: bool,
+}
+
+impl Store {
+    /// All tokens, oldest first.
+    pub(crate) async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        let sql = "SELECT id, secret_sha256, scopes, repositories, expires_ms, note, revoked FROM token ORDER BY created, id";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(TokenRow {
+                    id: parse(row.try_get(0)?)?,
+                    secret_sha256: sha256(row.try_get(1)?)?,
+                    scopes: json(row.try_get(2)?)?,
+                    repositories: json(row.try_get(3)?)?,
+                    expires: time(row.try_get(4)?)?,
+                    note: row.try_get(5)?,
+                    revoked: row.try_get::<Option<i64>, _>(6)?.map(unsigned).is_some(),
+                })
+            })
+            .collect()
+    }
+
+    /// What each keeper last presented, as the log has it.
+    pub(crate) async fn keepers(&self) -> Result<Vec<KeeperRecord>, StoreError> {
+        let rows: Vec<String> =
+            sqlx::query_scalar("SELECT record FROM keeper ORDER BY name").fetch_all(&self.readers).await?;
+        rows.iter().map(|text| json(text)).collect()
+    }
+}
+
+/// JSON that this program wrote, back to its type.
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Contradiction(e.to_string()))
+}
+
+/// A time as a row has it, milliseconds since 1970.
+pub(super) fn time(unix_ms: i64) -> Result<Time, StoreError> {
+    Time::from_unix_ms(unix_ms).map_err(|e| StoreError::Contradiction(e.to_string()))
+}
+
+/// A hash as a row has it, 32 bytes.
+pub(super) fn sha256(bytes: Vec<u8>) -> Result<Sha256, StoreError> {
+    bytes
+        .try_into()
+        .map(Sha256::from_bytes)
+        .map_err(|b: Vec<u8>| StoreError::Contradiction(format!("a hash of {} bytes", b.len())))
+}

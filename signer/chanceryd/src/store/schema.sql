@@ -1,0 +1,96 @@
+-- Format 1. Everything but `request` rows in state ready and idempotency keys is a projection of the leaves:
+-- the same code fills it when a leaf is committed and when the log is refilled from the keeper's spool.
+
+CREATE TABLE head (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    format INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    vkey TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    note TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE leaf (idx INTEGER PRIMARY KEY, hash BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+
+-- Hashes of full tiles: (level, idx) is the root of the 256^level leaves from idx * 256^level on; level >= 1.
+CREATE TABLE node (level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, idx)) STRICT, WITHOUT ROWID;
+
+-- Signed payloads and signed files, by their SHA-256. Never deleted.
+CREATE TABLE blob (sha256 BLOB PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+
+CREATE TABLE intent (
+    idx INTEGER PRIMARY KEY,
+    keeper TEXT NOT NULL,
+    key BLOB NOT NULL,
+    payload BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    version INTEGER,
+    end_leaf INTEGER,
+    end_kind TEXT
+) STRICT;
+CREATE UNIQUE INDEX intent_one_open ON intent (key, payload) WHERE end_leaf IS NULL;
+CREATE INDEX intent_open ON intent (keeper) WHERE end_leaf IS NULL;
+CREATE INDEX intent_role ON intent (repository, purpose, version);
+
+-- Signed metadata files. targets_version: which targets a snapshot or timestamp leads to. below: SHA-256 of the
+-- snapshot that a timestamp names, or of the targets that a snapshot names.
+CREATE TABLE file (
+    repository TEXT NOT NULL,
+    role TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    sha256 BLOB NOT NULL,
+    length INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    intent INTEGER NOT NULL,
+    completion INTEGER NOT NULL,
+    targets_version INTEGER NOT NULL,
+    below BLOB,
+    PRIMARY KEY (repository, role, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_by_hash ON file (repository, sha256);
+
+CREATE TABLE certificate (repository TEXT PRIMARY KEY, sha256 BLOB NOT NULL, completion INTEGER NOT NULL) STRICT;
+
+-- What the newest recorded targets file says.
+CREATE TABLE tag (repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (repository, tag)) STRICT, WITHOUT ROWID;
+
+CREATE TABLE request (
+    id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    idempotency_key TEXT,
+    fingerprint BLOB,
+    repository TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    intent INTEGER,
+    retries INTEGER,
+    targets_version INTEGER,
+    completion INTEGER,
+    denied INTEGER,
+    problem TEXT
+) STRICT;
+CREATE UNIQUE INDEX request_idempotency ON request (principal, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX request_waiting ON request (repository, id) WHERE intent IS NULL AND denied IS NULL AND problem IS NULL;
+CREATE INDEX request_by_intent ON request (intent);
+
+CREATE TABLE token (
+    id TEXT PRIMARY KEY,
+    secret_sha256 BLOB NOT NULL,
+    scopes TEXT NOT NULL,
+    repositories TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    revoked INTEGER
+) STRICT;
+
+CREATE TABLE keeper (name TEXT PRIMARY KEY, record TEXT NOT NULL, leaf INTEGER NOT NULL) STRICT;

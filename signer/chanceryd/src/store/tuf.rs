@@ -1,0 +1,216 @@
+//! Collections: their signed files, what the next step of each role builds on, and what clients may see.
+
+use super::{Store, StoreError, requests::parse, rows, signed, unsigned};
+use record::{Digest, FileRef, Purpose, Repository, Sha256, Tag, Time};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+/// A collection's role; the purposes of its keys are the same four.
+pub(crate) type Role = Purpose;
+
+/// A signed file.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRow {
+    pub role: Role,
+    pub version: u64,
+    pub payload: Sha256,
+    pub file: FileRef,
+    pub created: Time,
+    pub expires: Time,
+    pub intent: u64,
+    pub completion: u64,
+    pub targets_version: u64,
+    pub below: Option<Sha256>,
+}
+
+/// A collection's newest recorded files, and the versions that keys have been asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Collection {
+    /// SHA-256 of the root key's certificate.
+    pub certificate: Option<Sha256>,
+    files: Vec<FileRow>,
+    reserved: Vec<(Role, u64)>,
+}
+
+impl Collection {
+    /// The newest recorded file of a role.
+    pub(crate) fn newest(&self, role: Role) -> Option<&FileRow> {
+        self.files.iter().find(|f| f.role == role)
+    }
+
+    /// The highest version for which an intent may have reached a key; the keeper's chain stands there.
+    pub(crate) fn reserved(&self, role: Role) -> u64 {
+        self.reserved.iter().find(|(r, _)| *r == role).map_or(0, |(_, version)| *version)
+    }
+}
+
+const COLUMNS: &str = "role, version, payload, sha256, length, created_ms, expires_ms, intent, completion, targets_version, below";
+
+impl Store {
+    /// The collection as the next step of its publishing needs it.
+    pub(crate) async fn collection(&self, repository: &Repository) -> Result<Collection, StoreError> {
+        let name = repository.as_str();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM file f WHERE repository = ? AND version =
+             (SELECT max(version) FROM file WHERE repository = f.repository AND role = f.role)"
+        ));
+        let files = sqlx::query(sql).bind(name).fetch_all(&self.readers).await?;
+        let reserved = sqlx::query(
+            "SELECT purpose, max(version) FROM intent
+             WHERE repository = ? AND version IS NOT NULL AND (end_kind IS NULL OR end_kind <> 'void') GROUP BY purpose",
+        )
+        .bind(name)
+        .fetch_all(&self.readers)
+        .await?;
+        let certificate: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT sha256 FROM certificate WHERE repository = ?")
+                .bind(name)
+                .fetch_optional(&self.readers)
+                .await?;
+        Ok(Collection {
+            certificate: certificate.map(rows::sha256).transpose()?,
+            files: files.iter().map(file).collect::<Result<_, _>>()?,
+            reserved: reserved
+                .iter()
+                .map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?))))
+                .collect::<Result<_, StoreError>>()?,
+        })
+    }
+
+    /// All repositories that have a collection, or the beginning of one.
+    pub(crate) async fn collections(&self) -> Result<Vec<Repository>, StoreError> {
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT repository FROM intent ORDER BY repository")
+                .fetch_all(&self.readers)
+                .await?;
+        names.iter().map(|n| parse(n)).collect()
+    }
+
+    /// The digest that the newest recorded targets file has for a tag.
+    pub(crate) async fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+        let text: Option<String> =
+            sqlx::query_scalar("SELECT digest FROM tag WHERE repository = ? AND tag = ?")
+                .bind(repository.as_str())
+                .bind(tag.as_str())
+                .fetch_optional(&self.readers)
+                .await?;
+        text.map(|t| parse(&t)).transpose()
+    }
+
+    /// The newest timestamp that clients may see: its completion stands under the note over `noted` leaves.
+    pub(crate) async fn published(
+        &self,
+        repository: &Repository,
+        noted: u64,
+    ) -> Result<Option<FileRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM file WHERE repository = ? AND role = 'timestamp' AND completion < ? ORDER BY version DESC LIMIT 1"
+        ));
+        let row = sqlx::query(sql)
+            .bind(repository.as_str())
+            .bind(signed(noted))
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(file).transpose()
+    }
+
+    /// The newest root that clients may see.
+    pub(crate) async fn published_root(
+        &self,
+        repository: &Repository,
+        noted: u64,
+    ) -> Result<Option<FileRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM file WHERE repository = ? AND role = 'root' AND completion < ? ORDER BY version DESC LIMIT 1"
+        ));
+        let row = sqlx::query(sql)
+            .bind(repository.as_str())
+            .bind(signed(noted))
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(file).transpose()
+    }
+
+    /// A file of this collection and role by the SHA-256 of its bytes.
+    pub(crate) async fn file_by_hash(
+        &self,
+        repository: &Repository,
+        sha256: &Sha256,
+    ) -> Result<Option<FileRow>, StoreError> {
+        let sql =
+            sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM file WHERE repository = ? AND sha256 = ?"));
+        let query = sqlx::query(sql).bind(repository.as_str()).bind(sha256.as_bytes().to_vec());
+        query.fetch_optional(&self.readers).await?.as_ref().map(file).transpose()
+    }
+
+    /// A file of this collection by role and version.
+    pub(crate) async fn file_by_version(
+        &self,
+        repository: &Repository,
+        role: Role,
+        version: u64,
+    ) -> Result<Option<FileRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM file WHERE repository = ? AND role = ? AND version = ?"
+        ));
+        let query = sqlx::query(sql).bind(repository.as_str()).bind(role.as_str()).bind(signed(version));
+        query.fetch_optional(&self.readers).await?.as_ref().map(file).transpose()
+    }
+
+    /// Bytes by their SHA-256.
+    pub(crate) async fn blob(&self, sha256: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
+        let query =
+            sqlx::query_scalar("SELECT bytes FROM blob WHERE sha256 = ?").bind(sha256.as_bytes().to_vec());
+        Ok(query.fetch_optional(&self.readers).await?)
+    }
+
+    /// Intents of a keeper that have no outcome yet.
+    pub(crate) async fn open_intents(&self, keeper: &str) -> Result<Vec<u64>, StoreError> {
+        let rows: Vec<i64> =
+            sqlx::query_scalar("SELECT idx FROM intent WHERE keeper = ? AND end_leaf IS NULL ORDER BY idx")
+                .bind(keeper)
+                .fetch_all(&self.readers)
+                .await?;
+        Ok(rows.into_iter().map(unsigned).collect())
+    }
+
+    /// Whether an intent for this repository has no outcome yet.
+    pub(crate) async fn has_open_intent(&self, repository: &Repository) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM intent WHERE repository = ? AND end_leaf IS NULL)";
+        Ok(sqlx::query_scalar(sql).bind(repository.as_str()).fetch_one(&self.readers).await?)
+    }
+
+    /// The leaf that closed an intent; `None` while it is open or if there is no such intent.
+    pub(crate) async fn end_of(&self, intent: u64) -> Result<Option<u64>, StoreError> {
+        let row: Option<Option<i64>> = sqlx::query_scalar("SELECT end_leaf FROM intent WHERE idx = ?")
+            .bind(signed(intent))
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.flatten().map(unsigned))
+    }
+}
+
+/// The file whose payload has this hash, as a projection reads it within its transaction.
+pub(super) async fn file_by_payload(
+    connection: &mut SqliteConnection,
+    repository: &Repository,
+    payload: &Sha256,
+) -> Result<Option<FileRow>, StoreError> {
+    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM file WHERE repository = ? AND payload = ?"));
+    let query = sqlx::query(sql).bind(repository.as_str()).bind(payload.as_bytes().to_vec());
+    query.fetch_optional(connection).await?.as_ref().map(file).transpose()
+}
+
+fn file(row: &SqliteRow) -> Result<FileRow, StoreError> {
+    Ok(FileRow {
+        role: parse(row.try_get(0)?)?,
+        version: unsigned(row.try_get(1)?),
+        payload: rows::sha256(row.try_get(2)?)?,
+        file: FileRef { sha256: rows::sha256(row.try_get(3)?)?, length: unsigned(row.try_get(4)?) },
+        created: rows::time(row.try_get(5)?)?,
+        expires: rows::time(row.try_get(6)?)?,
+        intent: unsigned(row.try_get(7)?),
+        completion: unsigned(row.try_get(8)?),
+        targets_version: unsigned(row.try_get(9)?),
+        below: row.try_get::<Option<Vec<u8>>, _>(10)?.map(rows::sha256).transpose()?,
+    })
+}
