@@ -369,8 +369,8 @@ struct Unsigned {
 
 fn check(answered: Answered) -> Result<Checked, Box<Unsigned>> {
     let Answered { index, intent, spki, result } = answered;
-    let unsigned =
-        |outcome, code, error| Unsigned { index, keeper: intent.keeper.clone(), outcome, code, error };
+    let keeper = intent.keeper.clone();
+    let unsigned = |outcome, code, error| Box::new(Unsigned { index, keeper, outcome, code, error });
     match result {
         SignResult::Signed { signature } if spki.verifies(&intent.payload, &signature) => {
             Ok(Checked { index, intent, spki, signature })
