@@ -1,13 +1,16 @@
 //! The key processes of the service: one binary, two roles that never mix in one process.
 //!
-//! * `log`: the log keeper. Holds every leaf's bytes a second time, and the log key.
+//! * [`log`]: the log keeper. Holds every leaf's bytes a second time, and the log key.
 //! * [`sign`]: a signing keeper. Decides for itself whether it signs, durably, before a key is asked.
 //!
 //! Below both: [`records`] (durable files), [`token`] (keys in hardware), [`server`] (the socket), [`config`], and
 //! [`exit`] (why and how a process ends). It does not know: networks, policy, people's logins, the daemon.
 
+pub mod admin;
 pub mod config;
 pub mod exit;
+pub mod log;
+pub mod process;
 pub mod records;
 pub mod server;
 pub mod sign;

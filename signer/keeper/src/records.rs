@@ -51,6 +51,7 @@ pub struct RecordFile {
     path: PathBuf,
     file: File,
     len: u64,
+    /// Set while a write is under way, and for good when it failed or the file was opened for reading only.
     failed: bool,
 }
 
@@ -92,6 +93,38 @@ impl RecordFile {
                 .map_err(|source| Fatal::Write { path: path.to_owned(), source })?;
         }
         Ok(Self { path: path.to_owned(), file, len: end as u64, failed: false })
+    }
+
+    /// Opens a file that nobody appends to any more, for reading only: it must have exactly this length and no
+    /// damage, a torn last record included.
+    pub fn open_sealed(path: &Path, magic: &[u8; 8], len: u64, each: &mut Replay<'_>) -> Result<Self, Fatal> {
+        let file = File::open(path).map_err(|e| not_opened(path, e))?;
+        let bytes = read_whole(path, &file)?;
+        check_header(path, magic, &bytes)?;
+        if bytes.len() as u64 != len {
+            return Err(state(path, &format!("has {} bytes instead of {len}", bytes.len()), RESTORE));
+        }
+        let end = replay(path, &bytes, each)?;
+        if end < bytes.len() {
+            return Err(damaged(path, end as u64, "the last record is damaged"));
+        }
+        Ok(Self { path: path.to_owned(), file, len, failed: true })
+    }
+
+    /// The first record of a file, without reading the rest, and the file's length.
+    pub fn first_record(path: &Path, magic: &[u8; 8]) -> Result<(u8, Vec<u8>, u64), Fatal> {
+        let fault = |source| Fatal::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(|e| not_opened(path, e))?;
+        let len = file.metadata().map_err(fault)?.len();
+        let mut header = vec![0; usize::try_from(len.min(HEADER)).unwrap_or(0)];
+        file.read_exact_at(&mut header, 0).map_err(fault)?;
+        check_header(path, magic, &header)?;
+        let opened = Self { path: path.to_owned(), file, len, failed: true };
+        if len < HEADER + OVERHEAD {
+            return Err(damaged(path, HEADER, "the first record is missing"));
+        }
+        let (kind, body) = opened.read_at(HEADER)?;
+        Ok((kind, body, len))
     }
 
     /// Writes all `records` with one write and one `fdatasync`, and returns the offset of the first. When this
@@ -174,7 +207,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Fatal> {
         .map_err(|source| Fatal::Write { path: folder.to_owned(), source })
 }
 
-/// Writes and syncs `path.new`, over what a crash may have left there.
+/// Writes and syncs `path.new`, in the place of what a crash may have left there.
 fn write_new(path: &Path, magic: &[u8; 8], records: &[Record<'_>]) -> Result<RecordFile, Fatal> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -182,8 +215,12 @@ fn write_new(path: &Path, magic: &[u8; 8], records: &[Record<'_>]) -> Result<Rec
     let mut bytes = [magic.as_slice(), &VERSION].concat();
     bytes.extend(encode(path, records)?);
     let written = || -> io::Result<File> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // Removed, not truncated: a crash in `create` may have left it as a second name of the file itself.
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         Ok(file)
@@ -397,6 +434,41 @@ mod tests {
         file.append(&[record(8, b"more")]).unwrap();
         assert_eq!(open(&path).unwrap().1, [(7, b"only".to_vec()), (8, b"more".to_vec())]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_temporary_file_left_by_a_crash_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _) = sample(folder.path());
+        // What a crash between the two steps of `create` leaves: two names of one file.
+        std::fs::hard_link(&path, folder.path().join("f.new")).unwrap();
+        assert!(RecordFile::create(&path, MAGIC, &[]).is_err());
+        assert_eq!(open(&path).unwrap().1.len(), 4);
+    }
+
+    #[test]
+    fn a_sealed_file_is_read_whole_or_refused_and_never_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, last) = sample(folder.path());
+        let whole = std::fs::read(&path).unwrap();
+        let len = whole.len() as u64;
+        let mut count = 0;
+        let mut sealed = RecordFile::open_sealed(&path, MAGIC, len, &mut |_, _, _| {
+            count += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(count, 4);
+        assert!(sealed.append(&[record(1, b"x")]).is_err());
+        for cut in [last as usize, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            for len in [len, cut as u64] {
+                let opened = RecordFile::open_sealed(&path, MAGIC, len, &mut |_, _, _| Ok(()));
+                assert_eq!(opened.is_ok(), cut == last as usize && len == last, "{cut} {len}");
+            }
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), cut as u64);
+        }
+        assert_eq!(RecordFile::first_record(&path, MAGIC).unwrap().1, b"first");
     }
 
     #[test]

@@ -14,6 +14,10 @@ mod watchdog;
 pub use pin::Pin;
 pub use pkcs11::open;
 
+pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine};
+pub(crate) use pkcs11::load;
+pub(crate) use pool::{initialize, login_once, slot_of, unusable};
+
 use crate::exit::Fatal;
 use record::{FailureCode, Sha256, Signature, Spki};
 use std::fmt;
@@ -129,6 +133,13 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// The code for the log.
+    pub fn code(&self) -> &FailureCode {
+        match self {
+            Self::NotSigned { code, .. } | Self::Unknown { code, .. } => code,
+        }
+    }
+
     /// Whether it is certain that the key made no signature.
     pub fn surely_not_signed(&self) -> bool {
         matches!(self, Self::NotSigned { .. })

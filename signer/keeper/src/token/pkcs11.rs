@@ -3,7 +3,7 @@
 
 use super::attributes::{ExamineError, examine};
 use super::fault::{Class, Fault};
-use super::pool::Pool;
+use super::pool::{Lease, Pool};
 use super::watchdog::Watchdog;
 use super::{CkaId, Key, MAX_MESSAGE, Pin, PublicKey, Token, TokenError};
 use crate::code;
@@ -92,10 +92,10 @@ impl Token for Pkcs11Token {
         let wrong =
             |why: String| Fatal::Key { token: self.config.label.clone(), cka_id: id.to_string(), why };
         let gone = |why: String| Fatal::Token { token: self.config.label.clone(), why };
-        let _watched = self.watchdog.watch("C_FindObjects");
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let pool = current.pool.as_ref().ok_or_else(|| gone("it went away".into()))?;
-        let lease = pool.lend().map_err(|f| gone(TokenError::from(f).to_string()))?;
+        let lease = pool.lend(&self.watchdog).map_err(|f| gone(TokenError::from(f).to_string()))?;
+        let _watched = self.watchdog.watch("C_FindObjects");
         let session = lease.session().map_err(|f| gone(TokenError::from(f).to_string()))?;
         let found = examine(session, id).map_err(|e| match e {
             ExamineError::Key(why) => wrong(why),
@@ -172,17 +172,29 @@ impl Pkcs11Token {
         data: &[u8],
     ) -> Result<Vec<u8>, Fault> {
         let gone = || Fault::before(Class::Reopen, "the token went away".into());
-        let mut lease = current.pool.as_ref().ok_or_else(gone)?.lend()?;
+        let pool = current.pool.as_ref().ok_or_else(gone)?;
+        let result = self.sign_in(pool, key, algorithm, data);
+        if result.as_ref().is_err_and(|fault| fault.class == Class::Session) {
+            let _watched = self.watchdog.watch("C_CloseSession");
+            pool.forget_idle();
+        }
+        result
+    }
+
+    fn sign_in(&self, pool: &Pool, key: &Key, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, Fault> {
+        let mut lease = pool.lend(&self.watchdog)?;
         // After the lease, so that waiting for a session does not count as hanging.
         let _watched = self.watchdog.watch("C_Sign");
-        let handle = lease.handle(key)?;
-        let mechanism = match algorithm {
-            Algorithm::EcdsaP256 => Mechanism::Ecdsa,
-            Algorithm::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
-        };
-        let signature = lease.session()?.sign(&mechanism, handle, data)?;
-        lease.good();
-        Ok(signature)
+        match sign_with(&mut lease, key, algorithm, data) {
+            Ok(signature) => {
+                lease.good();
+                Ok(signature)
+            }
+            Err(fault) => {
+                drop(lease);
+                Err(fault)
+            }
+        }
     }
 
     fn open_generation(&self) -> Result<RwLockReadGuard<'_, Current>, Fault> {
@@ -250,6 +262,15 @@ impl Pkcs11Token {
         tracing::error!(token = self.config.label, key = %key.id(), "{detail}; the key is not used any more");
         TokenError::Unknown { code: code("token-wrong"), detail }
     }
+}
+
+fn sign_with(lease: &mut Lease<'_>, key: &Key, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, Fault> {
+    let handle = lease.handle(key)?;
+    let mechanism = match algorithm {
+        Algorithm::EcdsaP256 => Mechanism::Ecdsa,
+        Algorithm::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
+    };
+    Ok(lease.session()?.sign(&mechanism, handle, data)?)
 }
 
 fn pause(failures: u32) -> Duration {

@@ -76,7 +76,7 @@ impl Pool {
     }
 
     /// Lends a session, waiting while all are lent.
-    pub(crate) fn lend(&self) -> Result<Lease<'_>, Fault> {
+    pub(crate) fn lend(&self, watchdog: &Watchdog) -> Result<Lease<'_>, Fault> {
         let mut sessions = self.lock();
         while sessions.idle.is_empty() && sessions.open >= self.max {
             sessions = self.returned.wait(sessions).unwrap_or_else(PoisonError::into_inner);
@@ -84,10 +84,22 @@ impl Pool {
         if let Some(opened) = sessions.idle.pop() {
             return Ok(Lease { pool: self, opened: Some(opened), good: false });
         }
+        let _watched = watchdog.watch("C_OpenSession");
         let session = self.context.open_ro_session(self.slot)?;
         sessions.open += 1;
         let opened = Opened { session, handles: BTreeMap::new() };
         Ok(Lease { pool: self, opened: Some(opened), good: false })
+    }
+
+    /// Closes the sessions that are not lent: what made one stale has probably made all of them so.
+    pub(crate) fn forget_idle(&self) {
+        let stale = {
+            let mut sessions = self.lock();
+            sessions.open = sessions.open.saturating_sub(sessions.idle.len());
+            std::mem::take(&mut sessions.idle)
+        };
+        drop(stale);
+        self.returned.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -161,7 +173,8 @@ pub(crate) fn slot_of(context: &Pkcs11, label: &str, serial: Option<&str>) -> Re
     }
 }
 
-fn login_once(session: &Session, info: &TokenInfo, pin: &Pin, label: &str) -> Result<(), Fatal> {
+/// Logs in with exactly one try of the PIN, and with none when it could be the last.
+pub(crate) fn login_once(session: &Session, info: &TokenInfo, pin: &Pin, label: &str) -> Result<(), Fatal> {
     let refuse = |why: String| Fatal::Pin { token: label.to_owned(), why };
     if info.user_pin_locked() {
         return Err(refuse("the PIN is locked".into()));
@@ -199,6 +212,7 @@ fn gone() -> Fault {
     Fault::before(Class::Session, "the session was given back already".into())
 }
 
+/// The token's error as a reason to end.
 pub(crate) fn unusable(label: &str, error: &Error) -> Fatal {
     Fatal::Token { token: label.to_owned(), why: error.to_string() }
 }

@@ -1,0 +1,35 @@
+//! What the process does to itself before it reads anything: no core dumps, no debugger, closed files, a log.
+
+use crate::exit;
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use std::io::Write;
+
+/// Closes the process: a PIN in its memory must not reach a file, a debugger of the same user, or a group.
+pub fn harden() -> std::io::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Sends the log to stderr: text, or JSON with `CHANCERY_LOG_FORMAT=json`; the level comes from `CHANCERY_LOG`.
+pub fn log_to_stderr() {
+    let level = std::env::var("CHANCERY_LOG").ok().and_then(|level| level.parse().ok());
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_target(false);
+    if std::env::var("CHANCERY_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        lines.json().init();
+    } else {
+        lines.with_ansi(false).init();
+    }
+}
+
+/// A thread that panicked has left something half done: the whole process ends, and starts again from its files.
+pub fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(std::io::stderr(), "chancery-keeper: {panic}");
+        exit::end(70);
+    }));
+}
