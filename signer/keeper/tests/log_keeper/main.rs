@@ -1,0 +1,242 @@
+//! The log keeper as a black box: the real binary, a real SoftHSM token, and a daemon that says what it likes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "test code"
+)]
+
+mod rig;
+mod token;
+
+use record::Sha256;
+use record::wire::{FromLog, MAX_READ, ToLog};
+use rig::{ORIGIN, Rig, Running, append, first_segment, hello, leaves, refusal};
+use rustix::process::Signal;
+use std::process::Command;
+use tlog::{Checkpoint, Frontier, leaf_hash};
+
+fn root_of(leaves: &[Vec<u8>]) -> Sha256 {
+    let mut frontier = Frontier::default();
+    leaves.iter().for_each(|leaf| frontier.append(leaf_hash(leaf)));
+    Sha256::from_bytes(frontier.root().0)
+}
+
+#[test]
+fn one_roll() {
+    let Some(rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let (mut first, welcome) = keeper.welcome();
+    let mut second = keeper.connect();
+    assert_eq!(second.ask(&hello()), FromLog::Busy {});
+    // Another process cannot take the same state either.
+    let (code, said) = rig.start_in_vain();
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("another keeper is using it"), "{said}");
+    assert!(matches!(first.append(welcome.epoch, 0, &leaves(1)), FromLog::Appended { size: 1, .. }));
+    // A later lease has a higher epoch, and the earlier epoch is worth nothing in it.
+    drop(first);
+    let (mut next, later) = keeper.welcome();
+    assert!(later.epoch > welcome.epoch && later.size == 1);
+    assert_eq!(refusal(&next.append(welcome.epoch, 1, &leaves(1))), "epoch");
+}
+
+#[test]
+fn forward_only() {
+    let Some(rig) = Rig::new() else { return };
+    let (mut size, mut epoch) = (0, 0);
+    for round in 0..4 {
+        let mut keeper = rig.start();
+        let (mut daemon, welcome) = keeper.welcome();
+        assert!(welcome.epoch > epoch && welcome.size == size, "{welcome:?}");
+        epoch = welcome.epoch;
+        for _ in 0..3 {
+            let FromLog::Appended { size: grown, .. } = daemon.append(epoch, size, &leaves(5)) else {
+                panic!()
+            };
+            assert_eq!(grown, size + 5);
+            size = grown;
+        }
+        keeper.signal(if round % 2 == 0 { Signal::KILL } else { Signal::TERM });
+    }
+    // Nothing that a daemon can say lowers the size: leaves are only taken behind the last one.
+    let keeper = rig.start();
+    let (mut daemon, welcome) = keeper.welcome();
+    for base in [0, size - 1, size + 1, u64::MAX] {
+        assert_eq!(refusal(&daemon.append(welcome.epoch, base, &leaves(1))), "base");
+    }
+}
+
+#[test]
+fn two_copies() {
+    let Some(rig) = Rig::new() else { return };
+    let mut all = Vec::new();
+    for batch in [1, 256, 63, 2] {
+        let mut keeper = rig.start();
+        let (mut daemon, welcome) = keeper.welcome();
+        assert_eq!(welcome.root, root_of(&all));
+        let new = leaves(batch);
+        let answer = daemon.append(welcome.epoch, welcome.size, &new);
+        all.extend(new);
+        // The answer means that the bytes are on the keeper's own disk: it may die right after it.
+        keeper.signal(Signal::KILL);
+        assert_eq!(answer, FromLog::Appended { size: all.len() as u64, root: root_of(&all) });
+    }
+    let keeper = rig.start();
+    let (mut daemon, _) = keeper.welcome();
+    let mut read = Vec::new();
+    while read.len() < all.len() {
+        let from = read.len() as u64;
+        let FromLog::Leaves { from: begin, leaves } = daemon.ask(&ToLog::Read { from, n: MAX_READ }) else {
+            panic!()
+        };
+        assert_eq!(begin, from);
+        read.extend(leaves.into_iter().map(|leaf| leaf.0));
+    }
+    assert_eq!(read, all);
+    assert_eq!(refusal(&daemon.ask(&ToLog::Read { from: 0, n: MAX_READ + 1 })), "items");
+    assert!(
+        matches!(daemon.ask(&ToLog::Read { from: u64::MAX, n: 1 }), FromLog::Leaves { leaves, .. } if leaves.is_empty())
+    );
+}
+
+#[test]
+fn what_is_no_leaf_or_too_much_is_refused_and_changes_nothing() {
+    let Some(rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let (mut daemon, welcome) = keeper.welcome();
+    let mut spaced = leaves(1).remove(0);
+    spaced.push(b' ');
+    let with_bad_end = [leaves(2), vec![b"{}".to_vec()]].concat();
+    for (leaves, code) in [
+        (vec![], "items"),
+        (leaves(257), "items"),
+        (vec![b"not json".to_vec()], "leaf"),
+        (vec![spaced], "leaf"),
+        (vec![vec![b'x'; 70_000]], "leaf"),
+        (with_bad_end, "leaf"),
+    ] {
+        assert_eq!(refusal(&daemon.append(welcome.epoch, 0, &leaves)), code);
+    }
+    assert_eq!(refusal(&daemon.ask(&hello())), "hello");
+    let FromLog::Appended { size, .. } = daemon.append(welcome.epoch, 0, &leaves(256)) else { panic!() };
+    assert_eq!(size, 256);
+    let mut silent = keeper.connect();
+    assert_eq!(refusal(&silent.ask(&ToLog::Note {})), "hello", "Hello comes first");
+}
+
+#[test]
+fn a_note_is_signed_by_the_token_over_the_durable_head_and_nothing_else() {
+    let Some(rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let (mut daemon, welcome) = keeper.welcome();
+    let mut all = Vec::new();
+    for batch in [0, 1, 7] {
+        let new = leaves(batch);
+        all.extend(new.clone());
+        if !new.is_empty() {
+            daemon.append(welcome.epoch, (all.len() - new.len()) as u64, &new);
+        }
+        let checkpoint = Checkpoint::open(&daemon.note(), &rig.key()).unwrap();
+        assert_eq!((checkpoint.origin.as_str(), checkpoint.size), (ORIGIN, all.len() as u64));
+        assert_eq!(Sha256::from_bytes(checkpoint.root.0), root_of(&all));
+    }
+    assert_eq!(rig.signatures(), 3);
+    assert_eq!(rig.logins(), [0], "one login for all of them");
+}
+
+#[test]
+fn a_token_that_went_away_and_came_back_signs_again_without_a_restart() {
+    let Some(rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let (mut daemon, _) = keeper.welcome();
+    daemon.note();
+    let (there, away) = (rig.path("token/tokens"), rig.path("token/away"));
+    std::fs::rename(&there, &away).unwrap();
+    std::fs::create_dir(&there).unwrap();
+    for _ in 0..3 {
+        let FromLog::Refused { code, detail } = daemon.ask(&ToLog::Note {}) else {
+            panic!("signed without a token")
+        };
+        assert!(code.as_str().starts_with("token-"), "{code}: {detail}");
+    }
+    std::fs::remove_dir(&there).unwrap();
+    std::fs::rename(&away, &there).unwrap();
+    loop {
+        match daemon.ask(&ToLog::Note {}) {
+            FromLog::Noted { note } => break drop(Checkpoint::open(&note, &rig.key()).unwrap()),
+            other => assert!(refusal(&other).starts_with("token-")),
+        }
+    }
+}
+
+#[test]
+fn sigterm_ends_with_success_and_the_process_is_closed_to_others() {
+    let Some(rig) = Rig::new() else { return };
+    let mut keeper = rig.start();
+    let (mut daemon, welcome) = keeper.welcome();
+    daemon.append(welcome.epoch, 0, &leaves(3));
+    let proc = format!("/proc/{}", keeper.pid());
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    assert_eq!(keeper.signal(Signal::TERM).code(), Some(0));
+    assert!(rig.start().welcome().1.size == 3);
+}
+
+#[test]
+fn a_second_init_and_a_missing_empty_or_damaged_spool_end_with_78_and_name_the_file() {
+    let Some(rig) = Rig::new() else { return };
+    assert_eq!(rig.command(&["init"]).output().unwrap().status.code(), Some(78));
+    let mut keeper = rig.start();
+    let (mut daemon, welcome) = keeper.welcome();
+    daemon.append(welcome.epoch, 0, &leaves(3));
+    keeper.signal(Signal::TERM);
+    let segment = first_segment(&rig.path("state"));
+    let whole = std::fs::read(&segment).unwrap();
+    let mut flipped = whole.clone();
+    flipped[100] ^= 4;
+    for content in [None, Some(vec![]), Some(whole[..9].to_vec()), Some(flipped)] {
+        match &content {
+            Some(content) => std::fs::write(&segment, content).unwrap(),
+            None => std::fs::remove_file(&segment).unwrap(),
+        }
+        let (code, said) = rig.start_in_vain();
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains("00000000000000000000.seg"), "{said}");
+    }
+    std::fs::write(&segment, whole).unwrap();
+    assert_eq!(rig.start().welcome().1.size, 3);
+}
+
+#[test]
+fn a_failed_sync_ends_the_process_with_74_before_any_answer() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["strace"]) {
+        return println!("SKIPPED: {missing}");
+    }
+    let serve = rig.command(&["serve"]);
+    let mut traced = Command::new("strace");
+    // The second sync of the connection's thread: the first makes the epoch durable.
+    traced.args([
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        "inject=fdatasync:error=EIO:when=2",
+    ]);
+    traced.arg(serve.get_program()).args(serve.get_args());
+    traced.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let mut keeper = Running::start(traced, rig.path("socket"));
+    let (mut daemon, welcome) = keeper.welcome();
+    assert_eq!(daemon.try_ask(&append(welcome.epoch, 0, &leaves(2))), None);
+    assert_eq!(keeper.ended().code(), Some(74));
+    // What of it reached the disk is found out at the next start: here all of it, since only the sync failed.
+    let (_, after) = rig.start().welcome();
+    assert!(after.size == 2 && after.epoch > welcome.epoch, "{after:?}");
+}

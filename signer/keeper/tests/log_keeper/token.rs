@@ -1,0 +1,122 @@
+//! Tokens, keys and PINs, as an operator and a starting keeper meet them.
+
+use crate::rig::{ORIGIN, Rig};
+use record::Spki;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+const WRONG_PIN: u64 = 0xa0;
+
+fn json(output: &std::process::Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A verifier key of this log's name that the token does not have.
+fn another_vkey() -> String {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
+    tlog::VerifierKey::new_ed25519(ORIGIN, key.to_bytes()).unwrap().to_string()
+}
+
+#[test]
+fn a_generated_key_is_announced_with_attributes_that_were_read_back() {
+    let Some(rig) = Rig::without_key() else { return };
+    let made = json(&rig.generate("0a", "p256", &[]));
+    let spki: Spki = serde_json::from_value(made["spki"].clone()).unwrap();
+    assert_eq!(made["id"], spki.id().to_string());
+    assert_eq!((&made["cka_id"], &made["type"]), (&"0a".into(), &"p256".into()));
+    let evidence: Vec<String> = serde_json::from_value(made["evidence"].clone()).unwrap();
+    for word in
+        ["CKA_SENSITIVE=true", "CKA_EXTRACTABLE=false", "CKA_NEVER_EXTRACTABLE=true", "CKA_LOCAL=true"]
+    {
+        assert!(evidence.contains(&word.to_owned()), "{evidence:?}");
+    }
+    assert!(evidence.is_sorted() && evidence.len() == 8);
+    let again = rig.generate("0a", "ed25519", &[]);
+    assert_eq!(again.status.code(), Some(78), "the id is taken");
+    let listed = json(&rig.admin(&["key-list", "--token-label", "log"]).output().unwrap());
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!((&listed[0]["spki"], &listed[0]["label"]), (&made["spki"], &"k".into()));
+}
+
+#[test]
+fn a_token_is_initialised_once_and_its_pin_works() {
+    let Some(rig) = Rig::without_key() else { return };
+    let so_pin = rig.token.so_pin_file().display().to_string();
+    let init = || rig.admin(&["token-init", "--label", "second", "--so-pin-file", &so_pin]).output().unwrap();
+    let made = json(&init());
+    assert_eq!(made["label"], "second");
+    assert!(!made["serial"].as_str().unwrap().is_empty());
+    let again = init();
+    assert_eq!(again.status.code(), Some(70), "a token is never initialised again");
+    let listed = json(&rig.admin(&["key-list", "--token-label", "second"]).output().unwrap());
+    assert_eq!(listed, serde_json::json!([]));
+}
+
+#[test]
+fn a_wrong_pin_is_tried_exactly_once_and_stops_the_supervisor() {
+    let Some(rig) = Rig::new() else { return };
+    std::fs::write(rig.token.pin_file(), "not the pin").unwrap();
+    let (code, said) = rig.start_in_vain();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("the PIN was refused") && !said.contains("not the pin"), "{said}");
+    assert_eq!(rig.logins(), [WRONG_PIN]);
+}
+
+#[test]
+fn a_pin_file_that_others_can_read_is_not_read() {
+    let Some(rig) = Rig::new() else { return };
+    std::fs::set_permissions(rig.token.pin_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = rig.start_in_vain();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("0644") && said.contains("pin"), "{said}");
+}
+
+#[test]
+fn a_key_that_could_leave_its_token_is_refused_by_name() {
+    let Some(mut rig) = Rig::without_key() else { return };
+    if let Some(missing) = hsm_sim::missing(&["pkcs11-tool"]) {
+        return println!("SKIPPED: {missing}");
+    }
+    let pin = std::fs::read_to_string(rig.token.pin_file()).unwrap();
+    let made = Command::new("pkcs11-tool")
+        .args([
+            "--token-label",
+            "log",
+            "--login",
+            "--pin",
+            &pin,
+            "--keypairgen",
+            "--key-type",
+            "EC:edwards25519",
+        ])
+        .args(["--id", "01", "--label", "loose", "--extractable", "--module"])
+        .arg(rig.token.module())
+        .envs(rig.token.env())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let listed = json(&rig.admin(&["key-list", "--token-label", "log"]).output().unwrap());
+    assert!(
+        listed[0]["refused"].as_str().unwrap().contains("CKA_EXTRACTABLE is true and must be false"),
+        "{listed}"
+    );
+    rig.vkey = another_vkey();
+    rig.configure("");
+    assert!(rig.command(&["init"]).output().unwrap().status.success());
+    let (code, said) = rig.start_in_vain();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("CKA_ID 01") && said.contains("CKA_EXTRACTABLE is true"), "{said}");
+}
+
+#[test]
+fn another_key_than_the_pinned_one_and_another_token_are_refused() {
+    let Some(mut rig) = Rig::new() else { return };
+    rig.configure("serial = 'ffffffff'");
+    let (code, said) = rig.start_in_vain();
+    assert!(code == 70 && said.contains("no such token is present"), "{code} {said}");
+    rig.vkey = another_vkey();
+    rig.configure("");
+    let (code, said) = rig.start_in_vain();
+    assert!(code == 78 && said.contains("not the pinned one"), "{code} {said}");
+}
