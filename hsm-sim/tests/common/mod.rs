@@ -1,0 +1,114 @@
+//! A SoftHSM token behind the forwarder, with the keys that a test asks for.
+
+use hsm_sim::{Entry, Journal, Journaled, SoftHsm};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// A token and its journal; `dir` holds both, and what the tools write.
+pub struct Bench {
+    dir: tempfile::TempDir,
+    pub token: SoftHsm,
+    pub journaled: Journaled,
+    pub journal: PathBuf,
+}
+
+impl Bench {
+    /// `None` if a program is absent; the reason is printed.
+    pub fn set_up(tools: &[&str]) -> Option<Self> {
+        if let Some(why) = hsm_sim::missing(&[&["softhsm2-util", "pkcs11-tool"], tools].concat()) {
+            println!("SKIPPED: {why}");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let journal = dir.path().join("journal");
+        let token = SoftHsm::create(&dir.path().join("token"), "bench").unwrap();
+        let journaled = token.journaled(&journal).unwrap();
+        Some(Self { dir, token, journaled, journal })
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn written(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.file(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub fn pin(&self) -> String {
+        fs::read_to_string(self.token.pin_file()).unwrap()
+    }
+
+    /// Makes a key pair behind the forwarder's back.
+    pub fn key_pair(&self, id: &str, kind: &str) {
+        let made = self
+            .tool(self.token.module())
+            .args(["--login", "--pin", &self.pin(), "--keypairgen", "--key-type", kind, "--id", id])
+            .output()
+            .unwrap();
+        assert_success(&made);
+    }
+
+    /// The public key as DER `SubjectPublicKeyInfo`, in a file.
+    pub fn public_key(&self, id: &str) -> PathBuf {
+        let path = self.file(&format!("{id}.der"));
+        let read = self
+            .tool(self.token.module())
+            .args(["--read-object", "--type", "pubkey", "--id", id, "--output-file"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert_success(&read);
+        path
+    }
+
+    /// `pkcs11-tool` on this token, through `module`.
+    pub fn tool(&self, module: &Path) -> Command {
+        self.tool_under(&["pkcs11-tool"], module)
+    }
+
+    /// The same, started by another program.
+    pub fn tool_under(&self, program: &[&str], module: &Path) -> Command {
+        let [first, rest @ ..] = program else { panic!("a program has a name") };
+        let mut command = Command::new(first);
+        command.args(rest).arg("--module").arg(module).args(["--token-label", self.token.label()]);
+        command.envs(self.journaled.env()).stdin(Stdio::null());
+        command
+    }
+
+    /// Signs a file through the forwarder, into the file `signature`.
+    pub fn sign(&self, command: &mut Command, id: &str, mechanism: &str, input: &Path) -> Output {
+        command
+            .args(["--login", "--pin", &self.pin(), "--sign", "--id", id, "--mechanism", mechanism])
+            .arg("--input-file")
+            .arg(input)
+            .arg("--output-file")
+            .arg(self.file("signature"))
+            .output()
+            .unwrap()
+    }
+
+    pub fn entries(&self) -> Vec<Entry> {
+        Journal::read(&self.journal).unwrap()
+    }
+}
+
+/// Both outputs: the tools write errors to either.
+pub fn said(ended: &Output) -> String {
+    [&ended.stdout, &ended.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+}
+
+pub fn assert_success(ended: &Output) {
+    assert!(ended.status.success(), "{}: {}", ended.status, said(ended));
+}
+
+pub fn assert_failure_says(ended: &Output, texts: &[&str]) {
+    assert!(!ended.status.success(), "succeeded: {}", said(ended));
+    for text in texts {
+        assert!(said(ended).contains(text), "no {text:?} in: {}", said(ended));
+    }
+}

@@ -1,0 +1,258 @@
+//! The forwarder under threads, processes, a kill and unusual callers. The tests that sign are children of the others:
+//! SoftHSM and the forwarder read their environment once a process.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+#![expect(unsafe_code, reason = "calls the module as C does")]
+
+mod common;
+
+use common::Bench;
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    mechanism::Mechanism,
+    object::{Attribute, ObjectClass, ObjectHandle},
+    session::{Session, UserType},
+    slot::Slot,
+    types::AuthPin,
+};
+use cryptoki_sys::{
+    CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CKM_ECDSA, CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED,
+    CKR_OK, CKR_OPERATION_NOT_INITIALIZED,
+};
+use hsm_sim::Entry;
+use p256::{
+    ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier},
+    pkcs8::DecodePublicKey,
+};
+use std::{
+    collections::HashSet,
+    env, fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    ptr::null_mut,
+    thread,
+};
+
+const THREADS: u8 = 4;
+const SIGNATURES_A_THREAD: u8 = 25;
+/// What a child writes before each signature that it received.
+const RECEIVED: &str = "received ";
+
+#[test]
+fn two_processes_with_four_threads_each_append_without_tearing() {
+    let Some(bench) = with_key() else { return };
+    let children = [1u8, 2].map(|number| child(&bench, "child_signs_on_four_threads", number));
+    for child in children {
+        let ended = child.wait_with_output().unwrap();
+        common::assert_success(&ended);
+    }
+    let entries = bench.entries();
+    let key = VerifyingKey::from_public_key_der(&fs::read(bench.public_key("a1")).unwrap()).unwrap();
+    let mut inputs = HashSet::new();
+    for entry in &entries {
+        let Entry::Signature { input: Some(input), signature, .. } = entry else { continue };
+        key.verify_prehash(input, &Signature::from_slice(signature).unwrap()).unwrap();
+        assert!(inputs.insert(input.clone()), "journaled twice: {input:?}");
+    }
+    assert_eq!(inputs.len(), 2 * usize::from(THREADS) * usize::from(SIGNATURES_A_THREAD));
+    assert_eq!(entries.len(), inputs.len() + 2, "and one login a process");
+}
+
+#[test]
+fn a_killed_process_had_no_signature_that_the_journal_lacks() {
+    let Some(bench) = with_key() else { return };
+    let mut child = child(&bench, "child_signs_until_it_is_killed", 1);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let signature = |line: String| line.split_once(RECEIVED).map(|(_, hex)| hex.to_owned());
+    let mut received: Vec<String> = lines.by_ref().filter_map(signature).take(40).collect();
+    child.kill().unwrap();
+    received.extend(lines.filter_map(signature));
+    child.wait().unwrap();
+
+    let journaled: HashSet<String> = bench.entries().iter().filter_map(Entry::signature).map(hex).collect();
+    assert!(received.len() >= 40);
+    // The pipe may end within the last line.
+    let whole = received.iter().filter(|hex| hex.len() == 128);
+    for signature in whole {
+        assert!(journaled.contains(signature), "{signature}");
+    }
+    let beyond = journaled.len().saturating_sub(received.len());
+    assert!(beyond <= 1, "{beyond} signatures journaled that nobody received");
+}
+
+#[test]
+fn only_the_call_that_returns_a_signature_writes_a_line() {
+    let Some(bench) = with_key() else { return };
+    let ended = child(&bench, "child_calls_as_c_does", 1).wait_with_output().unwrap();
+    common::assert_success(&ended);
+    let entries = bench.entries();
+    let inputs: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Signature { input, .. } => input.clone(),
+            Entry::Login { .. } => None,
+        })
+        .collect();
+    assert_eq!(inputs, [vec![1; 32], vec![2; 32]]);
+}
+
+#[test]
+#[ignore = "a child of another test"]
+fn child_signs_on_four_threads() {
+    let here = Here::logged_in();
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let here = &here;
+            scope.spawn(move || {
+                let (session, key) = here.session();
+                for n in 0..SIGNATURES_A_THREAD {
+                    let digest = [[here.number, number, n, 0]; 8].concat();
+                    session.sign(&Mechanism::Ecdsa, key, &digest).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "a child of another test"]
+fn child_signs_until_it_is_killed() {
+    let here = Here::logged_in();
+    let (session, key) = here.session();
+    for n in 0..u64::MAX {
+        let digest = [n.to_be_bytes(); 4].concat();
+        println!("{RECEIVED}{}", hex(&session.sign(&Mechanism::Ecdsa, key, &digest).unwrap()));
+    }
+}
+
+#[test]
+#[ignore = "a child of another test"]
+fn child_calls_as_c_does() {
+    let here = Here::logged_in();
+    let (session, key) = here.session();
+    let raw = Raw::of(&session, key);
+
+    assert_eq!(raw.sign(&[9; 32], &mut [0; 64]), CKR_OPERATION_NOT_INITIALIZED);
+
+    assert_eq!(raw.sign_init(), CKR_OK);
+    assert_eq!(raw.length(&[1; 32]), 64);
+    assert_eq!(raw.sign(&[1; 32], &mut [0; 63]), CKR_BUFFER_TOO_SMALL);
+    assert_eq!(raw.sign(&[1; 32], &mut [0; 64]), CKR_OK);
+    assert_eq!(raw.sign(&[1; 32], &mut [0; 64]), CKR_OPERATION_NOT_INITIALIZED);
+
+    assert_eq!(raw.sign_init(), CKR_OK);
+    assert_eq!(raw.sign_in_place(&mut [2; 64], 32), CKR_OK);
+
+    assert_eq!(raw.sign_recover_init(), CKR_FUNCTION_NOT_SUPPORTED);
+}
+
+fn with_key() -> Option<Bench> {
+    let bench = Bench::set_up(&[])?;
+    bench.key_pair("a1", "EC:prime256v1");
+    Some(bench)
+}
+
+/// This test binary again, running one of the children.
+fn child(bench: &Bench, test: &str, number: u8) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", test, "--nocapture"])
+        .envs(bench.journaled.env())
+        .env("CHILD_MODULE", bench.journaled.module())
+        .env("CHILD_PIN", bench.pin())
+        .env("CHILD_NUMBER", number.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The child's view: the module that its parent named, logged in.
+struct Here {
+    number: u8,
+    pkcs11: Pkcs11,
+    slot: Slot,
+    _login: Session,
+}
+
+impl Here {
+    fn logged_in() -> Self {
+        let pkcs11 = Pkcs11::new(env::var("CHILD_MODULE").unwrap()).unwrap();
+        pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+        let slots = pkcs11.get_slots_with_initialized_token().unwrap();
+        let [slot] = slots.as_slice() else { panic!("{slots:?}") };
+        let login = pkcs11.open_ro_session(*slot).unwrap();
+        login.login(UserType::User, Some(&AuthPin::from(env::var("CHILD_PIN").unwrap()))).unwrap();
+        let number = env::var("CHILD_NUMBER").unwrap().parse().unwrap();
+        Self { number, slot: *slot, pkcs11, _login: login }
+    }
+
+    fn session(&self) -> (Session, ObjectHandle) {
+        let session = self.pkcs11.open_ro_session(self.slot).unwrap();
+        let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(vec![0xa1])];
+        let found = session.find_objects(&template).unwrap();
+        let [key] = found.as_slice() else { panic!("{found:?}") };
+        (session, *key)
+    }
+}
+
+/// The function list as a C program has it.
+struct Raw {
+    list: CK_FUNCTION_LIST,
+    session: u64,
+    key: u64,
+    _library: libloading::Library,
+}
+
+impl Raw {
+    fn of(session: &Session, key: ObjectHandle) -> Self {
+        type Getter = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
+        let mut list = null_mut();
+        // SAFETY: the forwarder, which cryptoki loaded before; its entry point has PKCS#11's type.
+        let (list, library) = unsafe {
+            let library = libloading::Library::new(env::var("CHILD_MODULE").unwrap()).unwrap();
+            let getter = library.get::<Getter>(b"C_GetFunctionList\0").unwrap();
+            assert_eq!(getter(&raw mut list), CKR_OK);
+            (*list, library)
+        };
+        Self { list, session: session.handle(), key: key.handle(), _library: library }
+    }
+
+    fn sign_init(&self) -> CK_RV {
+        let mut mechanism = CK_MECHANISM { mechanism: CKM_ECDSA, pParameter: null_mut(), ulParameterLen: 0 };
+        // SAFETY: the mechanism lives during the call.
+        unsafe { self.list.C_SignInit.unwrap()(self.session, &raw mut mechanism, self.key) }
+    }
+
+    fn sign_recover_init(&self) -> CK_RV {
+        let mut mechanism = CK_MECHANISM { mechanism: CKM_ECDSA, pParameter: null_mut(), ulParameterLen: 0 };
+        // SAFETY: the mechanism lives during the call.
+        unsafe { self.list.C_SignRecoverInit.unwrap()(self.session, &raw mut mechanism, self.key) }
+    }
+
+    fn sign(&self, input: &[u8], output: &mut [u8]) -> CK_RV {
+        self.call(input.as_ptr().cast_mut(), input.len(), output.as_mut_ptr(), output.len()).0
+    }
+
+    fn sign_in_place(&self, buffer: &mut [u8], input_len: usize) -> CK_RV {
+        self.call(buffer.as_mut_ptr(), input_len, buffer.as_mut_ptr(), buffer.len()).0
+    }
+
+    fn length(&self, input: &[u8]) -> u64 {
+        let (rv, length) = self.call(input.as_ptr().cast_mut(), input.len(), null_mut(), 0);
+        assert_eq!(rv, CKR_OK);
+        length
+    }
+
+    fn call(&self, input: *mut u8, input_len: usize, output: *mut u8, output_len: usize) -> (CK_RV, u64) {
+        let mut length = output_len as u64;
+        // SAFETY: the callers above pass pointers into slices with their lengths.
+        let rv = unsafe {
+            self.list.C_Sign.unwrap()(self.session, input, input_len as u64, output, &raw mut length)
+        };
+        (rv, length)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
