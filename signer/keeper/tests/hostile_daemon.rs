@@ -161,7 +161,7 @@ fn an_intent_for_another_log_keeper_key_purpose_or_format_is_refused() {
 }
 
 #[test]
-fn an_intent_of_another_time_is_refused_and_spent() {
+fn an_intent_of_another_time_is_refused_as_often_as_it_is_shown() {
     let Some(mut rig) = Rig::new() else { return };
     let keeper = rig.start();
     let mut daemon = keeper.connect();
@@ -170,7 +170,7 @@ fn an_intent_of_another_time_is_refused_and_spent() {
         intent.time = SystemClock.now().plus_s(minutes * 60);
         let made = rig.world.put(intent, Extra::Targets { prev: None });
         refused(&rig, &mut daemon, &made, "stale", row);
-        refused(&rig, &mut daemon, &made, "used", row);
+        refused(&rig, &mut daemon, &made, "stale", row);
     }
 }
 

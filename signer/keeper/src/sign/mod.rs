@@ -2,8 +2,8 @@
 //!
 //! It signs only what stands in a checkpoint that the log's key has signed, only bytes that it built itself from the
 //! logged intent, each intent at most once, and only inside its charter; and it has written that down before the key is
-//! asked. The way of one frame: [`batch`] decides (with [`validate`], [`settle`], [`chain`], over [`state`]),
-//! [`journal`] writes, the answer goes out, [`queue`] asks the token, [`results`] keeps the word until the log has it.
+//! asked. The way of one frame: `batch` decides (with `validate`, `settle`, `chain`, over `state`), `journal` writes,
+//! the answer goes out, `queue` asks the token, `results` keeps the word until the log has it.
 //! It does not know: policy, people, networks, or why something is to be signed.
 
 mod batch;
@@ -26,11 +26,11 @@ mod world;
 use crate::config::SignConfig;
 use crate::exit::Fatal;
 use crate::server::{Server, Stop};
-use crate::token::{self, PublicKey};
-use charter::Charter;
+use crate::token::{self, Key, PublicKey, Token};
+use charter::{Charter, CharterKey};
 use journal::{Journal, Owner};
 use keeper::Keeper;
-use record::{Clock, KeyRecord, SystemClock};
+use record::{Clock, KeyId, KeyRecord, SystemClock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -47,24 +47,15 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let charter = Charter::read(&config.charter, &config.name)?;
     let (journal, state) = Journal::open(&config.state, owner(&charter))?;
     let token = token::open(&config.token)?;
-    let mut keys = BTreeMap::new();
-    let mut records = Vec::new();
-    for (id, key) in charter.keys() {
-        let in_token = token.key(&key.cka_id, &PublicKey::P256(key.spki.clone()))?;
-        records.push(KeyRecord {
-            spki: key.spki.clone(),
-            purpose: key.purpose,
-            repositories: key.repositories.clone(),
-            evidence: in_token.evidence().to_vec(),
-        });
-        keys.insert(*id, in_token);
-    }
+    let keys = keys_in(token.as_ref(), &charter)?;
+    let records = describe(&charter, &keys);
     let no_thread = |what: &str, e: std::io::Error| Fatal::Socket {
         path: config.listen.socket.clone(),
         why: format!("{what} cannot be started: {e}"),
     };
     let stop = Stop::on_signal().map_err(|e| no_thread("the signal handler", e))?;
     let server = Server::bind(&config.listen)?;
+    tracing::info!(keeper = %config.name, origin = %charter.origin, seen = state.seen.size, open = state.open.len(), "signing keeper");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (queue, jobs) = queue::queue();
     let keeper = Arc::new(Keeper::new(charter, records, journal, state, Arc::clone(&clock), queue, stop));
@@ -72,6 +63,25 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let workers = queue::Workers { token, keys, clock, ended: move |index, result| ends.end(index, result) };
     workers.start(jobs).map_err(|e| no_thread("a worker", e))?;
     server.serve(move |connection| keeper.converse(connection))
+}
+
+/// The charter's keys, found in the token; a key that is missing or not the pinned one ends the start.
+fn keys_in(token: &dyn Token, charter: &Charter) -> Result<BTreeMap<KeyId, Key>, Fatal> {
+    let find = |(id, key): (&KeyId, &CharterKey)| {
+        Ok((*id, token.key(&key.cka_id, &PublicKey::P256(key.spki.clone()))?))
+    };
+    charter.keys().map(find).collect()
+}
+
+/// The keys as `Welcome` shows them, with the attributes that the token gave.
+fn describe(charter: &Charter, keys: &BTreeMap<KeyId, Key>) -> Vec<KeyRecord> {
+    let record = |(id, key): (&KeyId, &CharterKey)| KeyRecord {
+        spki: key.spki.clone(),
+        purpose: key.purpose,
+        repositories: key.repositories.clone(),
+        evidence: keys.get(id).map(|k| k.evidence().to_vec()).unwrap_or_default(),
+    };
+    charter.keys().map(record).collect()
 }
 
 /// Lets a keeper work again that was shown a fork of its log. For an operator who knows which log is the true one, and

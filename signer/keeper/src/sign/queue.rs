@@ -7,7 +7,6 @@ use super::journal::Durable;
 use super::refusal::Code;
 use super::state::MAX_OPEN;
 use super::validate::Checked;
-use crate::exit;
 use crate::server::Work;
 use crate::token::{Key, Token, TokenError};
 use record::wire::SignResult;
@@ -71,7 +70,6 @@ impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
     }
 
     fn run(&self, jobs: &Mutex<Receiver<Job>>) {
-        let _guard = EndOnPanic;
         loop {
             // The lock is held while waiting: the others wait behind it, and each job goes to one of them.
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -94,17 +92,6 @@ impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
         match self.token.sign_p256(key, &job.payload) {
             Ok(signature) => SignResult::Signed { signature },
             Err(error) => told(job.index, &error),
-        }
-    }
-}
-
-/// Ends the process when a worker dies in the act: its item is then `Lost`, as the next start will say.
-struct EndOnPanic;
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            exit::end(70);
         }
     }
 }

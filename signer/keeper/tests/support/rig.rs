@@ -123,7 +123,7 @@ fn generate(token: &SoftHsm, number: u8, purpose: Purpose) -> Spki {
         .envs(token.env())
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(made.status.success(), "{}: {}", made.status, String::from_utf8_lossy(&made.stderr));
     let described: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
     serde_json::from_value(described["spki"].clone()).unwrap()
 }
@@ -140,7 +140,10 @@ impl Running {
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut said = String::new();
         loop {
-            let line = lines.next().unwrap_or_else(|| panic!("the keeper ended: {said}")).unwrap();
+            let Some(line) = lines.next() else {
+                panic!("the keeper ended, {}: {said}", process.wait().unwrap())
+            };
+            let line = line.unwrap();
             said.push_str(&line);
             if line.contains("listening") {
                 break;

@@ -419,3 +419,30 @@ fn a_frame_beyond_the_limits_is_refused_as_a_whole() {
     assert!(matches!(keeper.decide(&world, &batch), Verdict::Refused(r) if r.code == Code::Frame));
     assert_eq!(keeper.state.seen.size, 0);
 }
+
+#[test]
+fn a_leaf_that_stood_in_the_log_before_the_intent_closes_nothing() {
+    let mut keeper = Software::new();
+    let mut world = keeper.world();
+    let mut foretold = world.first_targets(REPOSITORY, "v1");
+    foretold.index = world.log.size() + 1;
+    let settle = world.outcome(&foretold, OutcomeKind::Unknown);
+    let made = world.first_targets(REPOSITORY, "v1");
+    assert_eq!(made.index, foretold.index);
+    keeper.frame(&world, &[&made], vec![]);
+    keeper.results = Results::after_restart([made.index].into_iter(), keeper.now);
+    let answer = keeper.frame(&world, &[], vec![settle]);
+    assert_eq!(answer.unsettled[0].code.as_str(), "unsettled");
+}
+
+#[test]
+fn a_child_with_the_right_bytes_but_the_intent_of_another_collection_is_refused() {
+    let mut keeper = Software::new();
+    let mut world = keeper.world();
+    let a = collection(&mut keeper, &mut world, REPOSITORY);
+    let mut elsewhere = a.targets.0.intent.clone();
+    elsewhere.repository = Repository::parse("r.example/team/b").unwrap();
+    let child = world.put(elsewhere, Extra::Targets { prev: None }).child(&a.targets.1);
+    let made = world.snapshot(REPOSITORY, 2, a.root.0.child(&a.root.1), child);
+    assert_eq!(keeper.refusal(&world, &made), "child");
+}
