@@ -12,7 +12,7 @@ use crate::{
 };
 use policy::{Ask, Manifest, PolicySet, RepositoryRules};
 use record::{
-    Action, Clock, KeeperName, MAX_CHANGES, Nonce, Purpose, Repository, RoleKeys, Time,
+    Action, Clock, Intent, KeeperName, Leaf, MAX_CHANGES, Nonce, Purpose, Repository, RoleKeys, Time,
     wire::{Blob, Child, Extra},
 };
 use std::{
@@ -292,11 +292,27 @@ impl Loop {
             }
             Some(sha256) => {
                 let der = self.blob(&sha256).await?;
-                Draft::root(approved, roles, der, now.plus_s(rules.validity.root_s))
+                let (roles, expires) = match self.last_root().await? {
+                    Some(before) => before,
+                    None => (roles, now.plus_s(rules.validity.root_s)),
+                };
+                Draft::root(approved, roles, der, expires)
             }
         };
         self.sign(draft).await?;
         Ok(Step::Signed)
+    }
+
+    /// Keys and expiry of a root that was asked for and is not recorded: the keeper's chain has taken these very
+    /// bytes as version 1, and no others can follow.
+    async fn last_root(&self) -> Result<Option<(RoleKeys, Time)>, StepError> {
+        let Some(index) = self.workshop.store.last_intent(&self.repository, Role::Root).await? else {
+            return Ok(None);
+        };
+        match self.intent(index).await?.action {
+            Action::Root { roles, expires, .. } => Ok(Some((roles, expires))),
+            _ => Ok(None),
+        }
     }
 
     async fn targets(
@@ -385,13 +401,17 @@ impl Loop {
     }
 
     async fn roles(&self, root: &FileRow) -> Result<RoleKeys, StepError> {
-        let leaf = self.workshop.store.leaf(root.intent).await?;
-        match leaf.as_deref().map(record::Leaf::decode) {
-            Some(Ok(record::Leaf::Intent(intent))) => match intent.action {
-                Action::Root { roles, .. } => Ok(roles),
-                _ => Err(StepError::Blocked("the root's intent is of another kind".into())),
-            },
-            _ => Err(StoreError::Contradiction(format!("leaf {} is no intent", root.intent)).into()),
+        match self.intent(root.intent).await?.action {
+            Action::Root { roles, .. } => Ok(roles),
+            _ => Err(StoreError::Contradiction(format!("intent {} is not the root's", root.intent)).into()),
+        }
+    }
+
+    async fn intent(&self, index: u64) -> Result<Intent, StepError> {
+        let leaf = self.workshop.store.leaf(index).await?;
+        match leaf.as_deref().map(Leaf::decode) {
+            Some(Ok(Leaf::Intent(intent))) => Ok(intent),
+            _ => Err(StoreError::Contradiction(format!("leaf {index} is no intent")).into()),
         }
     }
 

@@ -173,6 +173,23 @@ impl Store {
         Ok(rows.into_iter().map(unsigned).collect())
     }
 
+    /// The newest intent for a role's metadata that may have reached a key.
+    pub(crate) async fn last_intent(
+        &self,
+        repository: &Repository,
+        role: Role,
+    ) -> Result<Option<u64>, StoreError> {
+        let index: Option<i64> = sqlx::query_scalar(
+            "SELECT max(idx) FROM intent WHERE repository = ? AND purpose = ? AND version IS NOT NULL
+             AND (end_kind IS NULL OR end_kind <> 'void')",
+        )
+        .bind(repository.as_str())
+        .bind(role.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(index.map(unsigned))
+    }
+
     /// Whether an intent for this repository has no outcome yet.
     pub(crate) async fn has_open_intent(&self, repository: &Repository) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM intent WHERE repository = ? AND end_leaf IS NULL)";
