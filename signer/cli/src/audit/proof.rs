@@ -1,0 +1,113 @@
+//! Proofs out of published tiles, each checked against the root before it is handed out.
+
+use super::{AuditError, LogSource, ReadError};
+use record::Sha256;
+use serde::Serialize;
+use tlog::{Checkpoint, Hash, TILE_WIDTH, TileId, TilePath, Tiles, decode_bundle, decode_tile, tile_width};
+
+/// Makes proofs under one checkpoint; remembers the tiles that it has loaded.
+pub(crate) struct Prover<'a> {
+    source: &'a LogSource,
+    checkpoint: &'a Checkpoint,
+    tiles: Tiles,
+}
+
+/// A proof that one entry is under a checkpoint: the leaf's sibling first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Inclusion {
+    pub(crate) index: u64,
+    pub(crate) size: u64,
+    pub(crate) leaf_hash: String,
+    /// Base64, as the formats write hashes.
+    pub(crate) hashes: Vec<String>,
+}
+
+impl<'a> Prover<'a> {
+    pub(crate) fn new(source: &'a LogSource, checkpoint: &'a Checkpoint) -> Self {
+        Self { source, checkpoint, tiles: Tiles::new() }
+    }
+
+    /// Proves that the published leaf `index` is under the root.
+    pub(crate) fn inclusion(&mut self, index: u64) -> Result<Inclusion, AuditError> {
+        let leaf = self.leaf(index)?;
+        self.inclusion_of(index, leaf)
+    }
+
+    /// Proves that this leaf hash is at `index` under the root.
+    pub(crate) fn inclusion_of(&mut self, index: u64, leaf: Hash) -> Result<Inclusion, AuditError> {
+        let size = self.checkpoint.size;
+        let proof = tlog::tiles_for_inclusion(index, size)
+            .map_err(|_| AuditError::NoEntry { index, size })
+            .and_then(|needed| self.load(needed))
+            .and_then(|()| tlog::inclusion_proof(index, size, &self.tiles).map_err(broken))?;
+        tlog::verify_inclusion(&leaf, index, size, &proof, &self.checkpoint.root).map_err(|e| {
+            AuditError::Log(format!("entry {index} is not in the tree that the log's key signed: {e}"))
+        })?;
+        let hashes = proof.iter().map(Hash::to_base64).collect();
+        Ok(Inclusion { index, size, leaf_hash: Sha256::from_bytes(leaf.0).to_string(), hashes })
+    }
+
+    /// Proves that the checkpoint extends an older one.
+    pub(crate) fn extends(&mut self, old: &Checkpoint) -> Result<(), AuditError> {
+        let new = self.checkpoint;
+        let (seen, now) = (old.size, new.size);
+        if seen > now {
+            return Err(AuditError::Shrunk { seen, now });
+        }
+        let needed = tlog::tiles_for_consistency(seen, now).map_err(broken)?;
+        self.load(needed)?;
+        let proof = tlog::consistency_proof(seen, now, &self.tiles).map_err(broken)?;
+        tlog::verify_consistency(seen, &old.root, now, &new.root, &proof)
+            .map_err(|_| AuditError::Forked { seen, now })
+    }
+
+    /// The entries of bundle `bundle` (from `bundle * 256` on), as far as the checkpoint reaches.
+    pub(crate) fn entries(&self, bundle: u64) -> Result<Vec<Vec<u8>>, AuditError> {
+        let width = tile_width(TileId { level: 0, index: bundle }, self.checkpoint.size);
+        let path = TilePath::entries(bundle, width).map_err(broken)?;
+        let mut entries = decode_bundle(&read(self.source, path)?).map_err(broken)?;
+        entries.truncate(usize::try_from(width).unwrap_or(usize::MAX));
+        Ok(entries)
+    }
+
+    fn leaf(&mut self, index: u64) -> Result<Hash, AuditError> {
+        let size = self.checkpoint.size;
+        if index >= size {
+            return Err(AuditError::NoEntry { index, size });
+        }
+        let tile = TileId { level: 0, index: index / TILE_WIDTH };
+        self.load([tile])?;
+        let position = usize::try_from(index % TILE_WIDTH).unwrap_or(usize::MAX);
+        let hash = self.tiles.get(tile).and_then(|hashes| hashes.get(position)).copied();
+        hash.ok_or_else(|| AuditError::Log(format!("the tile of entry {index} is too short")))
+    }
+
+    fn load(&mut self, needed: impl IntoIterator<Item = TileId>) -> Result<(), AuditError> {
+        for tile in needed {
+            if self.tiles.get(tile).is_none() {
+                self.tiles.insert(tile, load_tile(self.source, tile, self.checkpoint.size)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hashes of a published tile in a tree of `size`.
+fn load_tile(source: &LogSource, tile: TileId, size: u64) -> Result<Vec<Hash>, AuditError> {
+    let path = TilePath::hashes(tile, tile_width(tile, size)).map_err(broken)?;
+    decode_tile(&read(source, path)?).map_err(broken)
+}
+
+/// The file at `path`, or the full one that has taken its place.
+fn read(source: &LogSource, path: TilePath) -> Result<Vec<u8>, AuditError> {
+    for candidate in [path, path.full()] {
+        if let Some(bytes) = source.read(&candidate.to_string())? {
+            return Ok(bytes);
+        }
+    }
+    Err(AuditError::Log(format!("{path} is missing")))
+}
+
+fn broken(error: impl std::fmt::Display) -> AuditError {
+    AuditError::Log(error.to_string())
+}

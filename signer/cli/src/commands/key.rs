@@ -1,0 +1,50 @@
+//! `chancery key`: the signing keys as their keepers present them.
+
+use crate::{args::KeyCommand, exit::Exit, failure::Failure, output::Output};
+use api::{Client, KeyInfo, Keys};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    key: &'a KeyInfo,
+    pem: String,
+}
+
+pub(super) async fn run(command: KeyCommand, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
+    let keys = client.keys().await?;
+    match command {
+        KeyCommand::List => output.result("chancery.keys/v1", &keys, &list(&keys))?,
+        KeyCommand::Show { id } => {
+            let key = keys.keys.iter().find(|k| k.id == id).ok_or_else(|| {
+                Failure::new(Exit::NotFound, format!("no keeper presents a key {id}"))
+                    .next("chancery key list shows all keys")
+            })?;
+            let pem = key.record.spki.to_pem();
+            let text = text(key, &pem);
+            output.result("chancery.key/v1", &Shown { key, pem }, &text)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn list(keys: &Keys) -> String {
+    let line = |k: &KeyInfo| {
+        let state = if k.available { "available" } else { "away" };
+        let purpose = k.record.purpose;
+        format!("{}  {purpose:<9}  {:<9}  {}  {}", k.id, state, k.keeper, k.record.repositories.join(" "))
+    };
+    keys.keys.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn text(key: &KeyInfo, pem: &str) -> String {
+    format!(
+        "key           {}\npurpose       {}\nkeeper        {}{}\nrepositories  {}\nevidence      {}\n{pem}",
+        key.id,
+        key.record.purpose,
+        key.keeper,
+        if key.available { "" } else { " (away)" },
+        key.record.repositories.join(" "),
+        key.record.evidence.join(" "),
+    )
+}

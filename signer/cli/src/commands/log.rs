@@ -1,0 +1,237 @@
+//! `chancery log`: verify, prove, and follow the log. Showing and fetching stand in files of their own.
+
+use super::{log_fetch, log_show};
+use crate::{
+    args::{LogCommand, LogKey, LogProveArgs, LogVerifyArgs},
+    audit::{AuditError, LogSource, Prover, Report, SeenNotes, opened_checkpoint, state_dir, verify},
+    connect::Connection,
+    exit::Exit,
+    failure::Failure,
+    output::Output,
+};
+use serde::Serialize;
+use std::fs;
+use tlog::VerifierKey;
+use tokio::runtime::Handle;
+
+pub(super) async fn run(
+    command: LogCommand,
+    connection: &Connection,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match command {
+        LogCommand::Show(args) => log_show::run(args, connection, output).await,
+        LogCommand::Fetch(args) => log_fetch::run(args, connection, output).await,
+        LogCommand::Verify(args) => verify_all(args, connection, output).await,
+        LogCommand::Checkpoint(key) => checkpoint(&key, connection, output).await,
+        LogCommand::Prove(args) => prove(args, connection, output).await,
+    }
+}
+
+/// A folder or a server: whatever the command line names, or the server of `--url`.
+pub(super) fn source(named: Option<&str>, connection: &Connection) -> Result<LogSource, Failure> {
+    match named {
+        Some(url) if url.contains("://") => {
+            Ok(LogSource::Remote(connection.client_for(url)?, Handle::current()))
+        }
+        Some(dir) => Ok(LogSource::Dir(dir.into())),
+        None => Ok(LogSource::Remote(connection.client()?, Handle::current())),
+    }
+}
+
+/// The key that the command line or the environment names.
+pub(super) fn verifier_key(args: &LogKey) -> Result<VerifierKey, Failure> {
+    optional_key(args)?.ok_or_else(|| {
+        Failure::new(Exit::Usage, "the log's verifier key is not given")
+            .why("without it nobody can tell this log from another one")
+            .next("give --vkey, --vkey-file or CHANCERY_LOG_VKEY, and get the key by another way than this server")
+    })
+}
+
+pub(super) fn optional_key(args: &LogKey) -> Result<Option<VerifierKey>, Failure> {
+    let bad = |why: String| {
+        Failure::new(Exit::Usage, "this is no verifier key of a log")
+            .why(why)
+            .next("one looks like name+1a2b3c4d+AQ...")
+    };
+    let text = match (&args.vkey, &args.vkey_file) {
+        (Some(text), _) => Some(text.clone()),
+        (None, Some(path)) => {
+            Some(fs::read_to_string(path).map_err(|e| bad(format!("{}: {e}", path.display())))?)
+        }
+        (None, None) => std::env::var("CHANCERY_LOG_VKEY").ok().filter(|t| !t.trim().is_empty()),
+    };
+    text.map(|t| t.trim().parse().map_err(|e: tlog::VerifierKeyError| bad(api::chain_text(&e)))).transpose()
+}
+
+/// The memory of notes on this machine.
+pub(super) fn seen_notes() -> Result<SeenNotes, Failure> {
+    state_dir().map(|dir| SeenNotes::under(&dir)).ok_or_else(|| {
+        Failure::new(Exit::State, "there is no folder to remember the log's last note in")
+            .why("neither XDG_STATE_HOME nor HOME is an absolute path")
+            .next("set one of them")
+    })
+}
+
+/// Runs work that reads files or blocks on a server, away from the runtime's threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(end) => end,
+        Err(error) => Err(Failure::new(Exit::Internal, "the work ended early").why(error)),
+    }
+}
+
+async fn verify_all(
+    args: LogVerifyArgs,
+    connection: &Connection,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let key = verifier_key(&args.key)?;
+    let source = source(args.source.as_deref(), connection)?;
+    let seen = if source.is_remote() { Some(seen_notes()?) } else { None };
+    output.progress("reading and hashing the whole log");
+    let report = blocking(move || {
+        let report = verify(&source, &key, args.index)?;
+        if let Some(seen) = seen {
+            seen.advance(&report.note, &key, &source)?;
+        }
+        Ok(report)
+    })
+    .await?;
+    output.result("chancery.log-verification/v1", &report, &report_text(&report))?;
+    if report.findings_total == 0 {
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(
+        Exit::Verification,
+        format!("{} entries are not what they should be", report.findings_total),
+    )
+    .why("every hash and the checkpoint are right: the log itself says so")
+    .next("look at the entries with chancery log show --from INDEX and ask the people who run the log"))
+}
+
+fn report_text(report: &Report) -> String {
+    let counts = &report.counts;
+    let kinds: Vec<_> = counts.kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    let mut lines = vec![
+        format!("log         {}", report.origin),
+        format!("checkpoint  {} entries, root {}: signed by the log's key", report.size, report.root),
+        "hashes      every entry, every tile and the root are right".to_owned(),
+        format!("entries     {}", kinds.join(", ")),
+        format!(
+            "intents     {} signed, {} failed, {} unknown, {} void, {} open",
+            counts.signed, counts.failed, counts.unknown, counts.void, report.open_total
+        ),
+    ];
+    lines.extend(report.open.iter().map(|o| {
+        format!(
+            "open        entry {}: {} of {} by keeper {}, {}",
+            o.index, o.purpose, o.repository, o.keeper, o.time
+        )
+    }));
+    lines.extend(report.findings.iter().map(|f| format!("WRONG       entry {}: {}", f.index, f.what)));
+    if let Some(proof) = &report.proof {
+        lines.push(format!(
+            "proof       entry {} is under this root; leaf hash {}",
+            proof.index, proof.leaf_hash
+        ));
+        lines.extend(proof.hashes.iter().map(|h| format!("            {h}")));
+    }
+    lines.join("\n")
+}
+
+#[derive(Serialize)]
+struct CheckpointResult {
+    origin: String,
+    size: u64,
+    root: String,
+    seen_before: Option<u64>,
+    note: String,
+}
+
+async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
+    let key = verifier_key(args)?;
+    let seen = seen_notes()?;
+    let source = source(None, connection)?;
+    let result = blocking(move || {
+        let (note, checkpoint) = opened_checkpoint(&source, &key)?;
+        let seen_before = seen.advance(&note, &key, &source)?;
+        let root = checkpoint.root.to_base64();
+        Ok(CheckpointResult { origin: checkpoint.origin, size: checkpoint.size, root, seen_before, note })
+    })
+    .await?;
+    match result.seen_before {
+        Some(before) => {
+            output.note(&format!("signed by the log's key, and extends the {before} entries seen before"))
+        }
+        None => output.note("signed by the log's key; this is the first note seen of it on this machine"),
+    }
+    output.result("chancery.log-checkpoint/v1", &result, &result.note)?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct ProofResult {
+    #[serde(flatten)]
+    inclusion: crate::audit::Inclusion,
+    checkpoint: String,
+}
+
+async fn prove(args: LogProveArgs, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
+    let key = verifier_key(&args.key)?;
+    let source = source(args.source.as_deref(), connection)?;
+    let proof = blocking(move || {
+        let (note, checkpoint) = opened_checkpoint(&source, &key)?;
+        let inclusion = Prover::new(&source, &checkpoint).inclusion(args.index)?;
+        Ok::<_, AuditError>(ProofResult { inclusion, checkpoint: note }).map_err(Failure::from)
+    })
+    .await?;
+    output.note(&format!("leaf hash {}", proof.inclusion.leaf_hash));
+    output.result("chancery.log-proof/v1", &proof, &tlog_proof(&proof))?;
+    Ok(Exit::Ok)
+}
+
+/// C2SP tlog-proof: the evidence for one entry in one file.
+fn tlog_proof(proof: &ProofResult) -> String {
+    let hashes: String = proof.inclusion.hashes.iter().map(|h| format!("{h}\n")).collect();
+    format!("c2sp.org/tlog-proof@v1\nindex {}\n{hashes}\n{}", proof.inclusion.index, proof.checkpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::synthetic::Log;
+
+    #[test]
+    fn a_proof_file_ends_with_the_checkpoint_as_it_was_signed() {
+        let log = Log::with_requests(3);
+        let published = log.published(log.size());
+        let (note, checkpoint) = opened_checkpoint(&published.source(), &log.vkey()).unwrap();
+        let inclusion = Prover::new(&published.source(), &checkpoint).inclusion(2).unwrap();
+        let text = tlog_proof(&ProofResult { inclusion, checkpoint: note.clone() });
+        assert!(text.starts_with("c2sp.org/tlog-proof@v1\nindex 2\n"), "{text}");
+        assert!(text.ends_with(&format!("=\n\n{note}")), "{text}");
+    }
+
+    #[test]
+    fn a_verifier_key_is_checked_before_anything_is_read() {
+        let log = Log::new();
+        let args = |vkey: &str| LogKey { vkey: Some(vkey.into()), vkey_file: None };
+        assert_eq!(verifier_key(&args(&log.vkey().to_string())).unwrap(), log.vkey());
+        assert_eq!(verifier_key(&args("log+00000000+AQ==")).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn the_report_names_what_is_wrong() {
+        let mut log = Log::with_requests(2);
+        log.push(crate::audit::synthetic::completion(77));
+        log.push(crate::audit::synthetic::intent(9, 9));
+        let published = log.published(log.size());
+        let text = report_text(&verify(&published.source(), &log.vkey(), None).unwrap());
+        assert!(text.contains("WRONG       entry 5: a signature by key "), "{text}");
+        assert!(text.contains("open        entry 6: targets of r.example/a by keeper signing"), "{text}");
+        assert!(text.contains("intents     2 signed, 0 failed, 0 unknown, 0 void, 1 open"), "{text}");
+    }
+}

@@ -1,0 +1,209 @@
+//! `chancery log show`: entries, one line each. With the log's key every line is proven before it is shown.
+
+use super::log::{blocking, optional_key, source};
+use crate::{
+    args::LogShowArgs,
+    audit::{AuditError, LogSource, Prover, opened_checkpoint},
+    connect::Connection,
+    exit::Exit,
+    failure::Failure,
+    output::Output,
+};
+use record::{Action, Event, Intent, Leaf};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tlog::{Checkpoint, Note, TILE_WIDTH, VerifierKey, leaf_hash};
+
+/// Most entries of one call: they are held in memory until the last one is proven.
+const MAX_ENTRIES: u64 = 10_000;
+
+#[derive(Serialize)]
+struct Entry {
+    index: u64,
+    kind: &'static str,
+    verified: bool,
+    leaf: Box<RawValue>,
+    #[serde(skip)]
+    line: String,
+}
+
+pub(super) async fn run(
+    args: LogShowArgs,
+    connection: &Connection,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    if args.limit > MAX_ENTRIES {
+        return Err(Failure::new(Exit::Usage, format!("--limit is at most {MAX_ENTRIES}"))
+            .next("fetch a long log with chancery log fetch"));
+    }
+    let key = optional_key(&args.key)?;
+    let source = source(args.source.as_deref(), connection)?;
+    if key.is_none() {
+        output.note("not verified: give --vkey, --vkey-file or CHANCERY_LOG_VKEY to prove every line");
+    }
+    for entry in blocking(move || Ok(entries(&source, key.as_ref(), args.from, args.limit)?)).await? {
+        output.result("chancery.log-entry/v1", &entry, &entry.line)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn entries(
+    source: &LogSource,
+    key: Option<&VerifierKey>,
+    from: Option<u64>,
+    limit: u64,
+) -> Result<Vec<Entry>, AuditError> {
+    let checkpoint = match key {
+        Some(key) => opened_checkpoint(source, key)?.1,
+        None => unverified_checkpoint(source)?,
+    };
+    let first = from.unwrap_or_else(|| checkpoint.size.saturating_sub(limit));
+    let until = first.saturating_add(limit).min(checkpoint.size);
+    let mut prover = Prover::new(source, &checkpoint);
+    let mut shown = Vec::new();
+    for bundle in first / TILE_WIDTH..until.div_ceil(TILE_WIDTH) {
+        let start = bundle * TILE_WIDTH;
+        for (index, bytes) in (start..).zip(prover.entries(bundle)?) {
+            if !(first..until).contains(&index) {
+                continue;
+            }
+            if key.is_some() {
+                prover.inclusion_of(index, leaf_hash(&bytes))?;
+            }
+            shown.push(entry(index, &bytes, key.is_some()));
+        }
+    }
+    Ok(shown)
+}
+
+fn unverified_checkpoint(source: &LogSource) -> Result<Checkpoint, AuditError> {
+    let wrong = |why: &str| AuditError::Log(format!("checkpoint: {why}"));
+    let bytes = source.read("checkpoint")?.ok_or_else(|| wrong("missing"))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))?;
+    let note = Note::parse(&text).map_err(|e| wrong(&e.to_string()))?;
+    Checkpoint::parse(note.text()).map_err(|e| wrong(&e.to_string()))
+}
+
+fn entry(index: u64, bytes: &[u8], verified: bool) -> Entry {
+    let (kind, about) = match Leaf::decode(bytes) {
+        Ok(leaf) => (leaf.kind(), about(&leaf)),
+        Err(e) => ("?", format!("not an entry of a Chancery log: {e}")),
+    };
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    // Bytes that are no JSON are shown as a JSON string, so that no entry is ever left out.
+    let leaf = RawValue::from_string(text)
+        .or_else(|_| serde_json::value::to_raw_value(&String::from_utf8_lossy(bytes)))
+        .unwrap_or_else(|_| RawValue::NULL.to_owned());
+    Entry { index, kind, verified, leaf, line: format!("{index:>8}  {kind:<12}  {about}") }
+}
+
+/// One line for people; the JSON form has everything.
+fn about(leaf: &Leaf) -> String {
+    match leaf {
+        Leaf::Genesis(g) => format!("{}  {}", g.time, g.log),
+        Leaf::Intent(i) => intent(i),
+        Leaf::Completion(c) => {
+            format!("key {}  payload {}", short(c.key()), short(c.payload))
+        }
+        Leaf::Outcome(o) => {
+            let code = o.code.as_ref().map_or(String::new(), |c| format!(" ({c})"));
+            let kind = format!("{:?}", o.outcome).to_lowercase();
+            format!("{}  entry {} {kind}{code}  by {}", o.time, o.intent, o.keeper)
+        }
+        Leaf::Denial(d) => {
+            let rules: Vec<_> = d.reasons.iter().map(|r| r.rule.as_str()).collect();
+            let tag = d.tag.as_ref().map_or(String::new(), |t| format!(":{t}"));
+            format!("{}  {}{tag}  {}  by {}", d.time, d.repository, rules.join(" "), d.by)
+        }
+        Leaf::Event(e) => event(e),
+    }
+}
+
+fn intent(intent: &Intent) -> String {
+    let changes = match &intent.action {
+        Action::Targets { changes, .. } => {
+            changes.iter().map(|c| format!("  {}={}", c.tag, short(c.digest.sha256()))).collect()
+        }
+        _ => String::new(),
+    };
+    let version = intent.action.version().map_or_else(|| "certificate".to_owned(), |v| format!("v{v}"));
+    format!(
+        "{}  {}  {} {version}{changes}  key {}",
+        intent.time,
+        intent.repository,
+        intent.purpose,
+        short(intent.key)
+    )
+}
+
+fn event(event: &Event) -> String {
+    match event {
+        Event::Started { time, version, .. } => format!("{time}  started  version {version}"),
+        Event::Stopped { time, .. } => format!("{time}  stopped"),
+        Event::Keeper { time, keeper, .. } => {
+            format!("{time}  keeper  {} with {} keys", keeper.name, keeper.keys.len())
+        }
+        Event::TokenCreated { time, by, token, scopes, .. } => {
+            format!("{time}  token-created  {token} for {}  by {by}", scopes.join(","))
+        }
+        Event::TokenRevoked { time, by, token, .. } => format!("{time}  token-revoked  {token}  by {by}"),
+        Event::StoreRolledBack { time, database, spool, .. } => {
+            format!("{time}  store-rolled-back  from {spool} to {database}, refilled")
+        }
+    }
+}
+
+/// The first twelve digits of a hash: enough to tell apart what one person looks at.
+fn short(hash: impl std::fmt::Display) -> String {
+    let mut text = hash.to_string();
+    text.truncate(12);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::synthetic::{Log, Published};
+
+    fn lines(published: &Published, log: &Log, from: Option<u64>, limit: u64) -> Vec<u64> {
+        let shown = entries(&published.source(), Some(&log.vkey()), from, limit).unwrap();
+        shown.iter().map(|e| e.index).collect()
+    }
+
+    #[test]
+    fn the_last_entries_or_a_range_are_shown_across_bundles() {
+        let log = Log::with_requests(150);
+        let published = log.published(log.size());
+        assert_eq!(lines(&published, &log, None, 3), [298, 299, 300]);
+        assert_eq!(lines(&published, &log, Some(254), 4), [254, 255, 256, 257]);
+        assert_eq!(lines(&published, &log, Some(300), 9), [300]);
+        assert!(lines(&published, &log, Some(301), 9).is_empty());
+        assert!(lines(&published, &log, Some(u64::MAX), u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_was_altered_is_not_shown_as_proven() {
+        let log = Log::with_requests(3);
+        let published = log.published(log.size());
+        let bundle = published.files().into_iter().find(|f| f.to_string_lossy().contains("entries")).unwrap();
+        let text = std::fs::read(&bundle).unwrap();
+        let altered: Vec<u8> = String::from_utf8_lossy(&text).replace("token:ci", "token:cj").into_bytes();
+        if altered.len() == text.len() {
+            std::fs::write(&bundle, altered).unwrap();
+            assert!(entries(&published.source(), Some(&log.vkey()), None, 9).is_err());
+            assert!(entries(&published.source(), None, None, 9).unwrap().iter().all(|e| !e.verified));
+        }
+    }
+
+    #[test]
+    fn a_line_says_who_what_and_when() {
+        let log = Log::with_requests(1);
+        let published = log.published(log.size());
+        let shown = entries(&published.source(), Some(&log.vkey()), None, 9).unwrap();
+        let lines: Vec<_> = shown.iter().map(|e| e.line.as_str()).collect();
+        assert!(lines[0].starts_with("       0  genesis "), "{lines:?}");
+        assert!(lines[1].contains("r.example/a  targets v1  v1="), "{lines:?}");
+        assert!(lines[2].contains("hashedrekord  key "), "{lines:?}");
+        assert!(serde_json::to_string(&shown[1]).unwrap().contains("\"leaf\":{\"apiVersion\":\"1\""));
+    }
+}

@@ -1,0 +1,180 @@
+//! `chancery request`: where a request stands, and waiting for its end.
+
+use crate::{args::RequestCommand, exit::Exit, failure::Failure, output::Output};
+use api::{Client, ClientError, LONG_POLL_MAX_S, Request, RequestState};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Waits between two tries at a server that is away: doubled from the first to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(8);
+
+pub(super) async fn run(
+    command: RequestCommand,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match command {
+        RequestCommand::Show { id } => {
+            let request = client.request(&id, 0).await?;
+            show(&request, output)?;
+            Ok(Exit::Ok)
+        }
+        RequestCommand::Wait { id, timeout } => {
+            let request = client.request(&id, 0).await?;
+            let request = wait(request, client, Instant::now() + timeout.0, output).await?;
+            end(&request, output)
+        }
+    }
+}
+
+/// Follows a request until it is final or `deadline` has come, one line of progress a state. A server that is away
+/// for a while is asked again.
+pub(super) async fn wait(
+    mut request: Request,
+    client: &Client,
+    deadline: Instant,
+    output: &mut Output,
+) -> Result<Request, Failure> {
+    let mut retry = Retry::new();
+    while !request.state.is_final() {
+        output.progress(&format!("{} {}", request.id, request.state.as_str()));
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(request);
+        }
+        // Rounded up: a poll of zero seconds would spin through the last one.
+        let poll = left.as_secs().saturating_add(1).min(LONG_POLL_MAX_S);
+        match client.request(&request.id, poll).await {
+            Ok(newer) => {
+                retry = Retry::new();
+                request = newer;
+            }
+            Err(error) if error.is_temporary() => retry.pause(&error, deadline, output).await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(request)
+}
+
+/// The pauses between tries, longer each time.
+pub(super) struct Retry {
+    next: Duration,
+}
+
+impl Retry {
+    pub(super) fn new() -> Self {
+        Self { next: RETRY_FIRST }
+    }
+
+    /// Waits before the next try; gives the error back when that would be after the deadline.
+    pub(super) async fn pause(
+        &mut self,
+        error: &ClientError,
+        deadline: Instant,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let pause = self.next;
+        self.next = (pause * 2).min(RETRY_LAST);
+        if Instant::now() + pause > deadline {
+            let exit = Exit::from_code(error.exit_code());
+            return Err(Failure::new(exit, error.to_string())
+                .next("the wait ended with the server away: try again with the same --idempotency-key"));
+        }
+        output.progress(&format!("{error}; trying again"));
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// Shows the request as the command's result, and says what its state means as an end.
+pub(super) fn end(request: &Request, output: &mut Output) -> Result<Exit, Failure> {
+    let exit = match request.state {
+        RequestState::Published => Exit::Ok,
+        RequestState::Denied => Exit::Denied,
+        RequestState::Failed => Exit::Ended,
+        RequestState::Ready | RequestState::Signing | RequestState::Recorded => Exit::Waiting,
+    };
+    show(request, output)?;
+    match (&request.problem, exit) {
+        (_, Exit::Ok) => Ok(exit),
+        (_, Exit::Waiting) => Err(Failure::new(exit, format!("request {} is not finished yet", request.id))
+            .next(format!("chancery request wait {}", request.id))),
+        (Some(problem), _) => Err(Failure::problem(exit, problem)),
+        (None, _) => Err(Failure::new(exit, format!("request {} {}", request.id, request.state.as_str()))
+            .next("the log says why: chancery log show")),
+    }
+}
+
+pub(super) fn show(request: &Request, output: &mut Output) -> Result<(), Failure> {
+    output.result("chancery.request/v1", request, &text(request))
+}
+
+fn text(request: &Request) -> String {
+    let mut lines = vec![
+        format!("request   {}", request.id),
+        format!("state     {}", request.state.as_str()),
+        format!("image     {}@{}", request.repository, request.digest),
+        format!("tag       {}", request.tag),
+        format!("by        {}", request.by),
+        format!("created   {}", request.created),
+    ];
+    let places = [
+        ("intent", request.log.intent),
+        ("signed", request.log.completion),
+        ("denied", request.log.denied),
+        ("targets", request.targets_version),
+    ];
+    for (name, place) in places {
+        if let Some(place) = place {
+            let kind = if name == "targets" { "version" } else { "log entry" };
+            lines.push(format!("{name:<9} {kind} {place}"));
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Format;
+
+    fn request(state: RequestState) -> Request {
+        Request {
+            id: "0190a7d2-0000-7000-8000-000000000000".parse().unwrap(),
+            state,
+            repository: "r.example/a".parse().unwrap(),
+            digest: format!("sha256:{}", "ab".repeat(32)).parse().unwrap(),
+            tag: "v1".parse().unwrap(),
+            by: "token:abc".into(),
+            created: record::Time::from_unix_ms(1_790_000_000_000).unwrap(),
+            log: api::LogPlaces { denied: None, intent: Some(7), completion: None },
+            targets_version: None,
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn only_what_clients_see_ends_with_zero() {
+        let states = [
+            (RequestState::Published, Exit::Ok),
+            (RequestState::Denied, Exit::Denied),
+            (RequestState::Failed, Exit::Ended),
+            (RequestState::Ready, Exit::Waiting),
+            (RequestState::Signing, Exit::Waiting),
+            (RequestState::Recorded, Exit::Waiting),
+        ];
+        for (state, exit) in states {
+            let mut output = Output::to(Format::Text, Box::new(Vec::new()), Box::new(Vec::new()));
+            let end = end(&request(state), &mut output);
+            assert_eq!(end.map_or_else(|f| f.exit, |e| e), exit, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_shows_its_places_in_the_log() {
+        let text = text(&request(RequestState::Signing));
+        assert!(text.contains("state     signing\n"), "{text}");
+        assert!(text.ends_with("intent    log entry 7"), "{text}");
+    }
+}
