@@ -11,7 +11,7 @@
 //! Promises: a signature is in the journal, on disk, before the caller has it; a key whose use could not be journaled
 //! is not used, and if the journal fails after the key was used, the caller gets `CKR_GENERAL_ERROR` and no signature.
 //! No PIN is ever written. No panic crosses into C. What the module says otherwise is what the real one says, except
-//! that the few calls which could sign unseen are absent ([`overrides`] is the table).
+//! that the few calls which could sign unseen are not supported (`overrides` has the table).
 //! It does not know: the meaning of what is signed; and it does not see raw RSA through `C_Decrypt`.
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]

@@ -1,11 +1,8 @@
 //! The forwarder under threads, processes, a kill and unusual callers. The tests that sign are children of the others:
 //! SoftHSM and the forwarder read their environment once a process.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 #![expect(unsafe_code, reason = "calls the module as C does")]
 
-mod common;
-
-use common::Bench;
+use crate::bench::{self, Bench, SMALL_FILES_ONLY};
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::Mechanism,
@@ -16,7 +13,7 @@ use cryptoki::{
 };
 use cryptoki_sys::{
     CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CKM_ECDSA, CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED,
-    CKR_OK, CKR_OPERATION_NOT_INITIALIZED,
+    CKR_GENERAL_ERROR, CKR_OK, CKR_OPERATION_NOT_INITIALIZED,
 };
 use hsm_sim::Entry;
 use p256::{
@@ -43,7 +40,7 @@ fn two_processes_with_four_threads_each_append_without_tearing() {
     let children = [1u8, 2].map(|number| child(&bench, "child_signs_on_four_threads", number));
     for child in children {
         let ended = child.wait_with_output().unwrap();
-        common::assert_success(&ended);
+        bench::assert_success(&ended);
     }
     let entries = bench.entries();
     let key = VerifyingKey::from_public_key_der(&fs::read(bench.public_key("a1")).unwrap()).unwrap();
@@ -83,7 +80,7 @@ fn a_killed_process_had_no_signature_that_the_journal_lacks() {
 fn only_the_call_that_returns_a_signature_writes_a_line() {
     let Some(bench) = with_key() else { return };
     let ended = child(&bench, "child_calls_as_c_does", 1).wait_with_output().unwrap();
-    common::assert_success(&ended);
+    bench::assert_success(&ended);
     let entries = bench.entries();
     let inputs: Vec<_> = entries
         .iter()
@@ -96,16 +93,26 @@ fn only_the_call_that_returns_a_signature_writes_a_line() {
 }
 
 #[test]
+fn a_signature_that_the_journal_lacks_is_wiped_and_the_key_is_not_used_again() {
+    if let Some(why) = hsm_sim::missing(&["prlimit"]) {
+        return println!("SKIPPED: {why}");
+    }
+    let Some(bench) = with_key() else { return };
+    let ended =
+        child_under(&SMALL_FILES_ONLY, &bench, "child_gets_no_signature", 1).wait_with_output().unwrap();
+    bench::assert_success(&ended);
+}
+
+#[test]
 #[ignore = "a child of another test"]
 fn child_signs_on_four_threads() {
     let here = Here::logged_in();
     thread::scope(|scope| {
-        for number in 0..THREADS {
-            let here = &here;
+        for thread in 0..THREADS {
+            let (process, (session, key)) = (here.number, here.session());
             scope.spawn(move || {
-                let (session, key) = here.session();
                 for n in 0..SIGNATURES_A_THREAD {
-                    let digest = [[here.number, number, n, 0]; 8].concat();
+                    let digest = [[process, thread, n, 0]; 8].concat();
                     session.sign(&Mechanism::Ecdsa, key, &digest).unwrap();
                 }
             });
@@ -145,6 +152,24 @@ fn child_calls_as_c_does() {
     assert_eq!(raw.sign_recover_init(), CKR_FUNCTION_NOT_SUPPORTED);
 }
 
+#[test]
+#[ignore = "a child of another test"]
+fn child_gets_no_signature() {
+    let here = Here::logged_in();
+    let (session, key) = here.session();
+    let raw = Raw::of(&session, key);
+
+    let mut made = [0xff; 64];
+    assert_eq!(raw.sign_init(), CKR_OK);
+    assert_eq!(raw.sign(&[1; 32], &mut made), CKR_GENERAL_ERROR);
+    assert_eq!(made, [0; 64], "wiped");
+
+    let mut untouched = [0xff; 64];
+    assert_eq!(raw.sign_init(), CKR_OK);
+    assert_eq!(raw.sign(&[1; 32], &mut untouched), CKR_GENERAL_ERROR);
+    assert_eq!(untouched, [0xff; 64], "the real module was not called");
+}
+
 fn with_key() -> Option<Bench> {
     let bench = Bench::set_up(&[])?;
     bench.key_pair("a1", "EC:prime256v1");
@@ -153,8 +178,18 @@ fn with_key() -> Option<Bench> {
 
 /// This test binary again, running one of the children.
 fn child(bench: &Bench, test: &str, number: u8) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", test, "--nocapture"])
+    child_under(&[], bench, test, number)
+}
+
+/// The same, started by another program.
+fn child_under(program: &[&str], bench: &Bench, test: &str, number: u8) -> Child {
+    let executable = env::current_exe().unwrap();
+    let test = format!("processes::{test}");
+    let words =
+        [program, &[executable.to_str().unwrap(), "--ignored", "--nocapture", "--exact", &test]].concat();
+    let [first, rest @ ..] = words.as_slice() else { panic!("a program has a name") };
+    Command::new(first)
+        .args(rest)
         .envs(bench.journaled.env())
         .env("CHILD_MODULE", bench.journaled.module())
         .env("CHILD_PIN", bench.pin())

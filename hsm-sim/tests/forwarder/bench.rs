@@ -7,17 +7,22 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+/// Starts a program that can write no file beyond 200 bytes: a journal takes the line of a login, and a part of the
+/// line of a signature.
+pub(crate) const SMALL_FILES_ONLY: [&str; 4] =
+    ["sh", "-c", "trap '' XFSZ; exec prlimit --fsize=200 \"$@\"", "sh"];
+
 /// A token and its journal; `dir` holds both, and what the tools write.
-pub struct Bench {
+pub(crate) struct Bench {
     dir: tempfile::TempDir,
-    pub token: SoftHsm,
-    pub journaled: Journaled,
-    pub journal: PathBuf,
+    pub(crate) token: SoftHsm,
+    pub(crate) journaled: Journaled,
+    pub(crate) journal: PathBuf,
 }
 
 impl Bench {
     /// `None` if a program is absent; the reason is printed.
-    pub fn set_up(tools: &[&str]) -> Option<Self> {
+    pub(crate) fn set_up(tools: &[&str]) -> Option<Self> {
         if let Some(why) = hsm_sim::missing(&[&["softhsm2-util", "pkcs11-tool"], tools].concat()) {
             println!("SKIPPED: {why}");
             return None;
@@ -29,22 +34,22 @@ impl Bench {
         Some(Self { dir, token, journaled, journal })
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn written(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn written(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.file(name);
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    pub fn pin(&self) -> String {
+    pub(crate) fn pin(&self) -> String {
         fs::read_to_string(self.token.pin_file()).unwrap()
     }
 
     /// Makes a key pair behind the forwarder's back.
-    pub fn key_pair(&self, id: &str, kind: &str) {
+    pub(crate) fn key_pair(&self, id: &str, kind: &str) {
         let made = self
             .tool(self.token.module())
             .args(["--login", "--pin", &self.pin(), "--keypairgen", "--key-type", kind, "--id", id])
@@ -54,7 +59,7 @@ impl Bench {
     }
 
     /// The public key as DER `SubjectPublicKeyInfo`, in a file.
-    pub fn public_key(&self, id: &str) -> PathBuf {
+    pub(crate) fn public_key(&self, id: &str) -> PathBuf {
         let path = self.file(&format!("{id}.der"));
         let read = self
             .tool(self.token.module())
@@ -67,12 +72,12 @@ impl Bench {
     }
 
     /// `pkcs11-tool` on this token, through `module`.
-    pub fn tool(&self, module: &Path) -> Command {
+    pub(crate) fn tool(&self, module: &Path) -> Command {
         self.tool_under(&["pkcs11-tool"], module)
     }
 
     /// The same, started by another program.
-    pub fn tool_under(&self, program: &[&str], module: &Path) -> Command {
+    pub(crate) fn tool_under(&self, program: &[&str], module: &Path) -> Command {
         let [first, rest @ ..] = program else { panic!("a program has a name") };
         let mut command = Command::new(first);
         command.args(rest).arg("--module").arg(module).args(["--token-label", self.token.label()]);
@@ -81,7 +86,7 @@ impl Bench {
     }
 
     /// Signs a file through the forwarder, into the file `signature`.
-    pub fn sign(&self, command: &mut Command, id: &str, mechanism: &str, input: &Path) -> Output {
+    pub(crate) fn sign(&self, command: &mut Command, id: &str, mechanism: &str, input: &Path) -> Output {
         command
             .args(["--login", "--pin", &self.pin(), "--sign", "--id", id, "--mechanism", mechanism])
             .arg("--input-file")
@@ -92,21 +97,21 @@ impl Bench {
             .unwrap()
     }
 
-    pub fn entries(&self) -> Vec<Entry> {
+    pub(crate) fn entries(&self) -> Vec<Entry> {
         Journal::read(&self.journal).unwrap()
     }
 }
 
 /// Both outputs: the tools write errors to either.
-pub fn said(ended: &Output) -> String {
+pub(crate) fn said(ended: &Output) -> String {
     [&ended.stdout, &ended.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
-pub fn assert_success(ended: &Output) {
+pub(crate) fn assert_success(ended: &Output) {
     assert!(ended.status.success(), "{}: {}", ended.status, said(ended));
 }
 
-pub fn assert_failure_says(ended: &Output, texts: &[&str]) {
+pub(crate) fn assert_failure_says(ended: &Output, texts: &[&str]) {
     assert!(!ended.status.success(), "succeeded: {}", said(ended));
     for text in texts {
         assert!(said(ended).contains(text), "no {text:?} in: {}", said(ended));

@@ -1,0 +1,6 @@
+//! The forwarder in front of a real SoftHSM token: used by a program that knows nothing of it, and by many at once.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
+mod bench;
+mod pkcs11_tool;
+mod processes;
