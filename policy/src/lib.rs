@@ -12,6 +12,7 @@ mod decide;
 mod facts;
 mod message;
 mod nearest;
+mod nesting;
 mod repositories;
 mod request;
 mod rules;
@@ -21,6 +22,7 @@ mod validity;
 pub use decide::{PolicyError, PolicySet};
 pub use facts::{Ask, Caller, Decision, Facts, Manifest};
 pub use message::MAX_MESSAGE;
+pub use nesting::{MAX_BRACKETS, MAX_OPERATORS, MAX_POLICY_BYTES, TooComplex};
 pub use repositories::{
     DataError, MAX_MEDIA_TYPES, MAX_MEMBERS, MAX_REPOSITORIES, MAX_SIGNERS, MAX_TEAMS, RepositoryRules,
 };

@@ -5,6 +5,7 @@
 
 use crate::{
     message, nearest,
+    nesting::{self, MAX_OPERATORS, TooComplex},
     repositories::{Repositories, is_token},
 };
 use cedar_policy::{Effect, EntityUid, Policy, PolicyId, Schema, ValidationMode, Validator};
@@ -126,6 +127,16 @@ pub enum RuleError {
         /// What the validator says.
         detail: String,
     },
+    /// A policy that is too long or nests too deeply to be walked safely.
+    #[error("{file}: {policy} {what}: split it, or move data into repositories.toml")]
+    TooComplex {
+        /// The file.
+        file: String,
+        /// Which policy, as well as it is known.
+        policy: String,
+        /// Which limit it exceeds.
+        what: TooComplex,
+    },
     /// Too many policies.
     #[error(
         "{0} operator policies, the limit is {MAX_OPERATOR_POLICIES}: use the options of repositories.toml for data"
@@ -210,6 +221,10 @@ struct Rule {
 }
 
 fn read_file(file: &str, text: &str) -> Result<Vec<Rule>, RuleError> {
+    nesting::check_text(text).map_err(|what| {
+        let policy = "one of its policies".to_owned();
+        RuleError::TooComplex { file: file.to_owned(), policy, what }
+    })?;
     let set: cedar_policy::PolicySet =
         text.parse().map_err(|e| RuleError::Parse { file: file.to_owned(), source: Box::new(e) })?;
     if set.num_of_templates() > 0 {
@@ -245,7 +260,7 @@ fn validate(
 impl Rule {
     fn check_operator(&self, repositories: &Repositories) -> Result<(), RuleError> {
         self.check_id()?;
-        self.check_arithmetic()?;
+        self.check_expression()?;
         self.policy.entity_literals().iter().try_for_each(|uid| self.check_entity(uid, repositories))
     }
 
@@ -261,16 +276,19 @@ impl Rule {
         Ok(())
     }
 
-    fn check_arithmetic(&self) -> Result<(), RuleError> {
+    fn check_expression(&self) -> Result<(), RuleError> {
         let json = self.policy.to_json().map_err(|e| RuleError::Merge {
             file: self.file.clone(),
             id: self.id.clone(),
             detail: e.to_string(),
         })?;
-        match arithmetic(&json) {
+        let (file, id) = (self.file.clone(), self.id.clone());
+        match inspect(&json) {
             None => Ok(()),
-            Some(operator) => {
-                Err(RuleError::Arithmetic { file: self.file.clone(), id: self.id.clone(), operator })
+            Some(Finding::Arithmetic(operator)) => Err(RuleError::Arithmetic { file, id, operator }),
+            Some(Finding::TooDeep) => {
+                let policy = format!("policy {id:?}");
+                Err(RuleError::TooComplex { file, policy, what: TooComplex::Operators })
             }
         }
     }
@@ -321,23 +339,35 @@ fn is_prefix(text: &str) -> bool {
     text.ends_with('/') && Repository::parse(&format!("{text}x")).is_ok()
 }
 
-/// The first arithmetic operator in a policy's JSON form, in which an operator is the single key of an object. Keys of
-/// record literals and literal values are the operator's own texts and are not looked at as operators.
-fn arithmetic(policy: &serde_json::Value) -> Option<&'static str> {
+/// What makes an expression unfit.
+enum Finding {
+    Arithmetic(&'static str),
+    TooDeep,
+}
+
+/// Looks for arithmetic and for depth in a policy's JSON form, in which an operator is the single key of an object
+/// around its operands: two levels an operator. Keys of record literals and literal values are the operator's own texts
+/// and are not looked at as operators.
+fn inspect(policy: &serde_json::Value) -> Option<Finding> {
     use serde_json::Value;
-    let mut waiting: Vec<&Value> = policy.get("conditions").into_iter().collect();
-    while let Some(value) = waiting.pop() {
+    let mut waiting: Vec<(usize, &Value)> =
+        policy.get("conditions").map(|body| (0, body)).into_iter().collect();
+    while let Some((depth, value)) = waiting.pop() {
+        if depth > 2 * MAX_OPERATORS {
+            return Some(Finding::TooDeep);
+        }
+        let deeper = |inner| (depth + 1, inner);
         match value {
-            Value::Array(items) => waiting.extend(items),
+            Value::Array(items) => waiting.extend(items.iter().map(deeper)),
             Value::Object(members) => {
                 for (key, inner) in members {
                     match (key.as_str(), inner) {
-                        ("+", _) => return Some("+"),
-                        ("-" | "neg", _) => return Some("-"),
-                        ("*", _) => return Some("*"),
+                        ("+", _) => return Some(Finding::Arithmetic("+")),
+                        ("-" | "neg", _) => return Some(Finding::Arithmetic("-")),
+                        ("*", _) => return Some(Finding::Arithmetic("*")),
                         ("Value", _) => {}
-                        ("Record", Value::Object(fields)) => waiting.extend(fields.values()),
-                        _ => waiting.push(inner),
+                        ("Record", Value::Object(fields)) => waiting.extend(fields.values().map(deeper)),
+                        _ => waiting.push(deeper(inner)),
                     }
                 }
             }

@@ -11,7 +11,7 @@ use std::{
 
 /// Most `.cedar` files in a directory: each is a topic, and a person must be able to read them all.
 pub const MAX_POLICY_FILES: usize = 64;
-/// Largest `.cedar` file in bytes. Also bounds how deeply one expression can nest, which the engine walks by recursion.
+/// Largest `.cedar` file in bytes: more than anybody reads.
 pub const MAX_POLICY_FILE_BYTES: usize = 64 * 1024;
 /// Largest `repositories.toml` in bytes: room for every entry that the limits on entries allow.
 pub const MAX_DATA_BYTES: usize = 4 * 1024 * 1024;

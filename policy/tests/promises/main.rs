@@ -1,0 +1,7 @@
+//! What the policy promises, through its public functions only.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
+
+mod deciding;
+mod facts;
+mod loading;
+mod operator;
