@@ -3,6 +3,10 @@
 //! Promises: [`SoftHsm::create`] returns only when the token is initialised and has a user PIN; it never touches a
 //! token that exists. SoftHSM reads its configuration from the environment, once a process, so a token is given to a
 //! *child* process with [`SoftHsm::env`]. It does not know: keys.
+//!
+//! Several processes may use one token at once, but must not come to it at once: `C_Login` of SoftHSM 2.6.1 empties
+//! the token's file and writes it anew, and a process that loads or logs in meanwhile finds no token, or gets
+//! `CKR_GENERAL_ERROR`. Let one log in before the next is started.
 
 use crate::{Error, forwarder};
 use std::{

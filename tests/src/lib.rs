@@ -1,1 +1,55 @@
-//! Black-box tests over the real binaries
+//! Black-box tests over the real binaries: what they share.
+//!
+//! [`Instance`] is a whole service, started with `chancery dev` on fresh tokens behind the journaling PKCS#11 module,
+//! beside a registry of its own. Nothing in it sleeps for a fixed time: every wait is for a state, with a limit.
+
+mod instance;
+mod registry;
+
+pub use instance::{Instance, Output, Settings};
+pub use registry::Registry;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// The longest that any state is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A binary of this workspace, built beside the running test.
+pub fn binary(name: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("a running program has a path");
+    let found = me.ancestors().skip(1).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built: run `make build` first"))
+}
+
+/// Waits until `state` gives something; panics with `what` when it takes too long.
+pub fn wait_for<T>(what: &str, mut state: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = state() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A port that nobody uses now.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("loopback has free ports")
+        .port()
+}
+
+/// Whether a program is installed; otherwise says on stderr what is skipped.
+pub fn have(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|d| d.join(program).is_file()));
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found
+}

@@ -17,7 +17,8 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// What a reviewer of the key processes does not want to find in them.
-const NOT_IN_THE_KEEPER: &[&str] = &["tokio", "cedar-policy", "sqlx", "hyper", "axum", "reqwest", "rustls", "policy", "chanceryd"];
+const NOT_IN_THE_KEEPER: &[&str] =
+    &["tokio", "cedar-policy", "sqlx", "hyper", "axum", "reqwest", "rustls", "policy", "chanceryd"];
 /// What the pure crates do not know.
 const NOT_IN_PURE_CRATES: &[&str] = &["tokio", "sqlx", "reqwest", "rustix", "cryptoki"];
 
@@ -46,7 +47,10 @@ fn every_member_of_the_workspace_is_in_the_table() {
     let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
     let members = manifest["workspace"]["members"].as_array().unwrap();
     for member in members.iter().filter_map(|m| m.as_str()).filter(|m| *m != "tests") {
-        assert!(ARROWS.iter().any(|(_, folder, _)| *folder == member), "{member} is not in the table of arrows");
+        assert!(
+            ARROWS.iter().any(|(_, folder, _)| *folder == member),
+            "{member} is not in the table of arrows"
+        );
     }
 }
 
@@ -61,7 +65,10 @@ fn the_key_processes_hold_no_network_stack_and_no_policy_engine() {
 fn the_pure_crates_know_no_runtime_no_file_and_no_device() {
     for folder in ["signer/record", "signer/tlog", "signer/formats", "policy"] {
         for dependency in dependencies(folder).keys() {
-            assert!(!NOT_IN_PURE_CRATES.contains(&dependency.as_str()), "{folder} must not depend on {dependency}");
+            assert!(
+                !NOT_IN_PURE_CRATES.contains(&dependency.as_str()),
+                "{folder} must not depend on {dependency}"
+            );
         }
     }
 }

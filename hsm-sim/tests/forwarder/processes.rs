@@ -23,24 +23,35 @@ use p256::{
 use std::{
     collections::HashSet,
     env, fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
     ptr::null_mut,
+    sync::Barrier,
     thread,
 };
 
 const THREADS: u8 = 4;
 const SIGNATURES_A_THREAD: u8 = 25;
+/// What a child writes when its sessions are open; it goes on when its input ends.
+const LOGGED_IN: &str = "logged in";
 /// What a child writes before each signature that it received.
 const RECEIVED: &str = "received ";
 
 #[test]
 fn two_processes_with_four_threads_each_append_without_tearing() {
     let Some(bench) = with_key() else { return };
-    let children = [1u8, 2].map(|number| child(&bench, "child_signs_on_four_threads", number));
+    // One login after the other: SoftHSM rewrites the token's file at each, and a reader meanwhile finds no token.
+    let mut children = [1u8, 2].map(|number| {
+        let mut child = child(&bench, "child_signs_on_four_threads", number);
+        wait_until_logged_in(&mut child);
+        child
+    });
+    // Both sign from the moment that their input ends.
+    for child in &mut children {
+        drop(child.stdin.take());
+    }
     for child in children {
-        let ended = child.wait_with_output().unwrap();
-        bench::assert_success(&ended);
+        bench::assert_success(&child.wait_with_output().unwrap());
     }
     let entries = bench.entries();
     let key = VerifyingKey::from_public_key_der(&fs::read(bench.public_key("a1")).unwrap()).unwrap();
@@ -107,16 +118,22 @@ fn a_signature_that_the_journal_lacks_is_wiped_and_the_key_is_not_used_again() {
 #[ignore = "a child of another test"]
 fn child_signs_on_four_threads() {
     let here = Here::logged_in();
+    let start = Barrier::new(usize::from(THREADS) + 1);
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let (process, (session, key)) = (here.number, here.session());
+            let start = &start;
             scope.spawn(move || {
+                start.wait();
                 for n in 0..SIGNATURES_A_THREAD {
                     let digest = [[process, thread, n, 0]; 8].concat();
                     session.sign(&Mechanism::Ecdsa, key, &digest).unwrap();
                 }
             });
         }
+        println!("{LOGGED_IN}");
+        io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+        start.wait();
     });
 }
 
@@ -194,11 +211,23 @@ fn child_under(program: &[&str], bench: &Bench, test: &str, number: u8) -> Child
         .env("CHILD_MODULE", bench.journaled.module())
         .env("CHILD_PIN", bench.pin())
         .env("CHILD_NUMBER", number.to_string())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// Reads byte by byte, so that what the child writes later stays in its pipe.
+fn wait_until_logged_in(child: &mut Child) {
+    let mut said = String::new();
+    for byte in child.stdout.as_mut().unwrap().bytes() {
+        said.push(byte.unwrap().into());
+        if said.ends_with(LOGGED_IN) {
+            return;
+        }
+    }
+    panic!("the child ended before it was logged in: {said}");
 }
 
 /// The child's view: the module that its parent named, logged in.

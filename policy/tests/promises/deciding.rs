@@ -4,6 +4,9 @@ use crate::facts::*;
 use policy::{Manifest, PolicySet, Sources};
 use record::{Principal, Repository};
 
+/// Makes one fact of an allowed request wrong.
+type Spoil = fn(&mut Signing);
+
 #[test]
 fn a_request_in_order_is_allowed_and_names_the_rule_and_the_policy() {
     let policy = policy();
@@ -26,7 +29,7 @@ fn a_repository_without_an_entry_is_denied_as_unknown_and_for_nothing_else() {
 
 #[test]
 fn every_guardrail_denies_alone() {
-    let spoil: [(&str, &str, fn(&mut Signing)); 9] = [
+    let spoil: [(&str, &str, Spoil); 9] = [
         ("builtin/token-scope", "final", |a| a.caller.repositories = vec!["r.example/te".to_owned()]),
         ("builtin/token-not-for-signing", "final", |a| a.caller.scopes_sign = false),
         ("builtin/token-expired", "final", |a| a.now = a.caller.expires),

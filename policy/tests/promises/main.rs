@@ -1,5 +1,5 @@
 //! What the policy promises, through its public functions only.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod deciding;
 mod facts;

@@ -31,6 +31,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 const LOOK: Duration = Duration::from_secs(3600);
 /// Bytes of changes in one targets intent: the leaf stays under 64 KiB with everything around them.
 const MAX_CHANGES_BYTES: usize = 56 * 1024;
+/// How much earlier than its neighbours' a collection's files may expire.
+const MAX_SPREAD_S: i64 = 86_400;
 /// Answers to `create` that may wait for one repository.
 const QUEUE: usize = 16;
 
@@ -396,8 +398,13 @@ impl Loop {
         wait.min(LOOK)
     }
 
+    /// Now and the validity, less a little that is the repository's own: collections made in one second are not
+    /// renewed in one second, and equal changes in two of them give different bytes.
     fn expiry(&self, validity_s: i64) -> Time {
-        self.workshop.clock.now().whole_seconds().plus_s(validity_s)
+        let most = (validity_s / 64).min(MAX_SPREAD_S);
+        let [a, b, c, d, ..] = *record::Sha256::of(self.repository.as_str().as_bytes()).as_bytes();
+        let spread = i64::from(u32::from_be_bytes([a, b, c, d])) % (most + 1);
+        self.workshop.clock.now().whole_seconds().plus_s(validity_s - spread)
     }
 
     async fn roles(&self, root: &FileRow) -> Result<RoleKeys, StepError> {

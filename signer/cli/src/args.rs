@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Globals {
-    /// The server, such as https://chancery.example.com
+    /// The server, such as <https://chancery.example.com>
     #[arg(long, global = true, env = "CHANCERY_URL", value_name = "URL")]
     pub(crate) url: Option<String>,
     /// PEM file of the only CA to trust for the server's certificate; without it the system's roots

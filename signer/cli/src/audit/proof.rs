@@ -1,6 +1,6 @@
 //! Proofs out of published tiles, each checked against the root before it is handed out.
 
-use super::{AuditError, LogSource, ReadError};
+use super::{AuditError, LogSource};
 use record::Sha256;
 use serde::Serialize;
 use tlog::{Checkpoint, Hash, TILE_WIDTH, TileId, TilePath, Tiles, decode_bundle, decode_tile, tile_width};

@@ -167,7 +167,7 @@ mod tests {
         for (state, exit) in states {
             let mut output = Output::to(Format::Text, Box::new(Vec::new()), Box::new(Vec::new()));
             let end = end(&request(state), &mut output);
-            assert_eq!(end.map_or_else(|f| f.exit, |e| e), exit, "{state:?}");
+            assert_eq!(end.unwrap_or_else(|f| f.exit), exit, "{state:?}");
         }
     }
 

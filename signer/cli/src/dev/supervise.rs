@@ -33,7 +33,8 @@ struct Member {
     kind: Kind,
     child: Option<Child>,
     pause: Duration,
-    next: Instant,
+    /// When to start it again; never for one whose exit code says that this cannot help.
+    next: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,37 +142,29 @@ impl Family {
 
     fn raise_fallen(&mut self, output: &mut Output) {
         let now = Instant::now();
-        let mut due = Vec::new();
-        for (place, member) in self.members.iter_mut().enumerate() {
+        for member in &mut self.members {
             if let Some(status) = member.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
-                member.child = None;
+                let helps = !status.code().is_some_and(|code| NOT_RESTARTED.contains(&code));
                 let name = member.kind.name();
-                if status.code().is_some_and(|code| NOT_RESTARTED.contains(&code)) {
-                    output.note(&format!(
-                        "{name} ended ({status}) and is NOT started again: see logs/{name}.log"
-                    ));
+                let what = if helps {
+                    "it is started again".into()
                 } else {
-                    output.note(&format!("{name} ended ({status}); it is started again"));
-                    member.next = now + member.pause;
-                    member.pause = (member.pause * 2).min(BACKOFF.1);
-                    due.push(place);
-                }
-            }
-        }
-        for place in due {
-            if let Some(member) = self.members.get_mut(place) {
+                    format!("it is NOT started again: see logs/{name}.log")
+                };
+                output.note(&format!("{name} ended ({status}); {what}"));
                 member.child = None;
+                member.next = helps.then(|| now + member.pause);
+                member.pause = (member.pause * 2).min(BACKOFF.1);
             }
         }
-        let waiting: Vec<usize> = self
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| m.child.is_none() && m.next <= now && m.pause > BACKOFF.0)
-            .map(|(place, _)| place)
-            .collect();
-        for place in waiting {
-            self.restart(place, output);
+        for place in 0..self.members.len() {
+            if self
+                .members
+                .get(place)
+                .is_some_and(|m| m.child.is_none() && m.next.is_some_and(|at| at <= now))
+            {
+                self.restart(place, output);
+            }
         }
     }
 
@@ -206,7 +199,7 @@ impl Family {
 
     fn start(&mut self, kind: Kind) -> Result<(), Failure> {
         let child = self.spawn(kind)?;
-        self.members.push(Member { kind, child: Some(child), pause: BACKOFF.0, next: Instant::now() });
+        self.members.push(Member { kind, child: Some(child), pause: BACKOFF.0, next: None });
         Ok(())
     }
 
