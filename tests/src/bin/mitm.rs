@@ -12,7 +12,7 @@ use clap::Parser;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-/// Serve FOLDER/<file> for every `/v2/<gun>/_trust/tuf/<file>`.
+/// Serve the file of that name in FOLDER for every `/v2/<gun>/_trust/tuf/<file>`.
 #[derive(Parser)]
 struct Args {
     #[arg(long)]
