@@ -96,7 +96,10 @@ journal() { grep -c '"mechanism":"0x1041"' "$work/signatures.jsonl"; }
 "$bin/chancery" sign "$registry/short/busybox@$good" --tag v1 --wait >/dev/null
 before=$(journal)
 must_not 3 "unknown-repository" "$bin/chancery" sign "$registry/nowhere/app@$good" --tag v1 --wait
-must_not 3 "token-scope" "$bin/chancery" sign "$registry/other/busybox@$good" --tag v1 --wait
+CHANCERY_TOKEN=$CHANCERY_ADMIN_TOKEN "$bin/chancery" token create --scope sign --repository "$registry/short/" \
+  --expires 1d --note "CI of another team" -o json >"$work/other.json"
+jq -r .bearer "$work/other.json" >"$work/other.token"
+must_not 3 "token-scope" "$bin/chancery" --token-file "$work/other.token" sign "$gun@$good" --tag v3 --wait
 must_not 3 "not-in-registry" "$bin/chancery" sign "$gun@sha256:$(printf 'ab%.0s' {1..32})" --tag v2 --wait
 must_not 3 "tag-immutable" "$bin/chancery" sign "$gun@$bad" --tag v1 --wait
 cat "$work/out"
@@ -170,8 +173,9 @@ must "${good#sha256:}" "${trust[@]}" -d "$work/late2" lookup "$registry/short/bu
 ok "our own server has renewed it meanwhile"
 
 step 8 "the log, from its published files alone"
+export CHANCERY_TOKEN=$CHANCERY_AUDITOR_TOKEN
 "$bin/chancery" log show --limit 12
-CHANCERY_TOKEN=$CHANCERY_AUDITOR_TOKEN "$bin/chancery" log fetch --out "$work/published"
+"$bin/chancery" log fetch --out "$work/published"
 cat "$work/published/checkpoint"
 env -u CHANCERY_URL -u CHANCERY_TOKEN "$bin/chancery" log verify "$work/published" --vkey "$CHANCERY_LOG_VKEY"
 ok "every leaf, tile, root, signature and an inclusion proof checked offline"
