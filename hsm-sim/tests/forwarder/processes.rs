@@ -221,8 +221,9 @@ fn child_under(program: &[&str], bench: &Bench, test: &str, number: u8) -> Child
 /// Reads byte by byte, so that what the child writes later stays in its pipe.
 fn wait_until_logged_in(child: &mut Child) {
     let mut said = String::new();
-    for byte in child.stdout.as_mut().unwrap().bytes() {
-        said.push(byte.unwrap().into());
+    let mut byte = [0];
+    while child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 {
+        said.push(byte[0].into());
         if said.ends_with(LOGGED_IN) {
             return;
         }
