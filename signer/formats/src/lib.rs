@@ -1,6 +1,6 @@
 //! The bytes that clients verify, built from intents and read back from files.
 //!
-//! Promises: [`build`] is a pure function of an intent, the files that the intent names by hash, and public keys. The
+//! Promises: [`build()`] is a pure function of an intent, the files that the intent names by hash, and public keys. The
 //! daemon and the keeper call the same function and must get the same bytes; nothing is signed that it did not build.
 //! Readers are strict: a file that two parsers could understand differently is refused.
 //! It does not know: time, files, networks, tokens, the log, or which change is allowed.
