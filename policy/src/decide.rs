@@ -115,7 +115,7 @@ impl PolicySet {
         }
     }
 
-    /// INVARIANT(explained-denial): `reasons` is empty exactly if `allowed`; this is the only place that denies.
+    /// The only place that denies, always with a reason: `reasons` is empty exactly if `allowed`.
     fn deny(&self, mut reasons: Vec<Reason>) -> Decision {
         reasons.sort_by(|a, b| (&a.rule, &a.message).cmp(&(&b.rule, &b.message)));
         Decision { allowed: false, rules: Vec::new(), reasons, stamp: self.stamp }
@@ -147,7 +147,7 @@ fn no_permit(facts: &Facts) -> Reason {
     reason("builtin/no-permit", "final", &message)
 }
 
-/// INVARIANT(errors-deny): Cedar skips a policy whose evaluation fails, a forbid as well, and may answer Allow.
+/// Cedar skips a policy whose evaluation fails, a forbid as well, and may then answer Allow: so every error denies.
 fn rule_failed(error: &AuthorizationError) -> Reason {
     let AuthorizationError::PolicyEvaluationError(error) = error;
     evaluation_error(&format!(
@@ -172,3 +172,6 @@ fn evaluation_error(what: &str) -> Reason {
 fn reason(rule: &str, remedy: &str, message: &str) -> Reason {
     Reason { rule: rule.to_owned(), remedy: remedy.to_owned(), message: message::one_line(message) }
 }
+
+#[cfg(test)]
+mod properties;

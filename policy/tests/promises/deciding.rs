@@ -199,3 +199,20 @@ fn the_exact_entry_beats_the_longest_prefix_and_inherits_nothing() {
     assert_eq!(entry("r.example.org/a"), None);
     assert!(!policy.repository(&Repository::parse("r.example/a/b/c").unwrap()).unwrap().immutable_tags);
 }
+
+/// Run by hand: `cargo test -p policy -- --ignored --nocapture latency`.
+#[test]
+#[ignore = "a measurement, not a promise: it depends on the machine"]
+fn latency_of_a_decision() {
+    let policy = policy();
+    let facts = Signing::into("r.example/team/strict").facts();
+    let mut times: Vec<std::time::Duration> = (0..5_000)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            assert!(policy.decide(&facts).allowed);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("p50 {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+}
