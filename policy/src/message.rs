@@ -102,11 +102,15 @@ fn value_of_image(word: &str, ask: &Ask) -> Option<String> {
         ("digest", _) => Some(digest.to_string()),
         ("previous", _) => tag_previous.map(|previous| previous.to_string()),
         ("size", Manifest::Present { size, .. }) => Some(size.to_string()),
-        ("media-type", Manifest::Present { media_type, .. }) => {
-            Some(media_type.chars().take(MAX_FOREIGN).collect())
-        }
+        ("media-type", Manifest::Present { media_type, .. }) => Some(foreign(media_type)),
         _ => None,
     }
+}
+
+/// What another party wrote, in plain ASCII: no character that hides or turns round the text about it.
+fn foreign(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+    text.chars().take(MAX_FOREIGN).map(plain).collect()
 }
 
 fn list(names: &[String]) -> String {

@@ -169,7 +169,7 @@ fn failed(decision: &Decision) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_guardrails_decide_as_the_same_rules_in_plain_rust(facts in facts()) {

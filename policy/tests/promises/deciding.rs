@@ -28,6 +28,12 @@ fn a_repository_without_an_entry_is_denied_as_unknown_and_for_nothing_else() {
 }
 
 #[test]
+fn one_policy_set_serves_many_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&policy());
+}
+
+#[test]
 fn every_guardrail_denies_alone() {
     let spoil: [(&str, &str, Spoil); 9] = [
         ("builtin/token-scope", "final", |a| a.caller.repositories = vec!["r.example/te".to_owned()]),
@@ -119,10 +125,11 @@ fn messages_say_what_is_wrong_in_the_words_of_the_request() {
 #[test]
 fn a_registry_cannot_write_into_a_denial_more_than_a_line() {
     let mut ask = Signing::into("r.example/team/app");
-    let media_type = format!("evil\n\u{1b}[31m\"\\{}{{digest}}", "x".repeat(100_000));
+    let media_type = format!("evil\u{202e}\n\u{1b}[31m\"\\{}{{digest}}", "x".repeat(100_000));
     ask.manifest = Manifest::Present { media_type, size: 1 };
     let message = &ask.decided().reasons[0].message;
     assert!(message.len() <= policy::MAX_MESSAGE && !message.contains(|c: char| c.is_control() || c == '"'));
+    assert!(message.is_ascii(), "nothing that turns the text round: {message}");
     assert!(!message.contains("sha256:"), "what the registry wrote is not read for words in braces");
 }
 
