@@ -44,6 +44,32 @@ fn the_journal_has_exactly_the_signature_that_the_key_made() {
 }
 
 #[test]
+fn the_line_is_on_disk_before_the_caller_has_the_signature() {
+    let Some(bench) = Bench::set_up(&["strace"]) else { return };
+    bench.key_pair("a1", "EC:prime256v1");
+    let input = bench.written("digest", &[7; 32]);
+    let trace = bench.file("trace");
+    let strace =
+        ["strace", "-f", "-e", "trace=write,fdatasync,openat", "-o", trace.to_str().unwrap(), "pkcs11-tool"];
+    let mut command = bench.tool_under(&strace, bench.journaled.module());
+    assert_success(&bench.sign(&mut command, "a1", "ECDSA", &input));
+
+    let text = fs::read_to_string(trace).unwrap();
+    let calls: Vec<&str> = text.lines().collect();
+    let after = |from: usize, part: &str| {
+        let found = calls.iter().skip(from).position(|call| call.contains(part));
+        from + found.unwrap_or_else(|| panic!("no {part:?} from line {from} of: {text}"))
+    };
+    let login = after(0, "\\\"n\\\":1");
+    let synced = after(login, "fdatasync(");
+    let line = after(synced, "\\\"n\\\":2");
+    assert!(calls[line].contains("write("), "{}", calls[line]);
+    let synced = after(line, "fdatasync(");
+    assert!(calls[synced].ends_with("= 0"), "{}", calls[synced]);
+    assert!(after(line, "/signature\"") > synced, "{text}");
+}
+
+#[test]
 fn an_input_in_parts_is_one_line_with_its_hash() {
     let Some(bench) = Bench::set_up(&["openssl"]) else { return };
     bench.key_pair("b2", "RSA:2048");
