@@ -152,7 +152,7 @@ fn changes_are_sorted_single_and_within_their_limits() {
     };
     let numbered = |n: usize| (0..n).map(|i| change(&format!("t{i:04}"), b"1")).collect::<Vec<_>>();
     assert!(built(numbered(MAX_CHANGES)).is_ok());
-    assert!(matches!(built(vec![]), Err(BuildError::ChangeCount(0))));
+    assert!(built(vec![]).is_ok(), "a renewal changes no tag");
     assert!(matches!(built(numbered(MAX_CHANGES + 1)), Err(BuildError::ChangeCount(201))));
     let twice = vec![change("a", b"1"), change("a", b"1")];
     let unsorted = vec![change("b", b"1"), change("a", b"1")];
