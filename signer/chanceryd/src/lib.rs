@@ -22,6 +22,26 @@ pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme
 pub use fatal::Fatal;
 pub use service::{init, rebuild, serve};
 
+/// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of
+/// the same user. Also ends with its parent where `chancery dev` names itself in `CHANCERY_PARENT`.
+pub fn harden() -> Result<(), Fatal> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, getppid};
+    let closed = || {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        let Ok(parent) = std::env::var("CHANCERY_PARENT") else { return Ok(()) };
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        // It may have died before the signal was asked for.
+        let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+        if now.as_deref() == Some(&parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH) }
+    };
+    closed().map_err(|e| Fatal::Unavailable {
+        what: "closing the process to debuggers and core files".into(),
+        why: e.to_string(),
+    })
+}
+
 /// Logs to stderr: level by `CHANCERY_LOG` (default `info`), JSON lines with `CHANCERY_LOG_FORMAT=json`.
 pub fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG")

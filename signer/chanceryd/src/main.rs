@@ -40,7 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     chanceryd::start_logging();
     let args = Args::parse();
-    match run(args.command) {
+    match chanceryd::harden().and_then(|()| run(args.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             tracing::error!(code = fatal.exit_code(), "{fatal}");

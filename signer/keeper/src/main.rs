@@ -98,8 +98,8 @@ struct KeyGenerateArgs {
 fn main() -> ExitCode {
     process::end_on_panic();
     process::log_to_stderr();
-    if let Err(error) = process::harden() {
-        tracing::error!(%error, "cannot close the process to debuggers and core dumps");
+    if let Err(error) = process::harden().and_then(|()| process::follow_parent()) {
+        tracing::error!(%error, "cannot close the process to debuggers and core dumps, or follow its parent");
         return ExitCode::from(71);
     }
     match run(Cli::parse().command) {

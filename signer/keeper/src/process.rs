@@ -12,6 +12,15 @@ pub fn harden() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Ends with the process that started it, where that one says so: `chancery dev` names its own id in `CHANCERY_PARENT`.
+pub fn follow_parent() -> std::io::Result<()> {
+    let Ok(parent) = std::env::var("CHANCERY_PARENT") else { return Ok(()) };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    // It may have died before the signal was asked for.
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if now.as_deref() == Some(&parent) { Ok(()) } else { Err(std::io::Error::other("the parent has gone")) }
+}
+
 /// Sends the log to stderr: text, or JSON with `CHANCERY_LOG_FORMAT=json`; the level comes from `CHANCERY_LOG`.
 pub fn log_to_stderr() {
     let level = std::env::var("CHANCERY_LOG").ok().and_then(|level| level.parse().ok());

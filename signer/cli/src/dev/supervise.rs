@@ -220,6 +220,8 @@ impl Family {
         let bad =
             |e: std::io::Error| Failure::new(Exit::State, format!("cannot start {}", kind.name())).why(e);
         let log = fs::OpenOptions::new().create(true).append(true).open(path).map_err(bad)?;
+        // Whatever ends us, even a SIGKILL, ends them too.
+        command.env("CHANCERY_PARENT", std::process::id().to_string());
         // A group of its own: Ctrl-C in the terminal reaches us, and we stop the others in order.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
         command.spawn().map_err(bad)
