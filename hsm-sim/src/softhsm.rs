@@ -67,6 +67,11 @@ impl SoftHsm {
         Ok(token)
     }
 
+    /// SoftHSM's PKCS#11 library as it is installed here: for a caller that makes its token by other means.
+    pub fn installed() -> Result<PathBuf, Error> {
+        find_module()
+    }
+
     /// The SoftHSM configuration file, absolute.
     pub fn conf(&self) -> &Path {
         &self.conf

@@ -1,7 +1,9 @@
 //! A whole service, started with `chancery dev`, and the command line as its users run it.
 
-use crate::{Registry, binary, free_port, wait_for};
-use record::Digest;
+use crate::{History, Registry, binary, free_port, wait_for};
+use hsm_sim::{Entry, Journal};
+use record::{Digest, Sha256};
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use std::{
     collections::BTreeMap,
     fs,
@@ -9,6 +11,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 use tempfile::TempDir;
+
+/// The log keeper's process.
+pub const LOG_KEEPER: &[&str] = &["chancery-keeper serve", "/log/"];
+/// The signing keeper's process.
+pub const SIGNING_KEEPER: &[&str] = &["chancery-keeper serve", "/signing/"];
+/// The daemon's process.
+pub const DAEMON: &[&str] = &["chanceryd serve"];
+
+/// `CKM_ECDSA`: the keys that sign for clients. The log key signs notes with `CKM_EDDSA`.
+const CKM_ECDSA: u64 = 0x1041;
 
 /// What a test wants other than the default.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +87,11 @@ impl Instance {
         command.arg("--registry").arg(format!("{}=http", self.registry.host()));
         command.arg("--repository").arg(self.repository("demo/"));
         command.args(&settings.options);
+        let module = hsm_sim::forwarder().unwrap();
+        command.arg("--pkcs11-module").arg(module);
+        for (name, value) in self.token_environment() {
+            command.args(["--keeper-env", name]).env(name, value);
+        }
         command
             .stdout(fs::File::create(&out).unwrap())
             .stderr(fs::File::create(self.folder.path().join("dev.err")).unwrap());
@@ -89,6 +106,27 @@ impl Instance {
         self.dev = Some(child);
     }
 
+    /// Both tokens are SoftHSM's, behind a module that journals what their keys sign.
+    fn token_environment(&self) -> [(&'static str, PathBuf); 2] {
+        let softhsm = hsm_sim::SoftHsm::installed().unwrap();
+        [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal())]
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.path().join("journal.jsonl")
+    }
+
+    /// SHA-256 of every payload that an image key really signed, in order: the token's word, not the daemon's.
+    pub fn signed(&self) -> Vec<Sha256> {
+        let payload = |entry: Entry| match entry {
+            Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
+                Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
+            }
+            Entry::Signature { .. } | Entry::Login { .. } => None,
+        };
+        Journal::read(&self.journal()).unwrap().into_iter().filter_map(payload).collect()
+    }
+
     /// Ends `chancery dev` as Ctrl-C does; its exit code.
     pub fn stop(&mut self) -> i32 {
         let Some(mut child) = self.dev.take() else { return 0 };
@@ -99,6 +137,69 @@ impl Instance {
     /// Kills the process whose command line holds all these words, without warning.
     pub fn kill(&self, words: &[&str]) {
         signal("KILL", self.pid(words));
+    }
+
+    /// Stops a process between two instructions; [`Self::thaw`] or [`Self::kill`] ends that.
+    pub fn freeze(&self, words: &[&str]) {
+        let pid = self.pid(words);
+        signal("STOP", pid);
+        wait_for("a process to stand still", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit(") ").next()?.starts_with('T').then_some(())
+        });
+    }
+
+    /// Lets a process go on.
+    pub fn thaw(&self, words: &[&str]) {
+        signal("CONT", self.pid(words));
+    }
+
+    /// Kills processes at one moment: none of them sees the end of another.
+    pub fn kill_all(&self, processes: &[&[&str]]) {
+        let pids: Vec<u32> = processes.iter().map(|words| self.pid(words)).collect();
+        for name in ["STOP", "KILL"] {
+            pids.iter().for_each(|pid| signal(name, *pid));
+        }
+        wait_for("killed processes to be gone", || {
+            pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        });
+    }
+
+    /// Leaves that the database has committed, whether or not the log keeper has them.
+    pub fn committed(&self) -> u64 {
+        let path = self.dir().join("data/chancery.db");
+        let size = async {
+            let options = SqliteConnectOptions::new().filename(path).read_only(true);
+            let mut connection = options.connect().await?;
+            let size: i64 =
+                sqlx::query_scalar("SELECT size FROM head WHERE id = 1").fetch_one(&mut connection).await?;
+            connection.close().await.map(|()| size)
+        };
+        let size: Result<i64, sqlx::Error> = runtime().block_on(size);
+        u64::try_from(size.unwrap()).unwrap()
+    }
+
+    /// Leaves under the newest note; none while the daemon does not answer.
+    pub fn noted(&self) -> Option<u64> {
+        let env = self.env();
+        let trust = api::Trust::CaFile(env["CHANCERY_CACERT"].clone().into());
+        let client = api::Client::new(&env["CHANCERY_URL"], &trust, None).unwrap();
+        runtime().block_on(client.readyz()).ok().map(|probe| probe.readiness.log_size)
+    }
+
+    /// Waits until signatures can be asked for.
+    pub fn wait_until_ready(&self) {
+        wait_for("the service to be ready", || (self.chancery(&["doctor"]).code == 0).then_some(()));
+    }
+
+    /// The log as an auditor reads it, every entry proven; none before the first checkpoint.
+    pub fn history(&self) -> History {
+        let shown = self.chancery_as(
+            "CHANCERY_AUDITOR_TOKEN",
+            &["log", "show", "--from", "0", "--limit", "10000", "-o", "json"],
+        );
+        assert_eq!(shown.code, 0, "{shown:?}");
+        History::read(&shown.stdout)
     }
 
     /// The process of this instance whose command line holds all these words.
@@ -206,6 +307,10 @@ impl Output {
 fn signal(name: &str, pid: u32) {
     let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
     assert!(sent.success(), "no process {pid}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn path(path: &Path) -> &str {

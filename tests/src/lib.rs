@@ -3,10 +3,12 @@
 //! [`Instance`] is a whole service, started with `chancery dev` on fresh tokens behind the journaling PKCS#11 module,
 //! beside a registry of its own. Nothing in it sleeps for a fixed time: every wait is for a state, with a limit.
 
+mod history;
 mod instance;
 mod registry;
 
-pub use instance::{Instance, Output, Settings};
+pub use history::{End, History, Told};
+pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings};
 pub use registry::Registry;
 
 use std::{
