@@ -76,7 +76,28 @@ impl Instance {
 
     /// Starts `chancery dev` on the folder and waits until it is ready.
     pub fn resume(&mut self, settings: &Settings) {
-        let out = self.folder.path().join("dev.out");
+        let mut child = self.command(settings).spawn().unwrap();
+        wait_for("chancery dev to be ready", || {
+            if let Ok(Some(status)) = child.try_wait() {
+                panic!("chancery dev ended with {status}:\n{}", self.said("dev.err"));
+            }
+            self.said("dev.out").contains("ready ").then_some(())
+        });
+        self.dev = Some(child);
+    }
+
+    /// Starts `chancery dev` on a folder that it must refuse; what it says.
+    pub fn resume_in_vain(&self) -> String {
+        let status = self.command(&Settings::default()).status().unwrap();
+        assert!(!status.success(), "it started: {}", self.said("dev.out"));
+        self.said("dev.err")
+    }
+
+    fn said(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
+    }
+
+    fn command(&self, settings: &Settings) -> Command {
         let mut command = Command::new(binary("chancery"));
         command
             .arg("dev")
@@ -87,29 +108,27 @@ impl Instance {
         command.arg("--registry").arg(format!("{}=http", self.registry.host()));
         command.arg("--repository").arg(self.repository("demo/"));
         command.args(&settings.options);
-        let module = hsm_sim::forwarder().unwrap();
-        command.arg("--pkcs11-module").arg(module);
+        command.arg("--pkcs11-module").arg(hsm_sim::forwarder().unwrap());
         for (name, value) in self.token_environment() {
             command.args(["--keeper-env", name]).env(name, value);
         }
+        let file = |name: &str| fs::File::create(self.folder.path().join(name)).unwrap();
+        command.stdin(Stdio::null()).stdout(file("dev.out")).stderr(file("dev.err"));
         command
-            .stdout(fs::File::create(&out).unwrap())
-            .stderr(fs::File::create(self.folder.path().join("dev.err")).unwrap());
-        let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-        wait_for("chancery dev to be ready", || {
-            if let Ok(Some(status)) = child.try_wait() {
-                let why = fs::read_to_string(self.folder.path().join("dev.err")).unwrap_or_default();
-                panic!("chancery dev ended with {status}:\n{why}");
-            }
-            fs::read_to_string(&out).ok().filter(|text| text.contains("ready "))
-        });
-        self.dev = Some(child);
     }
 
     /// Both tokens are SoftHSM's, behind a module that journals what their keys sign.
     fn token_environment(&self) -> [(&'static str, PathBuf); 2] {
         let softhsm = hsm_sim::SoftHsm::installed().unwrap();
         [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal())]
+    }
+
+    /// `chancery-keeper` as `chancery dev` starts the log keeper's.
+    pub fn keeper_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("chancery-keeper"));
+        let conf = self.dir().join("log/softhsm2.conf");
+        command.args(args).envs(self.token_environment()).env("SOFTHSM2_CONF", conf).stdin(Stdio::null());
+        command
     }
 
     fn journal(&self) -> PathBuf {
@@ -244,6 +263,15 @@ impl Instance {
                 .env("HOME", &home)
                 .env("XDG_STATE_HOME", &home),
         )
+    }
+
+    /// A file of the Docker Content Trust server as clients get it.
+    pub fn trust_file(&self, repository: &str, name: &str) -> String {
+        let env = self.env();
+        let url = format!("{}/v2/{}/_trust/tuf/{name}", env["CHANCERY_URL"], self.repository(repository));
+        let got = Output::of(Command::new("curl").args(["-sf", "--cacert", &env["CHANCERY_CACERT"], &url]));
+        assert_eq!(got.code, 0, "{url}: {got:?}");
+        got.stdout
     }
 
     /// Asks for a signature and waits for its end.

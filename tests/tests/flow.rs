@@ -126,28 +126,3 @@ fn the_same_directory_goes_on_where_it_was_and_a_second_owner_is_refused() {
     assert_eq!(again.code, 0, "{again:?}");
     service.verify_log();
 }
-
-#[test]
-fn a_missing_or_truncated_database_is_refused_by_name() {
-    if !have("docker-registry") {
-        return;
-    }
-    let mut service = Instance::start();
-    let digest = service.registry.push("demo/app", "v1", "x");
-    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
-    let database = service.dir().join("data/chancery.db");
-    let config = service.dir().join("chanceryd.toml").display().to_string();
-    assert_eq!(service.stop(), 0);
-    for damage in ["", "short"] {
-        let whole = std::fs::read(&database).unwrap();
-        if damage.is_empty() {
-            std::fs::remove_file(&database).unwrap()
-        } else {
-            std::fs::write(&database, &whole[..5000]).unwrap()
-        }
-        let refused = service.chancery(&["serve", "--config", &config]);
-        assert_eq!(refused.code, 78, "{damage}: {refused:?}");
-        assert!(refused.stderr.contains("chancery.db"), "{refused:?}");
-        std::fs::write(&database, whole).unwrap();
-    }
-}

@@ -10,11 +10,12 @@ use crate::{
     keys::KeyDirectory,
     publish::{Publisher, Workshop},
     registry::Registries,
-    signer::{Connection, Context},
+    signer::{self, Connection, Context},
     store::{NewLeaf, Store, Writer},
 };
+use futures_util::future::join_all;
 use policy::{PolicySet, Sources};
-use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock, wire};
+use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
 use std::{collections::BTreeMap, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 use tlog::VerifierKey;
 
@@ -44,6 +45,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let refill = Refill::UpTo(config.limits.refill_leaves);
     let link = recover(&mut writer, config, &vkey, refill, clock.as_ref()).await?;
+    compare_with_keepers(config, &store, writer.head().size).await?;
     let health = Arc::new(Health::default());
     let parts = Parts {
         writer,
@@ -264,26 +266,38 @@ async fn recover(
     Ok(link)
 }
 
+/// Refuses a log that is older than what a signing keeper has seen: database and spool were restored together. A keeper
+/// that is away now is compared when it connects.
+async fn compare_with_keepers(config: &Config, store: &Store, size: u64) -> Result<(), Fatal> {
+    let path = Store::path_in(&config.data);
+    let greetings = config.keepers.iter().map(|keeper| signer::greet(&keeper.socket));
+    for (keeper, greeting) in config.keepers.iter().zip(join_all(greetings).await) {
+        let welcome = match greeting {
+            Ok((.., welcome)) => welcome,
+            Err(e) => {
+                tracing::warn!(keeper = %keeper.name, error = %e, "a signing keeper is not there yet; its head is compared when it is");
+                continue;
+            }
+        };
+        if let Some(why) = signer::strayed(store, size, &welcome).await.map_err(|e| state(&path, e.full()))? {
+            let next = "the log was restored from an older copy, or is another one: restore the newest database and spool; \
+                        a keeper never follows a log that lacks what it has seen";
+            return Err(Fatal::State { path, why, next: next.into() });
+        }
+    }
+    Ok(())
+}
+
 /// Asks every signing keeper who it is, for the genesis leaf.
 async fn present_keepers(config: &Config, origin: &Origin) -> Result<Vec<KeeperRecord>, Fatal> {
     let mut records = Vec::new();
     for keeper in &config.keepers {
         let bad = |why: String| Fatal::Unavailable { what: format!("signing keeper {}", keeper.name), why };
-        let (mut frames, mut sink) =
-            crate::frames::connect(&keeper.socket).await.map_err(|e| bad(e.to_string()))?;
-        let hello = wire::ToSigner::Hello { proto: wire::PROTO, daemon: "chanceryd init".into() };
-        sink.send(&hello).await.map_err(|e| bad(e.to_string()))?;
-        match frames.answer().await.map_err(|e| bad(e.to_string()))? {
-            wire::FromSigner::Welcome(w) if w.keeper == keeper.name && w.origin == *origin => {
-                records.push(KeeperRecord { name: w.keeper, charter: w.charter, keys: w.keys });
-            }
-            wire::FromSigner::Welcome(w) => {
-                return Err(bad(format!("it is {} of the log {}", w.keeper, w.origin)));
-            }
-            other => {
-                return Err(bad(format!("it did not say welcome: {other:?}").chars().take(300).collect()));
-            }
+        let (.., w) = signer::greet(&keeper.socket).await.map_err(|e| bad(e.to_string()))?;
+        if w.keeper != keeper.name || w.origin != *origin {
+            return Err(bad(format!("it is {} of the log {}", w.keeper, w.origin)));
         }
+        records.push(KeeperRecord { name: w.keeper, charter: w.charter, keys: w.keys });
     }
     Ok(records)
 }

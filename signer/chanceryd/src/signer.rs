@@ -21,7 +21,7 @@ use record::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -103,6 +103,36 @@ pub(crate) struct Context {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Connects to a keeper and asks who it is.
+pub(crate) async fn greet(socket: &Path) -> Result<(Frames, FrameSink, Welcome), SessionError> {
+    let (mut frames, mut sink) = frames::connect(socket).await?;
+    let daemon = format!("chanceryd {}", std::process::id());
+    sink.send(&ToSigner::Hello { proto: PROTO, daemon }).await?;
+    match frames.answer().await? {
+        FromSigner::Welcome(welcome) => Ok((frames, sink, welcome)),
+        other => Err(SessionError::Unusable(
+            format!("it did not say welcome: {other:?}").chars().take(300).collect(),
+        )),
+    }
+}
+
+/// Why this log, of `size` leaves, is not the one that a keeper has followed, if that is so: the keeper has seen more
+/// of it, or something else.
+// INVARIANT(no-reset): a mismatch stops this daemon; the keeper's head is never lowered.
+pub(crate) async fn strayed(
+    store: &Store,
+    size: u64,
+    welcome: &Welcome,
+) -> Result<Option<String>, StoreError> {
+    let (name, seen) = (&welcome.keeper, welcome.seen_size);
+    if seen > size {
+        return Ok(Some(format!("keeper {name} has seen {seen} leaves of this log, which now has {size}")));
+    }
+    let root = Sha256::from_bytes(store.root_at(seen).await?.0);
+    Ok((root != welcome.seen_root)
+        .then(|| format!("keeper {name} has seen another root at {seen} leaves than this log has there")))
+}
+
 /// Keeps one keeper connected until every handle is dropped.
 pub(crate) struct Connection {
     name: KeeperName,
@@ -114,7 +144,7 @@ pub(crate) struct Connection {
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
+pub(crate) enum SessionError {
     #[error("no connection: {0}")]
     Frame(#[from] FrameError),
     #[error("{}", .0.full())]
@@ -179,9 +209,8 @@ impl Connection {
     }
 
     async fn session(&mut self) -> Result<std::convert::Infallible, SessionError> {
-        let (frames, sink) = frames::connect(&self.socket).await?;
+        let (frames, sink, welcome) = greet(&self.socket).await?;
         let mut session = Session::new(frames, sink);
-        let welcome = session.hello().await?;
         self.check(&welcome).await?;
         session.seen = welcome.seen_size;
         self.close_by_its_word(&mut session, welcome).await?;
@@ -198,7 +227,7 @@ impl Connection {
         }
     }
 
-    /// It is the keeper we mean, it follows our log, and it has seen nothing that our log does not hold.
+    /// It is the keeper we mean, it follows our log, and each of us has everything that the other has shown.
     async fn check(&self, welcome: &Welcome) -> Result<(), SessionError> {
         let unusable = |why: String| Err(SessionError::Unusable(why));
         if welcome.keeper != self.name {
@@ -213,19 +242,18 @@ impl Connection {
                 "it was shown a fork of the log and refuses all work until an operator acts".into(),
             );
         }
-        if welcome.seen_size > noted.size {
-            let why = format!(
-                "keeper {} has seen {} leaves and this log has {}",
-                self.name, welcome.seen_size, noted.size
-            );
+        if let Some(why) = strayed(&self.context.store, noted.size, welcome).await? {
             self.context.health.seal(&format!("fork: {why}"));
             return unusable(why);
         }
-        let root = Sha256::from_bytes(self.context.store.root_at(welcome.seen_size).await?.0);
-        if root != welcome.seen_root {
-            let why = format!("keeper {} has seen another root at {} leaves", self.name, welcome.seen_size);
-            self.context.health.seal(&format!("fork: {why}"));
-            return unusable(why);
+        if let Some(signed) = self.context.store.newest_signed(&self.name).await?
+            && welcome.seen_size <= signed
+        {
+            return unusable(format!(
+                "its journal has seen {} leaves, but this keeper has signed the intent {signed}: the journal is an older \
+                 copy; restore the newest one, nothing is asked of this keeper until then",
+                welcome.seen_size
+            ));
         }
         self.tell_of_keys(welcome).await
     }
@@ -428,17 +456,6 @@ impl Session {
             settle_since: None,
             void: BTreeSet::new(),
             in_flight: None,
-        }
-    }
-
-    async fn hello(&mut self) -> Result<Welcome, SessionError> {
-        let daemon = format!("chanceryd {}", std::process::id());
-        self.sink.send(&ToSigner::Hello { proto: PROTO, daemon }).await?;
-        match self.frames.answer().await? {
-            FromSigner::Welcome(welcome) => Ok(welcome),
-            other => Err(SessionError::Unusable(
-                format!("it did not say welcome: {other:?}").chars().take(300).collect(),
-            )),
         }
     }
 

@@ -32,10 +32,10 @@ pub(crate) enum RecoverError {
     /// Two logs under one name: seal, and never repair by lowering.
     #[error("FORK: {0}")]
     Fork(String),
-    /// The database is older than the spool by more than a fail-over explains.
+    /// The database is empty, or older than the spool by more than a fail-over explains.
     #[error(
-        "the database has {database} leaves and the log keeper's spool {spool}: the database was restored from an older copy; \
-         run `chanceryd rebuild` to refill it from the spool, after you know why"
+        "the database has {database} leaves and the log keeper's spool {spool}: the database is new, or was restored from \
+         an older copy; run `chanceryd rebuild` to refill it from the spool, after you know why"
     )]
     RolledBack {
         /// Leaves in the database.
@@ -90,7 +90,7 @@ async fn append_missing(writer: &mut Writer, link: &mut LogLink) -> Result<(), R
 async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -> Result<(), RecoverError> {
     let (database, spool) = (writer.head().size, link.size);
     if let Refill::UpTo(most) = refill
-        && spool - database > most
+        && (database == 0 || spool - database > most)
     {
         return Err(RecoverError::RolledBack { database, spool });
     }

@@ -1,7 +1,7 @@
 //! Collections: their signed files, what the next step of each role builds on, and what clients may see.
 
 use super::{Store, StoreError, requests::parse, rows, signed, unsigned};
-use record::{Digest, FileRef, Purpose, Repository, Sha256, Tag, Time};
+use record::{Digest, FileRef, KeeperName, Purpose, Repository, Sha256, Tag, Time};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 /// A collection's role; the purposes of its keys are the same four.
@@ -194,6 +194,14 @@ impl Store {
     pub(crate) async fn has_open_intent(&self, repository: &Repository) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM intent WHERE repository = ? AND end_leaf IS NULL)";
         Ok(sqlx::query_scalar(sql).bind(repository.as_str()).fetch_one(&self.readers).await?)
+    }
+
+    /// The newest intent that a keeper has signed, as the log knows.
+    pub(crate) async fn newest_signed(&self, keeper: &KeeperName) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT idx FROM intent WHERE keeper = ? AND end_kind = 'signed' ORDER BY idx DESC LIMIT 1";
+        let index: Option<i64> =
+            sqlx::query_scalar(sql).bind(keeper.as_str()).fetch_optional(&self.readers).await?;
+        Ok(index.map(unsigned))
     }
 
     /// The leaf that closed an intent; `None` while it is open or if there is no such intent.
