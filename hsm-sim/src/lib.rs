@@ -17,4 +17,4 @@ pub use error::Error;
 pub use forwarder::forwarder;
 pub use journal::{Entry, Journal, MAX_JOURNAL_BYTES, SignFunction};
 pub use softhsm::{Journaled, SoftHsm};
-pub use tools::missing;
+pub use tools::{missing, skip};

@@ -225,7 +225,7 @@ mod tests {
 
     fn token(dir: &Path) -> Option<SoftHsm> {
         if let Some(why) = crate::missing(&["softhsm2-util"]) {
-            println!("SKIPPED: {why}");
+            crate::skip(why);
             return None;
         }
         Some(SoftHsm::create(dir, "test").unwrap())

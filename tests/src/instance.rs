@@ -3,6 +3,8 @@
 use crate::{History, Registry, binary, free_port, wait_for};
 use hsm_sim::{Entry, Journal};
 use record::{Digest, Sha256};
+use rustix::process::Pid;
+pub use rustix::process::Signal;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use std::{
     collections::BTreeMap,
@@ -148,20 +150,26 @@ impl Instance {
 
     /// Ends `chancery dev` as Ctrl-C does; its exit code.
     pub fn stop(&mut self) -> i32 {
+        self.end(Signal::INT)
+    }
+
+    /// Ends `chancery dev` with a signal; its exit code, -1 for one that the signal killed.
+    pub fn end(&mut self, with: Signal) -> i32 {
         let Some(mut child) = self.dev.take() else { return 0 };
-        signal("TERM", child.id());
-        child.wait().unwrap().code().unwrap_or(-1)
+        // One that has ended by itself needs no signal.
+        let _ended = signal(with, child.id());
+        child.wait().ok().and_then(|status| status.code()).unwrap_or(-1)
     }
 
     /// Kills the process whose command line holds all these words, without warning.
     pub fn kill(&self, words: &[&str]) {
-        signal("KILL", self.pid(words));
+        signal(Signal::KILL, self.pid(words)).unwrap();
     }
 
     /// Stops a process between two instructions; [`Self::thaw`] or [`Self::kill`] ends that.
     pub fn freeze(&self, words: &[&str]) {
         let pid = self.pid(words);
-        signal("STOP", pid);
+        signal(Signal::STOP, pid).unwrap();
         wait_for("a process to stand still", || {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             stat.rsplit(") ").next()?.starts_with('T').then_some(())
@@ -170,14 +178,14 @@ impl Instance {
 
     /// Lets a process go on.
     pub fn thaw(&self, words: &[&str]) {
-        signal("CONT", self.pid(words));
+        signal(Signal::CONT, self.pid(words)).unwrap();
     }
 
     /// Kills processes at one moment: none of them sees the end of another.
     pub fn kill_all(&self, processes: &[&[&str]]) {
         let pids: Vec<u32> = processes.iter().map(|words| self.pid(words)).collect();
-        for name in ["STOP", "KILL"] {
-            pids.iter().for_each(|pid| signal(name, *pid));
+        for name in [Signal::STOP, Signal::KILL] {
+            pids.iter().for_each(|pid| signal(name, *pid).unwrap());
         }
         wait_for("killed processes to be gone", || {
             pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()).then_some(())
@@ -332,9 +340,9 @@ impl Output {
     }
 }
 
-fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
-    assert!(sent.success(), "no process {pid}");
+fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
+    rustix::process::kill_process(pid, signal)
 }
 
 fn runtime() -> tokio::runtime::Runtime {

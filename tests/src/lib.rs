@@ -8,7 +8,7 @@ mod instance;
 mod registry;
 
 pub use history::{End, History, Told};
-pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings};
+pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal};
 pub use registry::Registry;
 
 use std::{
@@ -51,7 +51,7 @@ pub fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|d| d.join(program).is_file()));
     if !found {
-        eprintln!("SKIPPED: {program} is not installed");
+        hsm_sim::skip(format_args!("{program} is not installed"));
     }
     found
 }

@@ -24,7 +24,7 @@ impl Bench {
     /// `None` if a program is absent; the reason is printed.
     pub(crate) fn set_up(tools: &[&str]) -> Option<Self> {
         if let Some(why) = hsm_sim::missing(&[&["softhsm2-util", "pkcs11-tool"], tools].concat()) {
-            println!("SKIPPED: {why}");
+            hsm_sim::skip(why);
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

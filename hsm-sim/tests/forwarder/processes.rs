@@ -106,7 +106,7 @@ fn only_the_call_that_returns_a_signature_writes_a_line() {
 #[test]
 fn a_signature_that_the_journal_lacks_is_wiped_and_the_key_is_not_used_again() {
     if let Some(why) = hsm_sim::missing(&["prlimit"]) {
-        return println!("SKIPPED: {why}");
+        return hsm_sim::skip(why);
     }
     let Some(bench) = with_key() else { return };
     let ended =

@@ -8,6 +8,7 @@ use crate::{
 use formats::dct::{SignedFile, certificate, key_id};
 use record::{Digest, Sha256};
 use std::{
+    io::Write,
     path::Path,
     process::{Command, Output},
 };
@@ -18,7 +19,8 @@ const NOTARY: &str = "/usr/bin/notary";
 fn installed() -> bool {
     let there = Path::new(NOTARY).exists();
     if !there {
-        eprintln!("SKIPPED: notary client is not installed");
+        // Past libtest's capture: a skipped test must not look like one that passed.
+        let _closed = writeln!(std::io::stderr(), "SKIPPED: the notary client is not installed");
     }
     there
 }

@@ -216,7 +216,7 @@ fn a_second_init_and_a_missing_empty_or_damaged_spool_end_with_78_and_name_the_f
 fn a_failed_sync_ends_the_process_with_74_before_any_answer() {
     let Some(rig) = Rig::new() else { return };
     if let Some(missing) = hsm_sim::missing(&["strace"]) {
-        return println!("SKIPPED: {missing}");
+        return hsm_sim::skip(missing);
     }
     let serve = rig.command(&["serve"]);
     let mut traced = Command::new("strace");

@@ -29,7 +29,7 @@ impl Rig {
     /// A keeper with four fresh keys and a fresh journal, or nothing where SoftHSM is not installed.
     pub(crate) fn new() -> Option<Self> {
         if let Some(missing) = hsm_sim::missing(&["softhsm2-util"]) {
-            eprintln!("SKIPPED: {missing}");
+            hsm_sim::skip(missing);
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs all tests, shows their output as it comes, and ends with one line that counts them, the skipped ones too.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+log=target/test.log
+cargo test --workspace --no-fail-fast "$@" 2>&1 | tee "$log"
+status=$?
+sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) n += $(i - 1) } END { print n + 0 }' "$log"; }
+skipped=$(grep -c '^SKIPPED: ' "$log")
+if [ "$skipped" -gt 0 ]; then
+  echo "== skipped, and why"
+  grep '^SKIPPED: ' "$log" | sort | uniq -c
+fi
+echo "$(sum passed) passed, $(sum failed) failed, $skipped skipped"
+exit $status
