@@ -16,14 +16,14 @@ impl KeyDirectory {
         Self(RwLock::new(keepers.into_iter().map(|k| (k.name.clone(), k)).collect()))
     }
 
-    /// Takes what a keeper presents. Returns whether it differs from before.
-    pub(crate) fn update(&self, keeper: &KeeperRecord) -> bool {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = all.get(&keeper.name) != Some(keeper);
-        if changed {
-            all.insert(keeper.name.clone(), keeper.clone());
-        }
-        changed
+    /// Whether a keeper presents something else than before.
+    pub(crate) fn differs(&self, keeper: &KeeperRecord) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&keeper.name) != Some(keeper)
+    }
+
+    /// Takes what a keeper presents, once it stands in the log.
+    pub(crate) fn update(&self, keeper: KeeperRecord) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(keeper.name.clone(), keeper);
     }
 
     /// Every key with its keeper, by keeper and then as the keeper lists them.

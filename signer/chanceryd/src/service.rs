@@ -1,7 +1,7 @@
 //! The daemon as a whole: state is opened, the heads are compared, the keepers connected, and only then is served.
 
 use crate::{
-    audit::{Log, LogLink, Parts, Refill, reconcile, rollback_leaf},
+    audit::{Log, LogLink, Parts, RecoverError, Refill, reconcile, rollback_leaf},
     auth::Tokens,
     config::Config,
     fatal::Fatal,
@@ -11,7 +11,7 @@ use crate::{
     publish::{Publisher, Workshop},
     registry::Registries,
     signer::{self, Connection, Context},
-    store::{NewLeaf, Store, Writer},
+    store::{NewLeaf, Store, StoreError, Writer},
 };
 use futures_util::future::join_all;
 use policy::{PolicySet, Sources};
@@ -57,8 +57,9 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     };
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
     let sequencer = tokio::spawn(sequencer.run());
-    let keepers = store.keepers().await.map_err(|e| state(&path, e.full()))?;
-    let keys = Arc::new(KeyDirectory::new(keepers));
+    let keys = Arc::new(KeyDirectory::new(
+        configured(config, &store, &health).await.map_err(|e| state(&path, e.full()))?,
+    ));
     let tokens = Arc::new(Tokens::default());
     tokens.replace(store.tokens().await.map_err(|e| state(&path, e.full()))?);
     let context = Context {
@@ -110,6 +111,27 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     served
 }
 
+/// What the log knows of the configured keepers. Keys of others cannot be used; intents that only such a keeper could
+/// close are told of, since their repositories wait for it.
+async fn configured(
+    config: &Config,
+    store: &Store,
+    health: &Health,
+) -> Result<Vec<KeeperRecord>, StoreError> {
+    let (ours, gone): (Vec<_>, Vec<_>) =
+        store.keepers().await?.into_iter().partition(|k| config.keepers.iter().any(|c| c.name == k.name));
+    for keeper in gone {
+        let open = store.open_intents(keeper.name.as_str()).await?.len();
+        if open > 0 {
+            let problem = format!(
+                "it is not configured any more, and {open} of its intents have no end: configure it until they have"
+            );
+            health.set_keeper(&keeper.name, Some(problem));
+        }
+    }
+    Ok(ours)
+}
+
 /// Makes a new log: an empty database, the genesis leaf, and the first administrator's token.
 pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal> {
     std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
@@ -146,7 +168,9 @@ pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal>
     let mut writer = Store::create(&path, origin.as_str(), &vkey.to_string()).await?;
     let leaves = [new_leaf(Leaf::Genesis(genesis), &path)?, new_leaf(Leaf::Event(created), &path)?];
     writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
-    reconcile(&mut writer, &mut link, Refill::UpTo(0)).await.map_err(|e| state(&path, e.to_string()))?;
+    reconcile(&mut writer, &mut link, Refill::UpTo(0))
+        .await
+        .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
     Ok(())
 }
@@ -171,6 +195,16 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
         "the database was refilled from the log keeper's spool"
     );
     Ok(())
+}
+
+/// What may get better by itself is no matter for an operator: a supervisor tries again.
+fn not_reconciled(config: &Config, path: &Path, error: &RecoverError) -> Fatal {
+    if error.is_temporary() {
+        let what = format!("log keeper at {}", config.log.socket.display());
+        Fatal::Unavailable { what, why: error.to_string() }
+    } else {
+        state(path, error.to_string())
+    }
 }
 
 fn state(path: &Path, why: String) -> Fatal {
@@ -257,7 +291,8 @@ async fn recover(
 ) -> Result<LogLink, Fatal> {
     let path = Store::path_in(&config.data);
     let mut link = connect(config, vkey).await?;
-    let refilled = reconcile(writer, &mut link, refill).await.map_err(|e| state(&path, e.to_string()))?;
+    let refilled =
+        reconcile(writer, &mut link, refill).await.map_err(|e| not_reconciled(config, &path, &e))?;
     if refilled > 0
         && let Some(leaf) = rollback_leaf(clock, link.size - refilled, link.size)
     {

@@ -11,7 +11,7 @@ use crate::{
     audit::{AppendError, Log, Placed},
     keys::KeyDirectory,
     signer::{AskError, Closed, Context, Signer},
-    store::StoreError,
+    store::{Rejected, StoreError},
 };
 use policy::{Ask, Caller, Facts, PolicySet};
 use record::{
@@ -115,7 +115,7 @@ pub(crate) enum SignError {
     /// The keeper cannot say whether a signature was made; the log says `unknown`.
     #[error("the keeper cannot say whether it signed")]
     Unknown,
-    /// What the keeper gave is no signature over the intent's payload; the log says `failed`.
+    /// What the keeper gave is no signature over the intent's payload; the log says `unknown`.
     #[error("the keeper's signature does not verify with its pinned key")]
     BadSignature,
     /// The system gives no random bytes.
@@ -149,6 +149,14 @@ pub(crate) struct Pipeline<'a> {
     pub keys: &'a KeyDirectory,
     pub clock: &'a dyn Clock,
     pub signers: &'a std::collections::BTreeMap<KeeperName, Signer>,
+}
+
+impl Pipeline<'_> {
+    /// Who asks the keeper that holds a key.
+    fn signer_of(&self, key: KeyId) -> Result<&Signer, SignError> {
+        let keeper = self.keys.find(&key).map(|(keeper, _)| keeper);
+        keeper.and_then(|name| self.signers.get(&name)).ok_or(SignError::NoKey(key))
+    }
 }
 
 // ---- 1. to 4.: may it be signed? -----------------------------------------------------------------------------------
@@ -308,9 +316,8 @@ pub(crate) struct NextTargets {
 
 /// Signs one draft. Run it on a task of its own: whoever drops it leaves the intent to [`finish_abandoned`].
 pub(crate) async fn sign(pipeline: &Pipeline<'_>, draft: Draft) -> Result<(), SignError> {
+    let signer = pipeline.signer_of(draft.key)?;
     let receipt = write_intent(pipeline, draft).await?; // 4. intent: durable here, at the log keeper, under a note
-    let keeper = receipt.intent.keeper.clone();
-    let signer = pipeline.signers.get(&keeper).ok_or(SignError::NoKey(receipt.intent.key))?;
     let answered = ask(signer, receipt).await?; //              5. keeper: validates, reserves, signs
     let (closed, result) = match check(answered) {
         Ok(checked) => (record(pipeline.log, checked).await?.closed, Ok(())), // 6. verified  7. completion durable
@@ -346,6 +353,11 @@ async fn write_intent(pipeline: &Pipeline<'_>, draft: Draft) -> Result<Receipt, 
 }
 
 impl Receipt {
+    /// The intent's index.
+    pub(crate) fn index(&self) -> u64 {
+        self.index
+    }
+
     /// Index, leaf and files: for the one message to the keeper.
     pub(crate) fn into_parts(self) -> (u64, Vec<u8>, Extra) {
         (self.index, self.bytes, self.extra)
@@ -386,7 +398,7 @@ fn check(answered: Answered) -> Result<Checked, Box<Unsigned>> {
 async fn record(log: &Log, checked: Checked) -> Result<Recorded, SignError> {
     let Checked { index, intent, spki, signature } = checked;
     let completion = Completion { payload: intent.payload, signature, spki };
-    let placed = log.append(Leaf::Completion(completion)).await?;
+    let placed = log.append_end(Leaf::Completion(completion)).await?;
     Ok(Recorded { closed: Closed { index, leaf: placed.bytes, at: placed.index } })
 }
 
@@ -397,7 +409,7 @@ async fn write_outcome(
 ) -> Result<(Closed, Result<(), SignError>), SignError> {
     let Unsigned { index, keeper, outcome, code, error } = *unsigned;
     let leaf = Leaf::Outcome(Outcome { intent: index, outcome, time: clock.now(), keeper, code });
-    let placed = log.append(leaf).await?;
+    let placed = log.append_end(leaf).await?;
     Ok((Closed { index, leaf: placed.bytes, at: placed.index }, Err(error)))
 }
 
@@ -426,8 +438,11 @@ pub(crate) async fn write_void(
 ) -> Result<(), SignError> {
     let outcome =
         Outcome { intent: index, outcome: OutcomeKind::Void, time: context.clock.now(), keeper, code };
-    context.log.append(Leaf::Outcome(outcome)).await?;
-    Ok(())
+    match context.log.append_end(Leaf::Outcome(outcome)).await {
+        // An earlier connection's void for it was on its way.
+        Ok(_) | Err(AppendError::Rejected(Rejected::Closed)) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 // ---- byte work -----------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ use crate::{
 use record::{
     Clock, Event, FailureCode, KeeperName, KeeperRecord, Leaf, Nonce, Sha256,
     wire::{
-        Batch, Blob, Child, Extra, FrameError, FromSigner, Item, OpenState, PROTO, Refusal, Reserved, Settle,
-        SignResult, ToSigner, Welcome,
+        Batch, Blob, Child, Extra, FrameError, FromSigner, Item, MAX_ITEMS, OpenState, PROTO, Refusal,
+        Reserved, Settle, SignResult, ToSigner, Welcome,
     },
 };
 use std::{
@@ -36,8 +36,6 @@ const QUEUE: usize = 512;
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How long a closed item may wait for company before the keeper is told; it refuses work after 60 s.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
-/// How soon an item that the keeper still works on is asked for again after a reconnect.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Pause before the keeper is asked again: first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -151,8 +149,6 @@ pub(crate) enum SessionError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Unusable(String),
-    #[error("it still works on items of an earlier connection")]
-    StillWorking,
     #[error("the daemon stops")]
     Stopping,
 }
@@ -171,10 +167,11 @@ struct Session {
     in_flight: Option<InFlight>,
 }
 
-/// What the batch on its way holds.
+/// What the batch on its way holds, and since when its answer is waited for.
 struct InFlight {
     noted: u64,
     void: BTreeSet<u64>,
+    sent: Instant,
 }
 
 impl Connection {
@@ -203,7 +200,7 @@ impl Connection {
             if started.elapsed() > BACKOFF.1 {
                 pause = BACKOFF.0;
             }
-            sleep(if matches!(end, SessionError::StillWorking) { ASK_AGAIN } else { pause }).await;
+            sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
         }
     }
@@ -213,16 +210,19 @@ impl Connection {
         let mut session = Session::new(frames, sink);
         self.check(&welcome).await?;
         session.seen = welcome.seen_size;
+        self.take_what_waits(&mut session);
         self.close_by_its_word(&mut session, welcome).await?;
         self.context.health.set_keeper(&self.name, None);
         tracing::info!(keeper = %self.name, "connected to a signing keeper");
         loop {
             self.send_if_due(&mut session).await?;
             let settle_due = session.settle_since.map(|since| since + SETTLE_AFTER);
+            let answer_due = session.in_flight.as_ref().map(|batch| batch.sent + frames::ANSWER);
             tokio::select! {
                 message = session.frames.next() => self.handle(&mut session, message?).await?,
                 job = self.queue.recv(), if session.waiting.len() < QUEUE => session.take(job.ok_or(SessionError::Stopping)?),
                 () = until(settle_due), if session.in_flight.is_none() => {}
+                () = until(answer_due) => return Err(SessionError::Unusable("it gave no answer to a batch".into())),
             }
         }
     }
@@ -234,6 +234,13 @@ impl Connection {
             return unusable(format!(
                 "it calls itself {}; {} is configured for this socket",
                 welcome.keeper, self.name
+            ));
+        }
+        if welcome.origin != *self.context.log.origin() {
+            return unusable(format!(
+                "it serves the log {}; this daemon writes {}",
+                welcome.origin,
+                self.context.log.origin()
             ));
         }
         let Some(noted) = self.context.log.noted() else { return unusable("the log has no head yet".into()) };
@@ -265,17 +272,29 @@ impl Connection {
             charter: welcome.charter,
             keys: welcome.keys.clone(),
         };
-        if !self.context.keys.update(&keeper) {
+        if !self.context.keys.differs(&keeper) {
             return Ok(());
         }
         let nonce = Nonce::random().map_err(|e| SessionError::Unusable(e.to_string()))?;
-        let leaf = Leaf::Event(Event::Keeper { time: self.context.clock.now(), nonce, keeper });
-        self.context.log.append(leaf).await.map(|_| ()).map_err(|e| SessionError::Unusable(e.to_string()))
+        let leaf =
+            Leaf::Event(Event::Keeper { time: self.context.clock.now(), nonce, keeper: keeper.clone() });
+        self.context.log.append(leaf).await.map_err(|e| SessionError::Unusable(e.to_string()))?;
+        // Only now: a refill must find every key of an intent in a leaf before it.
+        self.context.keys.update(keeper);
+        Ok(())
+    }
+
+    /// Receipts that were handed over while no session ran: their askers wait, and this session asks for them.
+    fn take_what_waits(&mut self, session: &mut Session) {
+        while session.waiting.len() < QUEUE
+            && let Ok(job) = self.queue.try_recv()
+        {
+            session.take(job);
+        }
     }
 
     // INVARIANT(keepers-word): an open intent is closed by what this keeper says of it, and by nothing else.
     async fn close_by_its_word(&self, session: &mut Session, welcome: Welcome) -> Result<(), SessionError> {
-        let mut still_working = false;
         let mut known = BTreeMap::new();
         for item in welcome.open {
             if let Some(at) = self.context.store.end_of(item.index).await? {
@@ -286,13 +305,15 @@ impl Connection {
         for index in self.context.store.open_intents(self.name.as_str()).await? {
             match known.remove(&index) {
                 Some(OpenState::Finished(result)) => self.finish_later(index, result),
-                Some(OpenState::Working {}) => still_working = true,
+                // Its result comes on this connection.
+                Some(OpenState::Working {}) => {}
+                None if session.waits_for(index) => {}
                 None => {
                     session.void.insert(index);
                 }
             }
         }
-        if still_working { Err(SessionError::StillWorking) } else { Ok(()) }
+        Ok(())
     }
 
     async fn closed(&self, index: u64, at: u64) -> Result<Closed, SessionError> {
@@ -311,9 +332,7 @@ impl Connection {
                         Signer(sender).settle(closed).await;
                     }
                 }
-                Err(e) => {
-                    tracing::error!(intent = index, error = %e, "an open intent could not be closed yet")
-                }
+                Err(e) => tracing::error!(intent = index, error = %e, "an open intent was not closed"),
             }
         });
     }
@@ -322,19 +341,20 @@ impl Connection {
         let (context, name) = (self.context.clone(), self.name.clone());
         tokio::spawn(async move {
             if let Err(e) = sign::write_void(&context, index, name, code).await {
-                tracing::error!(intent = index, error = %e, "an intent that never reached a key could not be closed yet");
+                tracing::error!(intent = index, error = %e, "an intent that never reached a key was not closed");
             }
         });
     }
 
     async fn send_if_due(&self, session: &mut Session) -> Result<(), SessionError> {
+        let Some(noted) = self.context.log.noted() else { return Ok(()) };
+        // What is committed and not noted yet has its asker in this process, or is noted soon.
+        let void: BTreeSet<u64> = session.void.range(..noted.size).copied().take(MAX_ITEMS).collect();
         let settle_due = session.settle_since.is_some_and(|since| since.elapsed() >= SETTLE_AFTER);
-        let due = !session.waiting.is_empty() || !session.void.is_empty() || settle_due;
+        let due = !session.waiting.is_empty() || !void.is_empty() || settle_due;
         if session.in_flight.is_some() || !due {
             return Ok(());
         }
-        let Some(noted) = self.context.log.noted() else { return Ok(()) };
-        let void: BTreeSet<u64> = session.void.iter().copied().take(record::wire::MAX_ITEMS).collect();
         session.void.retain(|index| !void.contains(index));
         let batch = Batch {
             note: noted.note.to_string(),
@@ -343,14 +363,18 @@ impl Connection {
             void: void.iter().copied().collect(),
             sign: self.items(session, noted.size).await?,
         };
-        session.in_flight = Some(InFlight { noted: noted.size, void });
+        session.in_flight = Some(InFlight { noted: noted.size, void, sent: Instant::now() });
         Ok(session.sink.send(&ToSigner::Batch(batch)).await?)
     }
 
     async fn settlements(&self, session: &mut Session, size: u64) -> Result<Vec<Settle>, SessionError> {
-        let n = session.settle.len().min(record::wire::MAX_ITEMS);
-        let mut settlements = Vec::with_capacity(n);
-        for closed in session.settle.drain(..n) {
+        // An end that is committed and not noted yet waits for its note.
+        let (mut now, later): (Vec<_>, Vec<_>) =
+            session.settle.drain(..).partition(|closed| closed.at < size);
+        session.settle = now.split_off(now.len().min(MAX_ITEMS));
+        session.settle.extend(later);
+        let mut settlements = Vec::with_capacity(now.len());
+        for closed in now {
             let inclusion = self.context.log.inclusion(closed.at, size).await?;
             settlements.push(Settle {
                 index: closed.index,
@@ -365,8 +389,7 @@ impl Connection {
 
     async fn items(&self, session: &mut Session, size: u64) -> Result<Vec<Item>, SessionError> {
         let (mut items, mut bytes) = (Vec::new(), 0);
-        while items.len() < record::wire::MAX_ITEMS && bytes < MAX_BATCH_BYTES && !session.waiting.is_empty()
-        {
+        while items.len() < MAX_ITEMS && bytes < MAX_BATCH_BYTES && !session.waiting.is_empty() {
             let (receipt, reply) = session.waiting.remove(0);
             let (index, intent, mut extra) = receipt.into_parts();
             self.prove_children(&mut extra, size).await?;
@@ -426,6 +449,11 @@ impl Connection {
         for left in &reserved.unsettled {
             tracing::error!(keeper = %self.name, intent = left.index, code = %left.code, detail = left.detail, "a settlement was refused");
         }
+        // INVARIANT(keepers-word): a void that the keeper did not take is no void; it is asked anew who has the intent.
+        if let Some(kept) = reserved.refused.iter().find(|refusal| sent.void.contains(&refusal.index)) {
+            let why = format!("it does not give up intent {} ({}): {}", kept.index, kept.code, kept.detail);
+            return Err(SessionError::Unusable(why));
+        }
         for index in sent.void {
             let refusal = session.refused.remove(&index);
             self.void_later(index, refusal.as_ref().map(|r| r.code.clone()));
@@ -459,9 +487,16 @@ impl Session {
         }
     }
 
+    fn waits_for(&self, index: u64) -> bool {
+        self.waiting.iter().any(|(receipt, _)| receipt.index() == index)
+    }
+
     fn take(&mut self, job: Job) {
         match job {
-            Job::Sign { receipt, reply } => self.waiting.push((receipt, reply)),
+            Job::Sign { receipt, reply } => {
+                self.void.remove(&receipt.index());
+                self.waiting.push((receipt, reply));
+            }
             Job::Settle(closed) => {
                 self.settle.push(closed);
                 self.settle_since.get_or_insert_with(Instant::now);

@@ -14,6 +14,14 @@ pub(crate) enum LinkError {
     /// Another daemon holds the lease.
     #[error("another daemon holds the log keeper's lease")]
     Busy,
+    /// The log key's token could not sign a note now; nothing is lost, the keeper signs the next one it is asked for.
+    #[error("the log key's token made no note ({code}): {detail}")]
+    Token {
+        /// The keeper's code.
+        code: String,
+        /// The keeper's words.
+        detail: String,
+    },
     /// The keeper refused: nothing was written.
     #[error("refused ({code}): {detail}")]
     Refused {
@@ -91,9 +99,13 @@ impl LogLink {
 
     /// A note over the keeper's head, verified with the pinned key.
     pub(crate) async fn note(&mut self) -> Result<String, LinkError> {
-        let note = match self.ask(&ToLog::Note {}).await? {
-            FromLog::Noted { note } => note,
-            other => return Err(unexpected(other)),
+        let note = match self.ask(&ToLog::Note {}).await {
+            Ok(FromLog::Noted { note }) => note,
+            Ok(other) => return Err(unexpected(other)),
+            Err(LinkError::Refused { code, detail }) if code.starts_with("token-") => {
+                return Err(LinkError::Token { code, detail });
+            }
+            Err(e) => return Err(e),
         };
         let checkpoint = Checkpoint::open(&note, &self.vkey)
             .map_err(|e| LinkError::Violation(format!("its note does not verify: {e}")))?;
@@ -114,6 +126,15 @@ impl LogLink {
                 Ok(leaves.into_iter().map(|b| b.0).collect())
             }
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// Returns when the keeper has closed the connection, or said something that was not asked for. Dropping it loses
+    /// nothing.
+    pub(crate) async fn end(&mut self) -> LinkError {
+        match self.frames.next().await {
+            Ok(unasked) => unexpected(unasked),
+            Err(e) => e.into(),
         }
     }
 

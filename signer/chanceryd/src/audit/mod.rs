@@ -9,7 +9,7 @@ mod recover;
 mod sequencer;
 
 pub(crate) use link::{LinkError, LogLink};
-pub(crate) use recover::{Refill, reconcile};
+pub(crate) use recover::{RecoverError, Refill, reconcile};
 pub(crate) use sequencer::{Parts, Sequencer, rollback_leaf};
 
 use crate::{
@@ -17,11 +17,14 @@ use crate::{
     store::{NewLeaf, NewRow, Rejected, Store, StoreError},
 };
 use record::{Leaf, LeafError};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Submissions that may wait for the writer; more wait at their sender.
 const QUEUE: usize = 1024;
+
+/// Pause before the end of an intent is written again: first, and at most.
+const END_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// The newest signed head.
 #[derive(Debug, Clone)]
@@ -99,6 +102,24 @@ impl Log {
         payload: Vec<u8>,
     ) -> Result<Placed, AppendError> {
         self.submit(Leaf::Intent(intent), Some(payload)).await
+    }
+
+    /// Writes the end of an intent, and tries again until it stands: nobody else writes it, and its repository and its
+    /// keeper wait for it. Gives up when the daemon stops or is sealed; the next start finds the intent open.
+    pub(crate) async fn append_end(&self, leaf: Leaf) -> Result<Placed, AppendError> {
+        let mut pause = END_PAUSE.0;
+        loop {
+            match self.append(leaf.clone()).await {
+                Err(AppendError::Unavailable(why))
+                    if self.health.sealed().is_none() && !self.work.is_closed() =>
+                {
+                    tracing::warn!(why, "the end of an intent could not be written and is tried again");
+                }
+                end => return end,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(END_PAUSE.1);
+        }
     }
 
     async fn submit(&self, leaf: Leaf, payload: Option<Vec<u8>>) -> Result<Placed, AppendError> {

@@ -45,6 +45,17 @@ pub(crate) enum RecoverError {
     },
 }
 
+impl RecoverError {
+    /// Whether a later try can help: the keeper or the database was away or busy, and nothing contradicts anything.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            Self::Link(LinkError::Down(_) | LinkError::Busy | LinkError::Token { .. })
+                | Self::Store(StoreError::NotApplied(_))
+        )
+    }
+}
+
 /// Brings spool and database to one head. Returns how many leaves the database got back from the spool.
 pub(crate) async fn reconcile(
     writer: &mut Writer,

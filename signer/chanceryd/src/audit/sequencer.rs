@@ -64,7 +64,7 @@ impl Sequencer {
     /// Publishes the head it starts with, then works until every handle is dropped.
     pub(crate) async fn run(mut self) {
         self.note_until_done().await;
-        while let Some(first) = self.queue.recv().await {
+        while let Some(first) = self.next().await {
             let mut batch = Batch::default();
             batch.take(first);
             while batch.has_room() {
@@ -75,6 +75,36 @@ impl Sequencer {
             }
             self.turn(batch).await;
         }
+    }
+
+    /// The next work. Meanwhile watches the lease, so that `/readyz` tells of a keeper that has gone before somebody
+    /// asks for a signature.
+    async fn next(&mut self) -> Option<Work> {
+        let mut pause = BACKOFF.0;
+        loop {
+            let Some(link) = self.parts.link.as_mut() else {
+                match tokio::time::timeout(pause, self.queue.recv()).await {
+                    Ok(work) => return work,
+                    Err(_) if self.health.sealed().is_some() => return self.queue.recv().await,
+                    // Told where it fails; the next try comes later.
+                    Err(_) => drop(self.reconnect().await),
+                }
+                pause = (pause * 2).min(BACKOFF.1);
+                continue;
+            };
+            tokio::select! {
+                work = self.queue.recv() => return work,
+                end = link.end() => self.lose_link(end.into()),
+            }
+        }
+    }
+
+    fn lose_link(&mut self, why: RecoverError) {
+        if !self.fatal(&why) {
+            tracing::warn!(error = %why, "the log keeper is away");
+        }
+        self.parts.link = None;
+        self.health.set_log(Some(why.to_string()));
     }
 
     /// One batch: commit here, append there, note; only then the answers.
@@ -144,11 +174,12 @@ impl Sequencer {
             match self.note().await {
                 Ok(()) => return true,
                 Err(e) if self.fatal(&e) => return false,
-                Err(e) => {
-                    tracing::warn!(error = %e, "the log keeper is away; committed leaves wait for it");
-                    self.parts.link = None;
+                // The lease holds: only the token is away.
+                Err(e @ RecoverError::Link(LinkError::Token { .. })) => {
+                    tracing::warn!(error = %e, "committed leaves wait for a note");
                     self.health.set_log(Some(e.to_string()));
                 }
+                Err(e) => self.lose_link(e),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
@@ -162,6 +193,7 @@ impl Sequencer {
         let Some(link) = self.parts.link.as_mut() else { return Ok(()) };
         reconcile(&mut self.parts.writer, link, self.parts.refill).await?;
         let note: Arc<str> = link.note().await?.into();
+        self.health.set_log(None);
         let noted = Noted { size: link.size, note: note.clone() };
         self.parts.writer.remember_note(note.to_string());
         self.publish.send_replace(Some(noted));
@@ -207,11 +239,7 @@ impl Sequencer {
     }
 
     fn fatal(&self, error: &RecoverError) -> bool {
-        let seal = match error {
-            RecoverError::Link(LinkError::Violation(_) | LinkError::Refused { .. }) => true,
-            RecoverError::Link(_) | RecoverError::Store(StoreError::NotApplied(_)) => false,
-            RecoverError::Store(_) | RecoverError::Fork(_) | RecoverError::RolledBack { .. } => true,
-        };
+        let seal = !error.is_temporary();
         if seal {
             self.health.seal(&error.to_string());
         }
