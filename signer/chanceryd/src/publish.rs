@@ -51,8 +51,14 @@ pub(crate) struct Workshop {
 /// The loops by repository.
 pub(crate) struct Publisher {
     workshop: Arc<Workshop>,
-    loops: Mutex<HashMap<Repository, mpsc::Sender<Call>>>,
-    tick: watch::Sender<u64>,
+    loops: Mutex<HashMap<Repository, Running>>,
+}
+
+/// A loop from outside.
+#[derive(Clone)]
+struct Running {
+    calls: mpsc::Sender<Call>,
+    looks: watch::Receiver<Option<String>>,
 }
 
 /// What a loop is told.
@@ -66,48 +72,45 @@ enum Call {
 impl Publisher {
     /// Loops for nothing yet.
     pub(crate) fn new(workshop: Arc<Workshop>) -> Arc<Self> {
-        Arc::new(Self { workshop, loops: Mutex::default(), tick: watch::channel(0).0 })
+        Arc::new(Self { workshop, loops: Mutex::default() })
     }
 
     /// Starts a loop for each collection and each repository with waiting requests.
-    pub(crate) async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(crate) async fn start(&self) -> Result<(), StoreError> {
         let mut all = self.workshop.store.collections().await?;
         all.extend(self.workshop.store.repositories_waiting().await?);
         all.iter().collect::<BTreeSet<_>>().into_iter().for_each(|r| self.wake(r));
         Ok(())
     }
 
-    /// Told after every step of every loop.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.tick.subscribe()
+    /// Changes after every step of a repository's loop: what stood in its way, if something did.
+    pub(crate) fn watch(&self, repository: &Repository) -> watch::Receiver<Option<String>> {
+        self.running(repository).looks
     }
 
     /// Has a repository looked at now.
-    pub(crate) fn wake(self: &Arc<Self>, repository: &Repository) {
+    pub(crate) fn wake(&self, repository: &Repository) {
         // A full queue holds a wake already.
-        let _full = self.sender(repository).try_send(Call::Wake);
+        let _full = self.running(repository).calls.try_send(Call::Wake);
     }
 
     /// Makes a collection; answers when clients can see it.
-    pub(crate) async fn create(self: &Arc<Self>, approved: Approved) -> Result<(), String> {
+    pub(crate) async fn create(&self, approved: Approved) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let sender = self.sender(approved.repository());
+        let calls = self.running(approved.repository()).calls;
         let call = Call::Create { approved: Box::new(approved), reply };
-        sender.try_send(call).map_err(|_| "too many calls for this repository at once".to_owned())?;
+        calls.try_send(call).map_err(|_| "too many calls for this repository at once".to_owned())?;
         answer.await.map_err(|_| "the daemon is stopping".to_owned())?
     }
 
-    fn sender(self: &Arc<Self>, repository: &Repository) -> mpsc::Sender<Call> {
+    fn running(&self, repository: &Repository) -> Running {
         let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
-            let (sender, calls) = mpsc::channel(QUEUE);
-            let one = Loop {
-                repository: repository.clone(),
-                workshop: self.workshop.clone(),
-                tick: self.tick.clone(),
-            };
-            tokio::spawn(one.run(calls));
-            sender
+            let (calls, called) = mpsc::channel(QUEUE);
+            let (told, looks) = watch::channel(None);
+            let (repository, workshop) = (repository.clone(), self.workshop.clone());
+            tokio::spawn(Loop { repository, workshop, told, most: MAX_CHANGES }.run(called));
+            Running { calls, looks }
         };
         loops.entry(repository.clone()).or_insert_with(start).clone()
     }
@@ -116,13 +119,15 @@ impl Publisher {
 struct Loop {
     repository: Repository,
     workshop: Arc<Workshop>,
-    tick: watch::Sender<u64>,
+    told: watch::Sender<Option<String>>,
+    /// Changes in the next targets version at most: fewer after a version that could not be built.
+    most: usize,
 }
 
 /// What one look at a repository led to.
 enum Step {
-    /// Something was signed: look again.
-    Signed,
+    /// Something changed: look again.
+    Again,
     /// Nothing to do until then.
     Idle(Duration),
 }
@@ -139,15 +144,15 @@ enum StepError {
 }
 
 impl Loop {
-    async fn run(self, mut calls: mpsc::Receiver<Call>) {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         let mut creating: Vec<oneshot::Sender<Result<(), String>>> = Vec::new();
         let mut approved: Option<Approved> = None;
         let mut pause = BACKOFF.0;
         loop {
             let step = self.step(&mut approved).await;
-            self.tick.send_modify(|n| *n += 1);
+            self.told.send_replace(step.as_ref().err().map(ToString::to_string));
             let wait = match step {
-                Ok(Step::Signed) => {
+                Ok(Step::Again) => {
                     pause = BACKOFF.0;
                     continue;
                 }
@@ -182,9 +187,9 @@ impl Loop {
         tracing::warn!(repository = %self.repository, error = %error, "a step of publishing was not done and is tried again");
     }
 
-    /// The next thing that is missing.
-    async fn step(&self, create: &mut Option<Approved>) -> Result<Step, StepError> {
-        let w = &self.workshop;
+    /// Makes the next thing that is missing.
+    async fn step(&mut self, create: &mut Option<Approved>) -> Result<Step, StepError> {
+        let w = self.workshop.clone();
         if let Some(why) = w.health.sealed() {
             return Err(StepError::Blocked(format!("sealed: {why}")));
         }
@@ -193,28 +198,46 @@ impl Loop {
                 "an intent of an earlier connection waits for its keeper's word".into(),
             ));
         }
+        let collection = w.store.collection(&self.repository).await?;
+        let (approved, retries) = self.redecide(collection.newest(Role::Root).is_some()).await?;
         let rules = w.policy.repository(&self.repository);
         let rules =
             rules.ok_or_else(|| StepError::Blocked("policy no longer knows this repository".into()))?;
-        let collection = w.store.collection(&self.repository).await?;
-        let (approved, retries) = self.redecide(collection.newest(Role::Root).is_some()).await?;
         let Some(root) = collection.newest(Role::Root) else {
             return self.make_root(rules, &collection, create, &approved).await;
         };
         *create = None;
-        let roles = self.roles(root).await?;
+        let (roles, asked) = (self.roles(root).await?, approved.len());
         let drafts = [
             self.targets(rules, &collection, &roles, approved, retries).await?,
             self.snapshot(rules, &collection, &roles, root).await?,
             self.timestamp(rules, &collection, &roles).await?,
         ];
         match drafts.into_iter().flatten().next() {
-            Some(draft) => {
-                self.sign(draft).await?;
-                Ok(Step::Signed)
-            }
+            Some(draft) => match self.sign(draft).await {
+                Err(StepError::Sign(SignError::Build(why))) if asked > 0 => {
+                    self.change_less(asked, why).await
+                }
+                done => {
+                    self.most = MAX_CHANGES;
+                    done.map(|()| Step::Again)
+                }
+            },
             None => Ok(Step::Idle(self.until_renewal(&collection))),
         }
+    }
+
+    /// A version with these changes cannot be built: half of them perhaps can. One that cannot alone is refused, in
+    /// the log, since it never will.
+    async fn change_less(&mut self, changes: usize, why: formats::BuildError) -> Result<Step, StepError> {
+        self.most = (changes / 2).max(1);
+        if changes == 1 {
+            let w = &self.workshop;
+            for waiting in w.store.waiting(&self.repository, 1).await? {
+                sign::refuse(&w.log, waiting, w.policy.stamp(), &why, w.clock.now()).await?;
+            }
+        }
+        Ok(Step::Again)
     }
 
     async fn sign(&self, draft: Draft) -> Result<(), StepError> {
@@ -228,16 +251,16 @@ impl Loop {
     async fn redecide(&self, collection_exists: bool) -> Result<(Vec<Approved>, Option<u64>), StepError> {
         let (mut approved, mut retries) = (Vec::new(), None);
         let (mut tags, mut bytes) = (BTreeSet::new(), 0);
-        for waiting in self.workshop.store.waiting(&self.repository, MAX_CHANGES).await? {
-            bytes += change_bytes(&waiting);
-            if bytes > MAX_CHANGES_BYTES {
-                break;
-            }
+        for waiting in self.workshop.store.waiting(&self.repository, self.most).await? {
             // One change a tag: the next one for the same tag is judged against this one's result.
             let before = waiting.retries;
             if tags.insert(waiting.image.tag.clone())
                 && let Some(one) = self.decide_again(waiting, collection_exists).await?
             {
+                bytes += one.change_bytes();
+                if bytes > MAX_CHANGES_BYTES && !approved.is_empty() {
+                    break;
+                }
                 approved.push(one);
                 retries = retries.max(before);
             }
@@ -302,7 +325,7 @@ impl Loop {
             }
         };
         self.sign(draft).await?;
-        Ok(Step::Signed)
+        Ok(Step::Again)
     }
 
     /// Keys and expiry of a root that was asked for and is not recorded: the keeper's chain has taken these very
@@ -438,12 +461,6 @@ impl Loop {
 
 fn half_life(file: &FileRow) -> Time {
     file.created.plus_ms((file.expires.unix_ms() - file.created.unix_ms()) / 2)
-}
-
-/// An upper bound for one change's JSON: fixed text, plus what varies.
-fn change_bytes(waiting: &Waiting) -> usize {
-    let image = &waiting.image;
-    360 + image.tag.as_str().len() + image.media_type.len() + waiting.by.as_str().len()
 }
 
 fn tell(reply: oneshot::Sender<Result<(), String>>, result: Result<(), String>) {

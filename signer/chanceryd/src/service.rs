@@ -1,7 +1,7 @@
 //! The daemon as a whole: state is opened, the heads are compared, the keepers connected, and only then is served.
 
 use crate::{
-    audit::{Log, LogLink, Parts, RecoverError, Refill, reconcile, rollback_leaf},
+    audit::{LinkError, Log, LogLink, Parts, RecoverError, Refill, reconcile, rollback_leaf},
     auth::Tokens,
     config::Config,
     fatal::Fatal,
@@ -27,6 +27,7 @@ pub(crate) struct Service {
     pub policy: Arc<PolicySet>,
     pub keys: Arc<KeyDirectory>,
     pub tokens: Arc<Tokens>,
+    pub token_turn: tokio::sync::Mutex<()>,
     pub registries: Registries,
     pub publisher: Arc<Publisher>,
     pub clock: Arc<dyn Clock>,
@@ -42,6 +43,11 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let path = Store::path_in(&config.data);
     let (store, mut writer) = Store::open(&path).await?;
     check_identity(&writer, &vkey, &path)?;
+    if writer.head().size == 0 {
+        let why = "it has no entry at all: an init or a rebuild was cut off";
+        let next = "remove it and run `chancery init` for a new log, or `chanceryd rebuild` for one whose spool is there";
+        return Err(Fatal::State { path, why: why.into(), next: next.into() });
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let refill = Refill::UpTo(config.limits.refill_leaves);
     let link = recover(&mut writer, config, &vkey, refill, clock.as_ref()).await?;
@@ -90,6 +96,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let publisher = Publisher::new(workshop);
     let registries = Registries::new(config.registries.clone())
         .map_err(|e| Fatal::Unavailable { what: "the registry client".into(), why: e.to_string() })?;
+    let front = http::Front::open(config)?;
     write_started(&log, &policy, clock.as_ref()).await;
     publisher.start().await.map_err(|e| state(&path, e.full()))?;
     let waiting_limit = config.limits.waiting_requests as u64;
@@ -100,12 +107,13 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         policy,
         keys,
         tokens,
+        token_turn: tokio::sync::Mutex::default(),
         registries,
         publisher,
         clock,
         waiting_limit,
     });
-    let served = http::serve(config, service.clone()).await;
+    let served = http::serve(front, config, service.clone()).await;
     write_stopped(&log, service.clock.as_ref()).await;
     sequencer.abort();
     served
@@ -182,7 +190,7 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
     let vkey = vkey(config)?;
     let path = Store::path_in(&config.data);
     let mut writer = if path.exists() {
-        Store::open(&path).await?.1
+        Store::open(&path).await.map_err(move_away)?.1
     } else {
         Store::create(&path, vkey.name(), &vkey.to_string()).await?
     };
@@ -195,6 +203,18 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
         "the database was refilled from the log keeper's spool"
     );
     Ok(())
+}
+
+/// A file that cannot be opened is never replaced: its owner puts it aside first.
+fn move_away(error: Fatal) -> Fatal {
+    match error {
+        Fatal::State { path, why, .. } => {
+            let next =
+                "move chancery.db and its -wal and -shm files away, then run `chanceryd rebuild` again";
+            Fatal::State { path, why, next: next.into() }
+        }
+        other => other,
+    }
 }
 
 /// What may get better by itself is no matter for an operator: a supervisor tries again.
@@ -276,9 +296,12 @@ fn check_identity(writer: &Writer, vkey: &VerifierKey, path: &Path) -> Result<()
 }
 
 async fn connect(config: &Config, vkey: &VerifierKey) -> Result<LogLink, Fatal> {
-    LogLink::connect(&config.log.socket, vkey).await.map_err(|e| Fatal::Unavailable {
-        what: format!("log keeper at {}", config.log.socket.display()),
-        why: e.to_string(),
+    LogLink::connect(&config.log.socket, vkey).await.map_err(|e| match e {
+        LinkError::Violation(why) => Fatal::Config { path: config.log.socket.clone(), why },
+        e => Fatal::Unavailable {
+            what: format!("log keeper at {}", config.log.socket.display()),
+            why: e.to_string(),
+        },
     })
 }
 

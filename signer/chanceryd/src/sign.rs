@@ -11,7 +11,7 @@ use crate::{
     audit::{AppendError, Log, Placed},
     keys::KeyDirectory,
     signer::{AskError, Closed, Context, Signer},
-    store::{Rejected, StoreError},
+    store::{Rejected, StoreError, Waiting},
 };
 use policy::{Ask, Caller, Facts, PolicySet};
 use record::{
@@ -83,7 +83,7 @@ pub struct Recorded {
     closed: Closed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SignedImage {
     tag: Tag,
     digest: Digest,
@@ -224,9 +224,16 @@ impl Approved {
         })
     }
 
-    fn into_change(self) -> Option<Change> {
-        let SignedImage { tag, digest, size, media_type } = self.allowed.image?;
-        Some(Change { tag, digest, size, media_type, requested: self.allowed.requested })
+    /// Bytes that its change takes in the intent's leaf.
+    pub(crate) fn change_bytes(&self) -> usize {
+        self.change()
+            .and_then(|change| record::canonical::encode(&change).ok())
+            .map_or(0, |bytes| bytes.len())
+    }
+
+    fn change(&self) -> Option<Change> {
+        let SignedImage { tag, digest, size, media_type } = self.allowed.image.clone()?;
+        Some(Change { tag, digest, size, media_type, requested: self.allowed.requested.clone() })
     }
 }
 
@@ -259,7 +266,7 @@ impl Draft {
     /// The next targets with these changes, which all stand under one policy; without changes a renewal.
     pub(crate) fn targets(repository: &Repository, key: KeyId, next: NextTargets) -> Self {
         let policy = next.approved.first().map(Approved::stamp);
-        let mut changes: Vec<Change> = next.approved.into_iter().filter_map(Approved::into_change).collect();
+        let mut changes: Vec<Change> = next.approved.iter().filter_map(Approved::change).collect();
         changes.sort_by(|a, b| a.tag.cmp(&b.tag));
         let prev = next.prev.as_ref().map(|(payload, _)| *payload);
         let action = Action::Targets { version: next.version, expires: next.expires, prev, changes };
@@ -462,6 +469,27 @@ fn denial(
     let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
     let (request, by) = (requested.request, requested.by);
     Ok(Denial { request, by, time, nonce, action: action.into(), repository, tag, digest, policy, reasons })
+}
+
+/// Refuses a request that was allowed and whose bytes can never be built.
+pub(crate) async fn refuse(
+    log: &Log,
+    waiting: Waiting,
+    policy: PolicyStamp,
+    why: &formats::BuildError,
+    time: Time,
+) -> Result<(), SignError> {
+    let (request, by, image) = (waiting.id, waiting.by, waiting.image);
+    let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
+    let reason = Reason {
+        rule: "builtin/cannot-be-built".into(),
+        remedy: "final".into(),
+        message: format!("the repository's next targets file cannot be built with this tag: {why}"),
+    };
+    let (action, repository) = ("sign".into(), image.repository);
+    let (tag, digest, reasons) = (Some(image.tag), Some(image.digest), vec![reason]);
+    let denial = Denial { request, by, time, nonce, action, repository, tag, digest, policy, reasons };
+    write_denial(log, denial).await.map(drop)
 }
 
 async fn write_denial(log: &Log, denial: Denial) -> Result<Denied, SignError> {

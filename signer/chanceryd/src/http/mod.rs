@@ -1,6 +1,7 @@
 //! HTTPS: TLS 1.3 only, a deadline and a limit on everything, and the routes.
 
 mod dct;
+mod door;
 mod log;
 mod problem;
 mod requests;
@@ -16,7 +17,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
+use axum_server::{
+    Handle,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use door::Door;
 pub(crate) use problem::Fail;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{sync::Arc, time::Duration};
@@ -42,19 +47,45 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 type App = Arc<Service>;
 
+/// The address and the certificate, ready to serve: whoever cannot have them should not begin.
+pub(crate) struct Front {
+    listener: std::net::TcpListener,
+    tls: RustlsConfig,
+}
+
+impl Front {
+    /// Reads the certificate and takes the address.
+    pub(crate) fn open(config: &Config) -> Result<Self, Fatal> {
+        let tls = RustlsConfig::from_config(Arc::new(tls(config)?));
+        let taken = |e: std::io::Error| Fatal::Unavailable {
+            what: format!("listening on {}", config.listen),
+            why: e.to_string(),
+        };
+        let listener = std::net::TcpListener::bind(config.listen).map_err(taken)?;
+        listener.set_nonblocking(true).map_err(taken)?;
+        Ok(Self { listener, tls })
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, then lets what runs finish.
-pub(crate) async fn serve(config: &Config, service: App) -> Result<(), Fatal> {
-    let tls = RustlsConfig::from_config(Arc::new(tls(config)?));
+pub(crate) async fn serve(front: Front, config: &Config, service: App) -> Result<(), Fatal> {
     let handle = Handle::new();
-    let connections = config.limits.connections;
     let watched = handle.clone();
     tokio::spawn(async move {
         stop_signal().await;
         tracing::info!("stopping: no new connections, running requests may finish");
         watched.graceful_shutdown(Some(DRAIN));
     });
-    let app = routes(service, handle.clone(), connections);
-    let mut server = axum_server::bind_rustls(config.listen, tls).handle(handle).first_request_timeout(HEAD);
+    let door = Door { handle: handle.clone(), connections: config.limits.connections };
+    let broken = |e: std::io::Error| Fatal::Unavailable {
+        what: format!("listening on {}", config.listen),
+        why: e.to_string(),
+    };
+    let mut server = axum_server::from_tcp(front.listener)
+        .map_err(broken)?
+        .acceptor(RustlsAcceptor::new(front.tls).handshake_timeout(HEAD).acceptor(door))
+        .handle(handle)
+        .first_request_timeout(HEAD);
     server
         .http_builder()
         .http1()
@@ -63,10 +94,7 @@ pub(crate) async fn serve(config: &Config, service: App) -> Result<(), Fatal> {
         .max_buf_size(MAX_HEAD_BYTES);
     let server = server.http1_only();
     tracing::info!(listen = %config.listen, "serving");
-    server.serve(app.into_make_service()).await.map_err(|e| Fatal::Unavailable {
-        what: format!("listening on {}", config.listen),
-        why: e.to_string(),
-    })
+    server.serve(routes(service).into_make_service()).await.map_err(broken)
 }
 
 fn tls(config: &Config) -> Result<rustls::ServerConfig, Fatal> {
@@ -97,7 +125,7 @@ async fn stop_signal() {
     }
 }
 
-fn routes(service: App, handle: Handle<std::net::SocketAddr>, connections: usize) -> Router {
+fn routes(service: App) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -119,26 +147,15 @@ fn routes(service: App, handle: Handle<std::net::SocketAddr>, connections: usize
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST))
         .layer(RequestBodyTimeoutLayer::new(BODY))
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
-        .layer(middleware::from_fn(move |request, next| admit(handle.clone(), connections, request, next)))
+        .layer(middleware::from_fn(tell))
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
 }
 
-/// One line a call, an id in every answer, and no more connections than configured.
-async fn admit(
-    handle: Handle<std::net::SocketAddr>,
-    connections: usize,
-    request: Request,
-    next: Next,
-) -> Response {
+/// One line a call, and its id in every answer.
+async fn tell(request: Request, next: Next) -> Response {
     let call = record::Nonce::random().map(|n| n.to_string()).unwrap_or_default();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = if handle.connection_count() > connections {
-        Fail::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections: try again")
-            .retryable()
-            .into_response()
-    } else {
-        next.run(request).await
-    };
+    let mut response = next.run(request).await;
     if let Ok(value) = call.parse() {
         response.headers_mut().insert("x-chancery-call", value);
     }

@@ -189,11 +189,15 @@ pub(super) async fn show(
 /// The request as soon as it is final, or as it stands when the time is up.
 async fn wait_for(service: &Service, id: &RequestId, seconds: u64) -> Result<Request, Fail> {
     let until = Instant::now() + Duration::from_secs(seconds.min(MAX_WAIT_S));
-    let mut tick = service.publisher.watch();
+    let mut request = current(service, id).await?;
+    if request.state.is_final() {
+        return Ok(request);
+    }
+    let mut looks = service.publisher.watch(&request.repository);
     loop {
-        tick.borrow_and_update();
-        let request = current(service, id).await?;
-        if request.state.is_final() || timeout_at(until, tick.changed()).await.is_err() {
+        looks.borrow_and_update();
+        request = current(service, id).await?;
+        if request.state.is_final() || timeout_at(until, looks.changed()).await.is_err() {
             return Ok(request);
         }
     }

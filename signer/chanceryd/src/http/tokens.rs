@@ -102,6 +102,8 @@ fn nonce() -> Result<Nonce, Fail> {
 
 async fn write(service: &Service, event: Event) -> Result<(), Fail> {
     service.log.append(Leaf::Event(event)).await?;
+    // One at a time: an older reading that came later would bring a revoked token back to life.
+    let _turn = service.token_turn.lock().await;
     service.tokens.replace(service.store.tokens().await?);
     Ok(())
 }

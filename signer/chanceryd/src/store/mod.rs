@@ -89,6 +89,13 @@ impl Store {
             next: "init makes new state only; remove the file yourself if it is left over from an init that failed".into(),
         }
         };
+        // SQLite would replay a left-over journal into the new file.
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let companion = PathBuf::from(format!("{}{suffix}", path.display()));
+            if companion.exists() {
+                return Err(bad(format!("{} is left over from another database", companion.display())));
+            }
+        }
         std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)

@@ -247,8 +247,13 @@ async fn end(connection: &mut SqliteConnection, index: u64, outcome: &Outcome) -
         OutcomeKind::Void => "void",
     };
     close(connection, outcome.intent, index, kind).await?;
-    // A void intent never reached a key: it does not count against the request.
-    let counted = i64::from(outcome.outcome != OutcomeKind::Void);
+    // A crash's void counts against nobody; one with a code is the keeper's refusal, which may come again.
+    let counted = i64::from(outcome.outcome != OutcomeKind::Void || outcome.code.is_some());
+    let problem = match &outcome.code {
+        Some(code) if outcome.outcome == OutcomeKind::Void => format!("refused:{code}"),
+        Some(code) => format!("{kind}:{code}"),
+        None => kind.to_owned(),
+    };
     sqlx::query(
         "UPDATE request SET intent = NULL, targets_version = NULL, retries = ?1, attempts = attempts - 1 + ?2,
          problem = CASE WHEN ?2 = 1 AND attempts >= ?3 THEN ?4 END WHERE intent = ?1",
@@ -256,7 +261,7 @@ async fn end(connection: &mut SqliteConnection, index: u64, outcome: &Outcome) -
     .bind(signed(outcome.intent))
     .bind(counted)
     .bind(MAX_ATTEMPTS)
-    .bind(kind)
+    .bind(problem)
     .execute(connection)
     .await?;
     Ok(())

@@ -33,6 +33,7 @@ CREATE TABLE intent (
 ) STRICT;
 CREATE UNIQUE INDEX intent_one_open ON intent (key, payload) WHERE end_leaf IS NULL;
 CREATE INDEX intent_open ON intent (keeper) WHERE end_leaf IS NULL;
+CREATE INDEX intent_open_in ON intent (repository) WHERE end_leaf IS NULL;
 CREATE INDEX intent_role ON intent (repository, purpose, version);
 
 -- Signed metadata files. targets_version: which targets a snapshot or timestamp leads to. below: SHA-256 of the
@@ -53,6 +54,7 @@ CREATE TABLE file (
     PRIMARY KEY (repository, role, version)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX file_by_hash ON file (repository, sha256);
+CREATE INDEX file_by_payload ON file (repository, payload);
 
 CREATE TABLE certificate (repository TEXT PRIMARY KEY, sha256 BLOB NOT NULL, completion INTEGER NOT NULL) STRICT;
 

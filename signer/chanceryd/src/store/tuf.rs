@@ -48,32 +48,41 @@ const COLUMNS: &str = "role, version, payload, sha256, length, created_ms, expir
 impl Store {
     /// The collection as the next step of its publishing needs it.
     pub(crate) async fn collection(&self, repository: &Repository) -> Result<Collection, StoreError> {
-        let name = repository.as_str();
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} FROM file f WHERE repository = ? AND version =
-             (SELECT max(version) FROM file WHERE repository = f.repository AND role = f.role)"
-        ));
-        let files = sqlx::query(sql).bind(name).fetch_all(&self.readers).await?;
-        let reserved = sqlx::query(
-            "SELECT purpose, max(version) FROM intent
-             WHERE repository = ? AND version IS NOT NULL AND (end_kind IS NULL OR end_kind <> 'void') GROUP BY purpose",
-        )
-        .bind(name)
-        .fetch_all(&self.readers)
-        .await?;
+        let mut collection = Collection::default();
+        // One look-up a role, from the newest version down: what a step costs does not grow with the history.
+        for role in Role::ALL {
+            collection.files.extend(self.newest_file(repository, role).await?);
+            collection.reserved.extend(self.reserved(repository, role).await?.map(|version| (role, version)));
+        }
         let certificate: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT sha256 FROM certificate WHERE repository = ?")
-                .bind(name)
+                .bind(repository.as_str())
                 .fetch_optional(&self.readers)
                 .await?;
-        Ok(Collection {
-            certificate: certificate.map(rows::sha256).transpose()?,
-            files: files.iter().map(file).collect::<Result<_, _>>()?,
-            reserved: reserved
-                .iter()
-                .map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?))))
-                .collect::<Result<_, StoreError>>()?,
-        })
+        collection.certificate = certificate.map(rows::sha256).transpose()?;
+        Ok(collection)
+    }
+
+    async fn newest_file(&self, repository: &Repository, role: Role) -> Result<Option<FileRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM file WHERE repository = ? AND role = ? ORDER BY version DESC LIMIT 1"
+        ));
+        let query = sqlx::query(sql).bind(repository.as_str()).bind(role.as_str());
+        query.fetch_optional(&self.readers).await?.as_ref().map(file).transpose()
+    }
+
+    /// The highest version of a role's intents that may have reached a key.
+    async fn reserved(&self, repository: &Repository, role: Role) -> Result<Option<u64>, StoreError> {
+        let version: Option<i64> = sqlx::query_scalar(
+            "SELECT version FROM intent INDEXED BY intent_role
+             WHERE repository = ? AND purpose = ? AND version IS NOT NULL AND (end_kind IS NULL OR end_kind <> 'void')
+             ORDER BY version DESC LIMIT 1",
+        )
+        .bind(repository.as_str())
+        .bind(role.as_str())
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(version.map(unsigned))
     }
 
     /// All repositories that have a collection, or the beginning of one.
@@ -180,19 +189,20 @@ impl Store {
         role: Role,
     ) -> Result<Option<u64>, StoreError> {
         let index: Option<i64> = sqlx::query_scalar(
-            "SELECT max(idx) FROM intent WHERE repository = ? AND purpose = ? AND version IS NOT NULL
-             AND (end_kind IS NULL OR end_kind <> 'void')",
+            "SELECT idx FROM intent INDEXED BY intent_role
+             WHERE repository = ? AND purpose = ? AND version IS NOT NULL AND (end_kind IS NULL OR end_kind <> 'void')
+             ORDER BY version DESC, idx DESC LIMIT 1",
         )
         .bind(repository.as_str())
         .bind(role.as_str())
-        .fetch_one(&self.readers)
+        .fetch_optional(&self.readers)
         .await?;
         Ok(index.map(unsigned))
     }
 
     /// Whether an intent for this repository has no outcome yet.
     pub(crate) async fn has_open_intent(&self, repository: &Repository) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM intent WHERE repository = ? AND end_leaf IS NULL)";
+        let sql = "SELECT EXISTS (SELECT 1 FROM intent INDEXED BY intent_open_in WHERE repository = ? AND end_leaf IS NULL)";
         Ok(sqlx::query_scalar(sql).bind(repository.as_str()).fetch_one(&self.readers).await?)
     }
 
