@@ -413,13 +413,10 @@ fn read_ca(path: &Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
     if certificates.is_empty() { Err(bad("no PEM certificate is in it".into())) } else { Ok(certificates) }
 }
 
-/// Sorts what went wrong below HTTP. The TLS library's error is found by its text, since the HTTP library wraps it in
-/// private types.
+/// Sorts what went wrong below HTTP.
 fn broken(url: &str, source: reqwest::Error) -> ClientError {
     let url = url.to_owned();
-    let text = chain_text(&source).to_ascii_lowercase();
-    let tls = ["certificate", "tls", "handshake", "alert"].iter().any(|word| text.contains(word));
-    if source.is_connect() && tls {
+    if source.is_connect() && is_refused_by_tls(&source) {
         ClientError::Tls { url, source: source.without_url() }
     } else if source.is_connect() {
         ClientError::Connect { url, source: source.without_url() }
@@ -427,6 +424,20 @@ fn broken(url: &str, source: reqwest::Error) -> ClientError {
         ClientError::Timeout { url }
     } else {
         ClientError::Broken { url, source: source.without_url() }
+    }
+}
+
+/// Whether one side did not accept the other's certificate or protocol, which no second try mends. A connection that
+/// was cut in the handshake is none: its server is starting or stopping.
+fn is_refused_by_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    if error.is::<rustls::Error>() {
+        return true;
+    }
+    // As its source, an I/O error names the source of what it wraps, and not the thing itself.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(inner) => is_refused_by_tls(inner),
+        None => error.source().is_some_and(is_refused_by_tls),
     }
 }
 

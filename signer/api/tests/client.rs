@@ -242,6 +242,17 @@ async fn tls_below_1_3_is_refused() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_in_the_handshake_is_temporary() {
+    let server = serve(vec![]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    std::thread::spawn(move || drop(listener.accept()));
+    let client = Client::new(&url, &server.trust, None).unwrap();
+    let error = client.keys().await.unwrap_err();
+    assert!(error.is_temporary() && matches!(error, ClientError::Connect { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_temporary() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = serve(Vec::new());
