@@ -16,7 +16,7 @@ mod softhsm;
 mod tools;
 
 pub use error::Error;
-pub use faults::{FaultEvent, Faults, Happened, Rule, RuleId};
+pub use faults::{FaultEvent, Faults, Happened, Insertion, PinFlag, Rule, RuleId, Token};
 pub use forwarder::forwarder;
 pub use journal::{Entry, Journal, MAX_JOURNAL_BYTES, SignFunction};
 pub use softhsm::{Journaled, SoftHsm};

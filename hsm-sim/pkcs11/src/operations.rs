@@ -52,6 +52,24 @@ impl Operations {
         Ok(self.open()?.get(&session).map(|operation| hex(&operation.key_id)))
     }
 
+    /// The real session of the operation that the caller began in `session`, or that session itself.
+    pub(crate) fn place(&self, session: u64) -> Result<u64, OperationsError> {
+        Ok(self.open()?.get(&session).map_or(session, |operation| operation.place(session)))
+    }
+
+    /// Whether the session's operation waits for a login.
+    pub(crate) fn awaits_login(&self, session: u64) -> Result<bool, OperationsError> {
+        Ok(self.open()?.get(&session).is_some_and(Operation::awaits_login))
+    }
+
+    /// The session's operation had its login.
+    pub(crate) fn logged_in(&self, session: u64) -> Result<(), OperationsError> {
+        if let Some(operation) = self.open()?.get_mut(&session) {
+            operation.awaits_login = false;
+        }
+        Ok(())
+    }
+
     /// Drops the operations of sessions that are no more.
     pub(crate) fn retain(&self, alive: impl Fn(u64) -> bool) -> Result<(), OperationsError> {
         self.open()?.retain(|session, _| alive(*session));
@@ -72,17 +90,28 @@ pub(crate) struct Operation {
     head: Vec<u8>,
     /// Where the real operation runs, if not in the caller's session. Dropping it ends the operation.
     own: Option<OwnSession>,
+    /// The key wants a login for this operation, and had none yet.
+    awaits_login: bool,
 }
 
 impl Operation {
     /// A fresh operation, without input.
     pub(crate) fn new(key_id: Vec<u8>, mechanism: u64) -> Self {
-        Self { key_id, mechanism, hasher: Sha256::new(), head: Vec::new(), own: None }
+        Self { key_id, mechanism, hasher: Sha256::new(), head: Vec::new(), own: None, awaits_login: false }
     }
 
     /// Runs in a session of its own.
     pub(crate) fn run_in(self, own: Option<OwnSession>) -> Self {
         Self { own, ..self }
+    }
+
+    /// Gives no signature before a login of its own.
+    pub(crate) fn awaiting_login(self, awaits_login: bool) -> Self {
+        Self { awaits_login, ..self }
+    }
+
+    pub(crate) fn awaits_login(&self) -> bool {
+        self.awaits_login
     }
 
     /// The real session of the operation that the caller began in `session`.

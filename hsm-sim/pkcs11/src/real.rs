@@ -3,8 +3,8 @@
 #![expect(unsafe_code, reason = "loads a C library and calls it")]
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_ULONG,
-    CKA_ID, CKR_GENERAL_ERROR, CKR_OK,
+    CK_ATTRIBUTE, CK_FALSE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO,
+    CK_SLOT_ID, CK_ULONG, CKA_ID, CKR_GENERAL_ERROR, CKR_OK,
 };
 use libloading::{Library, Symbol};
 use std::{
@@ -14,6 +14,9 @@ use std::{
 
 /// The bound of a key's name. PKCS#11 sets none; 1 to 20 bytes are usual.
 const MAX_KEY_ID_BYTES: usize = 256;
+
+/// More than any machine has in tests.
+const MAX_SLOTS: usize = 64;
 
 type FunctionListGetter = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
 
@@ -83,6 +86,16 @@ impl Real {
     /// Whether the module still knows the session.
     pub(crate) fn has_session(&self, session: CK_SESSION_HANDLE) -> bool {
         self.session_info(session).is_ok()
+    }
+
+    /// The module's slots; none if it says nothing.
+    pub(crate) fn slots(&self) -> Vec<CK_SLOT_ID> {
+        let mut slots = [0; MAX_SLOTS];
+        let mut count = slots.len() as CK_ULONG;
+        // SAFETY: room for as many slots as are announced, alive during the call.
+        let rv = unsafe { call!(self, C_GetSlotList(CK_FALSE, slots.as_mut_ptr(), &raw mut count)) };
+        let count = if rv == CKR_OK { usize::try_from(count).unwrap_or_default() } else { 0 };
+        slots.into_iter().take(count).collect()
     }
 
     fn session_info(&self, session: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO, CK_RV> {

@@ -5,9 +5,12 @@
 
 mod log;
 mod rule;
+mod state;
+mod token;
 
 pub use log::{FaultEvent, Happened};
 pub use rule::Rule;
+pub use token::{Insertion, PinFlag, Token};
 
 use crate::Error;
 use serde::Serialize;
@@ -20,17 +23,20 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use token::Shown;
 
 /// Longer than any call takes on a busy machine.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const RULES: &str = "rules.jsonl";
+const TOKEN: &str = "token.json";
 
 /// A control folder. Dropping it changes nothing: the folder is the caller's.
 #[derive(Debug)]
 pub struct Faults {
     folder: PathBuf,
     rules: Mutex<Rules>,
+    shown: Mutex<Shown>,
 }
 
 /// Names a rule that was added.
@@ -61,7 +67,7 @@ impl Faults {
         let folder = dir.canonicalize().map_err(Error::file("resolve the control folder", dir))?;
         match folder_fault(&folder)? {
             Some(why) => Err(Error::ControlFolder { path: folder, why }),
-            None => Ok(Self { folder, rules: Mutex::default() }),
+            None => Ok(Self { folder, rules: Mutex::default(), shown: Mutex::default() }),
         }
     }
 
@@ -92,6 +98,37 @@ impl Faults {
         let mut rules = self.rules();
         rules.in_force.clear();
         self.write(&rules)
+    }
+
+    /// How the token looks from now on, in place of what was said before. It stays in or out of its slot.
+    pub fn set_token(&self, token: Token) -> Result<(), Error> {
+        self.show(|shown| shown.token = token)
+    }
+
+    /// Takes the token out of its slot, until [`Faults::insert_token`].
+    pub fn remove_token(&self) -> Result<(), Error> {
+        self.show(Shown::remove)
+    }
+
+    /// Puts a token back, whoever took it: [`Faults::remove_token`] or a rule. All sessions of before are over.
+    pub fn insert_token(&self, insertion: Insertion) -> Result<(), Error> {
+        self.show(|shown| shown.insert(insertion))?;
+        let mut rules = self.rules();
+        rules.in_force.retain(|(_, rule)| !rule.removes_the_token());
+        self.write(&rules)
+    }
+
+    /// The tries that the user PIN has left; `None` if [`Token::pin_tries`] did not say that they are counted.
+    pub fn pin_tries_left(&self) -> Result<Option<u32>, Error> {
+        let Some(tries) = self.shown().token.tries() else { return Ok(None) };
+        Ok(Some(tries.saturating_sub(state::wrong_pins(&self.folder)?)))
+    }
+
+    /// Sets the tries that the user PIN has left, at most those that [`Token::pin_tries`] gave it; none if it gave
+    /// none. All tries are an operator's unblocking, 0 is a locked PIN.
+    pub fn set_pin_tries_left(&self, left: u32) -> Result<(), Error> {
+        let tries = self.shown().token.tries().unwrap_or_default();
+        state::set_wrong_pins(&self.folder, tries.saturating_sub(left))
     }
 
     /// Everything that the rules did, in order.
@@ -129,6 +166,19 @@ impl Faults {
     fn count(&self, rule: &RuleId, what: Happened) -> Result<u64, Error> {
         let events = self.log()?;
         Ok(events.iter().filter(|event| event.rule == rule.0 && event.happened == what).count() as u64)
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Shown)) -> Result<(), Error> {
+        let mut shown = self.shown();
+        change(&mut shown);
+        let path = self.folder.join(TOKEN);
+        let text = serde_json::to_string(&*shown);
+        let text = text.map_err(|source| Error::ControlLine { path: path.clone(), line: 1, source })?;
+        replace(&path, &text)
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic of another thread left whole rules: they change in one step.

@@ -168,6 +168,10 @@ impl Rule {
         Self { poison: true, ..self }
     }
 
+    pub(super) fn removes_the_token(&self) -> bool {
+        matches!(self.action, Action::RemoveToken)
+    }
+
     pub(super) fn function(&self) -> &'static str {
         self.on
     }

@@ -7,3 +7,4 @@ mod obedient;
 mod pkcs11_tool;
 mod processes;
 mod raw;
+mod token;

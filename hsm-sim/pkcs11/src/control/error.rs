@@ -17,6 +17,8 @@ pub(crate) enum ControlError {
     Rule { path: PathBuf, line: usize, source: RuleError },
     #[error("{}: not what is expected there; mend it, replacing the file in one step", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    #[error("{}: {why}; mend it, replacing the file in one step", path.display())]
+    Token { path: PathBuf, why: &'static str },
     #[error("rule {id}: held the call for {limit_s} s; release hanging calls sooner")]
     HungTooLong { id: String, limit_s: u64 },
     #[error("a call panicked while it held the control folder")]

@@ -12,11 +12,13 @@ mod error;
 mod log;
 mod rules;
 mod state;
+mod token;
 mod trigger;
 mod watched;
 
 pub(crate) use error::ControlError;
 pub(crate) use rules::{Action, Call, When};
+pub(crate) use token::{PinFlag, Token};
 
 use log::{Event, Line, Log};
 use rules::Rule;
@@ -47,6 +49,17 @@ pub(crate) struct Control {
 struct Door {
     lock: File,
     rules: Watched<Vec<Rule>>,
+    token: Watched<Token>,
+}
+
+/// The token at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) token: Token,
+    pub(crate) removed: bool,
+    pub(crate) removals: u64,
+    /// If tries are counted.
+    pub(crate) pin_tries_left: Option<u32>,
 }
 
 /// A rule that struck a call.
@@ -68,11 +81,12 @@ impl Control {
         let lock = OpenOptions::new().append(true).create(true).open(&path);
         let lock = lock.map_err(ControlError::file("open the lock", path))?;
         let rules = Watched::new(folder.join("rules.jsonl"), Vec::new(), rules::parse);
+        let token = Watched::new(folder.join("token.json"), Token::default(), token::parse);
         Ok(Self {
             log: Log::open(folder)?,
             folder: folder.to_owned(),
             loaded: Instant::now(),
-            door: Mutex::new(Door { lock, rules }),
+            door: Mutex::new(Door { lock, rules, token }),
         })
     }
 
@@ -112,6 +126,50 @@ impl Control {
         self.locked(|door| Ok(door.rules.current()?.iter().any(|rule| rule.id == id)))
     }
 
+    /// The token as it is now.
+    pub(crate) fn view(&self) -> Result<View, ControlError> {
+        self.locked(|door| {
+            let token = door.token.current()?.clone();
+            let state = State::read(&self.folder)?;
+            let by_rule = state.is_removed_by_one_of(door.rules.current()?);
+            Ok(View {
+                removed: token.removed || by_rule,
+                removals: token.removals.wrapping_add(state.removals),
+                pin_tries_left: token.pin_tries.map(|tries| tries.saturating_sub(state.wrong_pins)),
+                token,
+            })
+        })
+    }
+
+    /// Uses up one try of the PIN, before the PIN is looked at. False if there is none left.
+    pub(crate) fn take_pin_try(&self) -> Result<bool, ControlError> {
+        let tries = self.locked(|door| Ok(door.token.current()?.pin_tries))?.unwrap_or(u32::MAX);
+        self.change(|state| {
+            let left = state.wrong_pins < tries;
+            state.wrong_pins += u32::from(left);
+            left
+        })
+    }
+
+    /// The try went to nobody: the token did not look at the PIN.
+    pub(crate) fn give_back_pin_try(&self) -> Result<(), ControlError> {
+        self.change(|state| state.wrong_pins = state.wrong_pins.saturating_sub(1))
+    }
+
+    /// The PIN was right, or is a new one.
+    pub(crate) fn reset_pin_tries(&self) -> Result<(), ControlError> {
+        self.change(|state| state.wrong_pins = 0)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, ControlError> {
+        self.locked(|_| {
+            let mut state = State::read(&self.folder)?;
+            let value = change(&mut state);
+            state.write(&self.folder)?;
+            Ok(value)
+        })
+    }
+
     /// Alone among the threads and processes that use the folder.
     fn locked<T>(&self, work: impl FnOnce(&mut Door) -> Result<T, ControlError>) -> Result<T, ControlError> {
         let mut door: MutexGuard<'_, Door> = self.door.lock().map_err(|_| ControlError::Poisoned)?;
@@ -129,6 +187,18 @@ impl State {
         self.rules.retain(|id, _| rules.iter().any(|rule| rule.id == *id));
     }
 
+    fn remove_token(&mut self, by: &str) {
+        if self.removed_by.as_deref() != Some(by) {
+            self.removals = self.removals.wrapping_add(1);
+            self.removed_by = Some(by.to_owned());
+        }
+    }
+
+    /// The token is back when the rule that took it is gone.
+    fn is_removed_by_one_of(&self, rules: &[Rule]) -> bool {
+        self.removed_by.as_ref().is_some_and(|by| rules.iter().any(|rule| rule.id == *by))
+    }
+
     fn strike(&mut self, rules: &[Rule], call: &Call, when: When, loaded_for: Duration) -> Vec<Fired> {
         let mut fired = Vec::new();
         for rule in rules.iter().filter(|rule| rule.is_about(call, when)) {
@@ -138,12 +208,11 @@ impl State {
                 continue;
             }
             count.fired += 1;
-            fired.push(Fired {
-                id: rule.id.clone(),
-                action: rule.action,
-                poison: rule.poison,
-                n: count.fired,
-            });
+            let n = count.fired;
+            if rule.action == Action::RemoveToken {
+                self.remove_token(&rule.id);
+            }
+            fired.push(Fired { id: rule.id.clone(), action: rule.action, poison: rule.poison, n });
             if rule.action.ends_the_call() {
                 break;
             }

@@ -62,6 +62,8 @@ pub(crate) enum Action {
 pub(crate) struct Call {
     pub(crate) function: &'static str,
     pub(crate) session: Option<u64>,
+    /// The first argument is a slot.
+    pub(crate) on_slot: bool,
     /// The `CKA_ID` in hex, if the call is about a signing key.
     pub(crate) key: Option<String>,
     pub(crate) length_query: bool,
@@ -72,7 +74,12 @@ pub(crate) struct Call {
 impl Call {
     /// A call without a session.
     pub(crate) fn of(function: &'static str) -> Self {
-        Self { function, session: None, key: None, length_query: false, has_older: false }
+        Self { function, session: None, on_slot: false, key: None, length_query: false, has_older: false }
+    }
+
+    /// A call that asks the token in a slot.
+    pub(crate) fn on_slot(function: &'static str) -> Self {
+        Self { on_slot: true, ..Self::of(function) }
     }
 
     /// A call in a session.
@@ -90,6 +97,7 @@ impl Rule {
             && self.key.as_ref().is_none_or(|key| call.key.as_ref() == Some(key))
             && self.length_query == call.length_query
             && (self.action != Action::OlderSignature || call.has_older)
+            && (self.action != Action::DropLogin || call.session.is_some())
     }
 }
 

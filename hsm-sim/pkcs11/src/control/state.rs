@@ -10,7 +10,7 @@ const NEW: &str = "state.json.new";
 
 /// The state of the simulated token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct State {
     /// By the rule's id.
     pub(crate) rules: BTreeMap<String, Count>,

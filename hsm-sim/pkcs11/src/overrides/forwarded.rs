@@ -4,14 +4,14 @@
 
 use crate::{control::Call, forwarder::enter, real::call};
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_BBOOL, CK_BYTE, CK_FLAGS, CK_FUNCTION_LIST, CK_INFO, CK_MECHANISM, CK_MECHANISM_INFO,
-    CK_MECHANISM_TYPE, CK_NOTIFY, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID,
-    CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG, CK_UTF8CHAR, CK_VOID_PTR,
+    CK_ATTRIBUTE, CK_BYTE, CK_FUNCTION_LIST, CK_INFO, CK_MECHANISM, CK_MECHANISM_INFO, CK_MECHANISM_TYPE,
+    CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CK_UTF8CHAR, CK_VOID_PTR,
 };
 
 /// Puts all of them into the list.
 pub(super) fn install(list: &mut CK_FUNCTION_LIST) {
     install_with_session(list);
+    install_on_slot(list);
     install_without_session(list);
 }
 
@@ -36,16 +36,36 @@ macro_rules! with_session {
     };
 }
 
+macro_rules! on_slot {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        /// Those with a slot as first argument.
+        pub(super) const ON_SLOT: &[&str] = &[$(stringify!($name)),*];
+
+        fn install_on_slot(list: &mut CK_FUNCTION_LIST) {
+            $(list.$name = Some($name);)*
+        }
+
+        $(unsafe extern "C" fn $name(slot: CK_SLOT_ID, $($argument: $type),*) -> CK_RV {
+            enter(stringify!($name), |forwarder| {
+                forwarder.guarded(&Call::on_slot(stringify!($name)), || {
+                    let slot = forwarder.real_slot(slot)?;
+                    // SAFETY: the caller's arguments, as they came.
+                    Ok(unsafe { call!(forwarder.real, $name(slot, $($argument),*)) })
+                })
+            })
+        })*
+    };
+}
+
 macro_rules! without_session {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
-        /// Those without one.
+        /// Those with neither.
         pub(super) const WITHOUT_SESSION: &[&str] = &[$(stringify!($name)),*];
 
         fn install_without_session(list: &mut CK_FUNCTION_LIST) {
             $(list.$name = Some($name);)*
         }
 
-        // No pass: C_WaitForSlotEvent may block for ever, and none of them uses a session.
         $(unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
             enter(stringify!($name), |forwarder| {
                 forwarder.guarded(&Call::of(stringify!($name)), || {
@@ -58,16 +78,12 @@ macro_rules! without_session {
 }
 
 with_session! {
-    C_InitPIN(pin: *mut CK_UTF8CHAR, pin_len: CK_ULONG);
-    C_SetPIN(old: *mut CK_UTF8CHAR, old_len: CK_ULONG, new: *mut CK_UTF8CHAR, new_len: CK_ULONG);
-    C_GetSessionInfo(info: *mut CK_SESSION_INFO);
     C_GetOperationState(state: *mut CK_BYTE, state_len: *mut CK_ULONG);
     C_Logout();
     C_CreateObject(template: *mut CK_ATTRIBUTE, count: CK_ULONG, object: *mut CK_OBJECT_HANDLE);
     C_CopyObject(from: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG, to: *mut CK_OBJECT_HANDLE);
     C_DestroyObject(object: CK_OBJECT_HANDLE);
     C_GetObjectSize(object: CK_OBJECT_HANDLE, size: *mut CK_ULONG);
-    C_GetAttributeValue(object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG);
     C_SetAttributeValue(object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG);
     C_FindObjectsInit(template: *mut CK_ATTRIBUTE, count: CK_ULONG);
     C_FindObjects(objects: *mut CK_OBJECT_HANDLE, room: CK_ULONG, count: *mut CK_ULONG);
@@ -117,17 +133,13 @@ with_session! {
     C_CancelFunction();
 }
 
+on_slot! {
+    C_GetMechanismList(mechanisms: *mut CK_MECHANISM_TYPE, count: *mut CK_ULONG);
+    C_GetMechanismInfo(mechanism: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
+    C_InitToken(pin: *mut CK_UTF8CHAR, pin_len: CK_ULONG, label: *mut CK_UTF8CHAR);
+}
+
 without_session! {
     C_Initialize(arguments: CK_VOID_PTR);
     C_GetInfo(info: *mut CK_INFO);
-    C_GetSlotList(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG);
-    C_GetSlotInfo(slot: CK_SLOT_ID, info: *mut CK_SLOT_INFO);
-    C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO);
-    C_GetMechanismList(slot: CK_SLOT_ID, mechanisms: *mut CK_MECHANISM_TYPE, count: *mut CK_ULONG);
-    C_GetMechanismInfo(slot: CK_SLOT_ID, mechanism: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
-    C_InitToken(slot: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, pin_len: CK_ULONG, label: *mut CK_UTF8CHAR);
-    C_OpenSession(
-        slot: CK_SLOT_ID, flags: CK_FLAGS, application: CK_VOID_PTR, notify: CK_NOTIFY, session: *mut CK_SESSION_HANDLE
-    );
-    C_WaitForSlotEvent(flags: CK_FLAGS, slot: *mut CK_SLOT_ID, reserved: CK_VOID_PTR);
 }

@@ -1,33 +1,11 @@
-//! Login, and the ends of sessions.
+//! The ends of sessions.
 
 use crate::{
     control::Call,
     forwarder::{Forwarder, Refusal, enter},
-    journal::Event,
     real::call,
 };
-use cryptoki_sys::{
-    CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CK_USER_TYPE, CK_UTF8CHAR, CK_VOID_PTR, CKR_OK,
-};
-
-/// A PIN is not tried unless the try can be journaled. The PIN itself is only passed on.
-pub(super) unsafe extern "C" fn login(
-    session: CK_SESSION_HANDLE,
-    user: CK_USER_TYPE,
-    pin: *mut CK_UTF8CHAR,
-    pin_len: CK_ULONG,
-) -> CK_RV {
-    enter("C_Login", |forwarder| {
-        forwarder.guarded(&Call::in_session("C_Login", session), || {
-            forwarder.journal.ready()?;
-            let _pass = forwarder.pass();
-            // SAFETY: the caller's arguments, as they came.
-            let rv = unsafe { call!(forwarder.real, C_Login(session, user, pin, pin_len)) };
-            forwarder.journal.append(&Event::Login { rv: format!("0x{rv:x}") })?;
-            Ok(rv)
-        })
-    })
-}
+use cryptoki_sys::{CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_VOID_PTR, CKR_OK};
 
 pub(super) unsafe extern "C" fn close_session(session: CK_SESSION_HANDLE) -> CK_RV {
     enter("C_CloseSession", |forwarder| {
@@ -41,6 +19,9 @@ fn close(forwarder: &Forwarder, session: CK_SESSION_HANDLE) -> Result<CK_RV, Ref
     let operation = forwarder.operations.take(session)?;
     // SAFETY: no pointers.
     let rv = unsafe { call!(forwarder.real, C_CloseSession(session)) };
+    if let (CKR_OK, Some(faults)) = (rv, &forwarder.faults) {
+        faults.sessions.closed(session);
+    }
     if let Some(operation) = operation.filter(|_| rv != CKR_OK) {
         forwarder.operations.begin(session, operation)?;
     }
@@ -49,10 +30,14 @@ fn close(forwarder: &Forwarder, session: CK_SESSION_HANDLE) -> Result<CK_RV, Ref
 
 pub(super) unsafe extern "C" fn close_all_sessions(slot: CK_SLOT_ID) -> CK_RV {
     enter("C_CloseAllSessions", |forwarder| {
-        forwarder.guarded(&Call::of("C_CloseAllSessions"), || {
+        forwarder.guarded(&Call::on_slot("C_CloseAllSessions"), || {
+            let slot = forwarder.real_slot(slot)?;
             let _pass = forwarder.pass();
             // SAFETY: no pointers.
             let rv = unsafe { call!(forwarder.real, C_CloseAllSessions(slot)) };
+            if let Some(faults) = &forwarder.faults {
+                faults.sessions.retain(|session| forwarder.real.has_session(session));
+            }
             forwarder.operations.retain(|session| forwarder.real.has_session(session))?;
             Ok(rv)
         })
@@ -66,6 +51,7 @@ pub(super) unsafe extern "C" fn finalize(reserved: CK_VOID_PTR) -> CK_RV {
             // SAFETY: the caller's argument, as it came.
             let rv = unsafe { call!(forwarder.real, C_Finalize(reserved)) };
             if rv == CKR_OK {
+                forwarder.faults.iter().for_each(|faults| faults.sessions.clear());
                 forwarder.operations.retain(|_| false)?;
             }
             Ok(rv)

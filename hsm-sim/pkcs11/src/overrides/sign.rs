@@ -15,7 +15,7 @@ use crate::{
 };
 use cryptoki_sys::{
     CK_BYTE, CK_MECHANISM, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG, CKR_BUFFER_TOO_SMALL,
-    CKR_OK, CKR_OPERATION_ACTIVE,
+    CKR_OK, CKR_OPERATION_ACTIVE, CKR_USER_NOT_LOGGED_IN,
 };
 
 /// The key's id is read first: once the operation is active, nothing else may fail.
@@ -61,7 +61,9 @@ unsafe fn begin(
     let Some(mechanism) = (unsafe { mechanism.as_ref() }) else { return Ok(rv) };
     if rv == CKR_OK {
         let key_id = key_id.map_err(|rv| Refusal::KeyUnnamed { rv })?;
-        let operation = Operation::new(key_id, mechanism.mechanism).run_in(own);
+        let view = forwarder.view()?;
+        let awaits = view.is_some_and(|view| view.token.wants_login_for(&operations::hex(&key_id)));
+        let operation = Operation::new(key_id, mechanism.mechanism).run_in(own).awaiting_login(awaits);
         forwarder.operations.begin(session, operation)?;
     }
     Ok(rv)
@@ -148,6 +150,9 @@ unsafe fn update(
 ) -> Result<CK_RV, Refusal> {
     let _pass = forwarder.pass();
     let operation = forwarder.operations.take(session)?;
+    if operation.as_ref().is_some_and(Operation::awaits_login) {
+        return Ok(CKR_USER_NOT_LOGGED_IN);
+    }
     let place = operation.as_ref().map_or(session, |operation| operation.place(session));
     // SAFETY: the caller's arguments, as they came.
     let rv = unsafe { call!(forwarder.real, C_SignUpdate(place, part, part_len)) };
@@ -231,6 +236,9 @@ fn finish(
         let rv = ask(session, None, output.length_query())?;
         return if rv == CKR_OK { Err(Refusal::Unseen) } else { Ok(rv) };
     };
+    if operation.awaits_login() {
+        return Ok(CKR_USER_NOT_LOGGED_IN);
+    }
     forwarder.journal.ready()?;
     let rv = ask(operation.place(session), Some(&mut operation), output)?;
     drop(pass);
@@ -274,7 +282,7 @@ fn release(
 ///
 /// # Safety
 /// A non-null `bytes` is readable for `len` bytes during the call, and nobody writes to it meanwhile.
-unsafe fn borrow<'a>(bytes: *const CK_BYTE, len: CK_ULONG) -> Result<&'a [u8], Refusal> {
+pub(super) unsafe fn borrow<'a>(bytes: *const CK_BYTE, len: CK_ULONG) -> Result<&'a [u8], Refusal> {
     if bytes.is_null() {
         return Ok(&[]);
     }

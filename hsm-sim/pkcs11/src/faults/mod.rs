@@ -3,11 +3,19 @@
 //! Promises: no lock is held while a call is held or delayed; without a control folder nothing here happens.
 //! INVARIANT(journal-first): what a rule does with a signature, it does when the journal has it.
 
+mod look;
+mod pin;
+mod removal;
+mod sessions;
+
 use crate::{
     control::{Action, Call, Control, Fired, When},
     forwarder::{Forwarder, Refusal},
+    real::call,
 };
-use cryptoki_sys::CK_RV;
+use cryptoki_sys::{CK_RV, CK_SESSION_HANDLE, CKR_USER_NOT_LOGGED_IN};
+use removal::Seen;
+use sessions::Sessions;
 use std::{
     collections::HashMap,
     process,
@@ -24,6 +32,11 @@ pub(crate) struct Faults {
     /// Read while the real module works, written while its sessions are closed under it.
     gate: RwLock<()>,
     last_signatures: Mutex<HashMap<String, Vec<u8>>>,
+    /// `None` until the first call.
+    seen: Mutex<Option<Seen>>,
+    pub(crate) sessions: Sessions,
+    /// The SHA-256 of the PIN that the real token took last.
+    accepted_pin: Mutex<Option<[u8; 32]>>,
 }
 
 /// The answer that a rule gives in place of the real function's.
@@ -43,7 +56,14 @@ pub(crate) struct Withheld {
 
 impl Faults {
     pub(crate) fn new(control: Control) -> Self {
-        Self { control, gate: RwLock::default(), last_signatures: Mutex::default() }
+        Self {
+            control,
+            gate: RwLock::default(),
+            last_signatures: Mutex::default(),
+            seen: Mutex::default(),
+            sessions: Sessions::default(),
+            accepted_pin: Mutex::default(),
+        }
     }
 
     /// Remembers the key's signature, and returns the one before it.
@@ -53,43 +73,6 @@ impl Faults {
             return None;
         }
         last.insert(key.to_owned(), signature.to_vec())
-    }
-
-    fn before(&self, call: &Call) -> Result<Option<Answer>, Refusal> {
-        for fired in self.control.strike(call, When::Before)? {
-            if let Some(answer) = self.carry_out(&fired, call, None)? {
-                return Ok(Some(answer));
-            }
-        }
-        Ok(None)
-    }
-
-    fn after(&self, call: &Call, mut signature: Option<&mut Withheld>) -> Result<Option<Answer>, Refusal> {
-        for fired in self.control.strike(call, When::After)? {
-            if let Some(answer) = self.carry_out(&fired, call, signature.as_deref_mut())? {
-                return Ok(Some(answer));
-            }
-        }
-        Ok(None)
-    }
-
-    fn carry_out(
-        &self,
-        fired: &Fired,
-        call: &Call,
-        signature: Option<&mut Withheld>,
-    ) -> Result<Option<Answer>, Refusal> {
-        self.control.tell(fired, call)?;
-        match fired.action {
-            Action::Delay(time) => thread::sleep(time),
-            Action::Hang => self.control.hold(fired, call)?,
-            Action::Return(rv) => return Ok(Some(Answer { rv, poison: fired.poison })),
-            Action::Abort => process::abort(),
-            Action::FlipBit(bit) => signature.into_iter().for_each(|made| made.flip(bit)),
-            Action::OlderSignature => signature.into_iter().for_each(Withheld::replace_by_older),
-            Action::RemoveToken | Action::DropLogin => {}
-        }
-        Ok(None)
     }
 }
 
@@ -113,7 +96,11 @@ impl Withheld {
 impl Forwarder {
     /// What the rules do before the real function is called. An answer means that it must not be called.
     pub(crate) fn before(&self, call: &Call) -> Result<Option<Answer>, Refusal> {
-        self.faults.as_ref().map_or(Ok(None), |faults| faults.before(call))
+        let Some(faults) = &self.faults else { return Ok(None) };
+        if let Some(answer) = self.settle(faults, call)? {
+            return Ok(Some(answer));
+        }
+        self.obey(faults, call, When::Before, None)
     }
 
     /// What the rules do when the real function has done its work.
@@ -122,7 +109,58 @@ impl Forwarder {
         call: &Call,
         signature: Option<&mut Withheld>,
     ) -> Result<Option<Answer>, Refusal> {
-        self.faults.as_ref().map_or(Ok(None), |faults| faults.after(call, signature))
+        self.faults.as_ref().map_or(Ok(None), |faults| self.obey(faults, call, When::After, signature))
+    }
+
+    /// The token may be gone when the rules are done: by one of them, or while a call was held.
+    fn obey(
+        &self,
+        faults: &Faults,
+        call: &Call,
+        when: When,
+        mut signature: Option<&mut Withheld>,
+    ) -> Result<Option<Answer>, Refusal> {
+        for fired in faults.control.strike(call, when)? {
+            faults.control.tell(&fired, call)?;
+            if let Some(answer) = self.carry_out(faults, &fired, call, signature.as_deref_mut())? {
+                return Ok(Some(answer));
+            }
+        }
+        self.settle(faults, call)
+    }
+
+    fn carry_out(
+        &self,
+        faults: &Faults,
+        fired: &Fired,
+        call: &Call,
+        signature: Option<&mut Withheld>,
+    ) -> Result<Option<Answer>, Refusal> {
+        let answer = |rv| Ok(Some(Answer { rv, poison: fired.poison }));
+        match fired.action {
+            Action::Delay(time) => thread::sleep(time),
+            Action::Hang => faults.control.hold(fired, call)?,
+            Action::Return(rv) => return answer(rv),
+            Action::Abort => process::abort(),
+            Action::FlipBit(bit) => signature.into_iter().for_each(|made| made.flip(bit)),
+            Action::OlderSignature => signature.into_iter().for_each(Withheld::replace_by_older),
+            // The removal itself is in the state since the rule struck.
+            Action::RemoveToken => {}
+            Action::DropLogin => {
+                self.log_out(call.session.unwrap_or_default());
+                return answer(CKR_USER_NOT_LOGGED_IN);
+            }
+        }
+        Ok(None)
+    }
+
+    fn log_out(&self, session: CK_SESSION_HANDLE) {
+        let _pass = self.pass();
+        #[expect(unsafe_code, reason = "calls the real module")]
+        // SAFETY: no pointers.
+        unsafe {
+            call!(self.real, C_Logout(session))
+        };
     }
 
     /// The real function between what the rules do before and after it.
