@@ -121,6 +121,38 @@ pub enum Error {
         /// The number that was due.
         expected: u64,
     },
+    /// A control folder that cannot be used.
+    #[error("{}: this control folder {why}; choose another folder", path.display())]
+    ControlFolder {
+        /// The folder concerned.
+        path: PathBuf,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+    /// A file of the control folder says what this version does not know.
+    #[error("{}: line {line} is nothing that the forwarder writes; do not edit it while tests run", path.display())]
+    ControlLine {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A rule did not strike as often as was waited for: the calls did not come, or another rule ended them before.
+    #[error(
+        "rule {rule}: fired {fired} times in {waited_s} s, where {wanted} were waited for; were the calls made?"
+    )]
+    NotFired {
+        /// The rule's id.
+        rule: String,
+        /// The times it fired.
+        fired: u64,
+        /// The times that were waited for.
+        wanted: u64,
+        /// How long.
+        waited_s: u64,
+    },
 }
 
 impl Error {

@@ -8,7 +8,7 @@
 //! the token's file and writes it anew, and a process that loads or logs in meanwhile finds no token, or gets
 //! `CKR_GENERAL_ERROR`. Let one log in before the next is started.
 
-use crate::{Error, forwarder};
+use crate::{Error, Faults, forwarder};
 use std::{
     fs::{DirBuilder, OpenOptions},
     io::Write,
@@ -113,6 +113,13 @@ impl SoftHsm {
         env.push(("HSM_SIM_MODULE".to_owned(), self.module.to_string_lossy().into_owned()));
         env.push(("HSM_SIM_JOURNAL".to_owned(), path.to_owned()));
         Ok(Journaled { module: forwarder()?, env })
+    }
+
+    /// The same, and the token fails as `faults` says. One handle may serve several processes and tokens at once.
+    pub fn journaled_with(&self, journal: &Path, faults: &Faults) -> Result<Journaled, Error> {
+        let mut journaled = self.journaled(journal)?;
+        journaled.env.push(("HSM_SIM_CONTROL".to_owned(), faults.folder().to_string_lossy().into_owned()));
+        Ok(journaled)
     }
 
     /// The PINs stand in the process list for a moment: `softhsm2-util` reads them from nowhere else but a terminal.

@@ -2,6 +2,8 @@
 //! the one door through which every C function enters Rust.
 
 use crate::{
+    control::{Control, ControlError},
+    faults::Faults,
     journal::{Journal, JournalError},
     operations::{Operations, OperationsError},
     overrides,
@@ -14,7 +16,7 @@ use std::{
     fmt,
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{OnceLock, atomic::AtomicPtr, atomic::Ordering},
 };
 
@@ -33,6 +35,8 @@ pub(crate) enum Refusal {
     Journal(#[from] JournalError),
     #[error("the open operations cannot be kept")]
     Operations(#[from] OperationsError),
+    #[error("the control folder cannot be obeyed")]
+    Control(#[from] ControlError),
     #[error("the key's CKA_ID cannot be read (0x{rv:x}), so its signature could not be journaled")]
     KeyUnnamed { rv: CK_RV },
     #[error("the module would sign in a session in which this forwarder saw no C_SignInit succeed")]
@@ -48,6 +52,8 @@ pub(crate) struct Forwarder {
     pub(crate) real: Real,
     pub(crate) journal: Journal,
     pub(crate) operations: Operations,
+    /// Present if the environment names a control folder.
+    pub(crate) faults: Option<Faults>,
     list: AtomicPtr<CK_FUNCTION_LIST>,
 }
 
@@ -60,8 +66,10 @@ impl Forwarder {
     fn start() -> Result<Self, Refusal> {
         let real = Real::load(&path_from("HSM_SIM_MODULE")?, overrides::C_GetFunctionList)?;
         let journal = Journal::open(&path_from("HSM_SIM_JOURNAL")?)?;
-        let list = Box::leak(Box::new(overrides::over(real.functions())));
-        Ok(Self { real, journal, operations: Operations::default(), list: AtomicPtr::new(list) })
+        let faults = control()?.map(Faults::new);
+        let over = if faults.is_some() { overrides::over_with_faults } else { overrides::over };
+        let list = Box::leak(Box::new(over(real.functions())));
+        Ok(Self { real, journal, operations: Operations::default(), faults, list: AtomicPtr::new(list) })
     }
 }
 
@@ -82,6 +90,11 @@ pub(crate) fn enter(
 fn started(name: &'static str) -> Result<&'static Forwarder, Refusal> {
     let start = || Forwarder::start().inspect_err(|refusal| report(name, &Chain(refusal)));
     FORWARDER.get_or_init(start).as_ref().map_err(|_| Refusal::NotStarted)
+}
+
+/// Without the variable there are no faults.
+fn control() -> Result<Option<Control>, ControlError> {
+    env::var_os("HSM_SIM_CONTROL").map(|folder| Control::open(Path::new(&folder))).transpose()
 }
 
 fn path_from(variable: &'static str) -> Result<PathBuf, Refusal> {

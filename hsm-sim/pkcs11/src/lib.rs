@@ -16,6 +16,8 @@
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod control;
+mod faults;
 mod forwarder;
 mod journal;
 mod operations;

@@ -3,7 +3,7 @@
 //! Promises: between `C_SignInit` and the signature there is exactly one [`Operation`] a session; while a call holds
 //! it, it is out of the table. It does not know: C.
 
-use crate::journal::SignatureMade;
+use crate::{journal::SignatureMade, real::OwnSession};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
@@ -47,6 +47,29 @@ impl Operations {
         Ok(self.open()?.remove(&session))
     }
 
+    /// The `CKA_ID` of the key that the session signs with, in hex.
+    pub(crate) fn key(&self, session: u64) -> Result<Option<String>, OperationsError> {
+        Ok(self.open()?.get(&session).map(|operation| hex(&operation.key_id)))
+    }
+
+    /// The real session of the operation that the caller began in `session`, or that session itself.
+    pub(crate) fn place(&self, session: u64) -> Result<u64, OperationsError> {
+        Ok(self.open()?.get(&session).map_or(session, |operation| operation.place(session)))
+    }
+
+    /// Whether the session's operation waits for a login.
+    pub(crate) fn awaits_login(&self, session: u64) -> Result<bool, OperationsError> {
+        Ok(self.open()?.get(&session).is_some_and(Operation::awaits_login))
+    }
+
+    /// The session's operation had its login.
+    pub(crate) fn logged_in(&self, session: u64) -> Result<(), OperationsError> {
+        if let Some(operation) = self.open()?.get_mut(&session) {
+            operation.awaits_login = false;
+        }
+        Ok(())
+    }
+
     /// Drops the operations of sessions that are no more.
     pub(crate) fn retain(&self, alive: impl Fn(u64) -> bool) -> Result<(), OperationsError> {
         self.open()?.retain(|session, _| alive(*session));
@@ -65,12 +88,35 @@ pub(crate) struct Operation {
     hasher: Sha256,
     /// The beginning of the input, one byte more than is written verbatim.
     head: Vec<u8>,
+    /// Where the real operation runs, if not in the caller's session. Dropping it ends the operation.
+    own: Option<OwnSession>,
+    /// The key wants a login for this operation, and had none yet.
+    awaits_login: bool,
 }
 
 impl Operation {
     /// A fresh operation, without input.
     pub(crate) fn new(key_id: Vec<u8>, mechanism: u64) -> Self {
-        Self { key_id, mechanism, hasher: Sha256::new(), head: Vec::new() }
+        Self { key_id, mechanism, hasher: Sha256::new(), head: Vec::new(), own: None, awaits_login: false }
+    }
+
+    /// Runs in a session of its own.
+    pub(crate) fn run_in(self, own: Option<OwnSession>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// Gives no signature before a login of its own.
+    pub(crate) fn awaiting_login(self, awaits_login: bool) -> Self {
+        Self { awaits_login, ..self }
+    }
+
+    pub(crate) fn awaits_login(&self) -> bool {
+        self.awaits_login
+    }
+
+    /// The real session of the operation that the caller began in `session`.
+    pub(crate) fn place(&self, session: u64) -> u64 {
+        self.own.as_ref().map_or(session, OwnSession::handle)
     }
 
     /// The whole input at once, in place of any that an earlier try with too small a buffer left.
@@ -99,7 +145,8 @@ impl Operation {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -3,14 +3,20 @@
 #![expect(unsafe_code, reason = "loads a C library and calls it")]
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_ULONG,
-    CKA_ID, CKR_GENERAL_ERROR, CKR_OK,
+    CK_ATTRIBUTE, CK_FALSE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO,
+    CK_SLOT_ID, CK_ULONG, CKA_ID, CKR_GENERAL_ERROR, CKR_OK,
 };
 use libloading::{Library, Symbol};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    ptr::null_mut,
+};
 
 /// The bound of a key's name. PKCS#11 sets none; 1 to 20 bytes are usual.
 const MAX_KEY_ID_BYTES: usize = 256;
+
+/// More than any machine has in tests.
+const MAX_SLOTS: usize = 64;
 
 type FunctionListGetter = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
 
@@ -79,9 +85,54 @@ impl Real {
 
     /// Whether the module still knows the session.
     pub(crate) fn has_session(&self, session: CK_SESSION_HANDLE) -> bool {
+        self.session_info(session).is_ok()
+    }
+
+    /// The module's slots; none if it says nothing.
+    pub(crate) fn slots(&self) -> Vec<CK_SLOT_ID> {
+        let mut slots = [0; MAX_SLOTS];
+        let mut count = slots.len() as CK_ULONG;
+        // SAFETY: room for as many slots as are announced, alive during the call.
+        let rv = unsafe { call!(self, C_GetSlotList(CK_FALSE, slots.as_mut_ptr(), &raw mut count)) };
+        let count = if rv == CKR_OK { usize::try_from(count).unwrap_or_default() } else { 0 };
+        slots.into_iter().take(count).collect()
+    }
+
+    fn session_info(&self, session: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO, CK_RV> {
         let mut info = CK_SESSION_INFO::default();
         // SAFETY: `info` is writable and alive during the call.
-        unsafe { call!(self, C_GetSessionInfo(session, &raw mut info)) == CKR_OK }
+        let rv = unsafe { call!(self, C_GetSessionInfo(session, &raw mut info)) };
+        if rv == CKR_OK { Ok(info) } else { Err(rv) }
+    }
+}
+
+/// A real session that no caller has, closed when it is dropped: whatever runs in it ends with it.
+pub(crate) struct OwnSession {
+    real: &'static Real,
+    handle: CK_SESSION_HANDLE,
+}
+
+impl OwnSession {
+    /// Opens one of the same kind on the same token as the caller's `session`, or returns what the module said.
+    pub(crate) fn beside(real: &'static Real, session: CK_SESSION_HANDLE) -> Result<Self, CK_RV> {
+        let info = real.session_info(session)?;
+        let mut handle = 0;
+        // SAFETY: no callback, and `handle` is writable and alive during the call.
+        let rv =
+            unsafe { call!(real, C_OpenSession(info.slotID, info.flags, null_mut(), None, &raw mut handle)) };
+        if rv == CKR_OK { Ok(Self { real, handle }) } else { Err(rv) }
+    }
+
+    pub(crate) fn handle(&self) -> CK_SESSION_HANDLE {
+        self.handle
+    }
+}
+
+impl Drop for OwnSession {
+    fn drop(&mut self) {
+        // A session that is gone already is as closed as can be.
+        // SAFETY: no pointers.
+        unsafe { call!(self.real, C_CloseSession(self.handle)) };
     }
 }
 

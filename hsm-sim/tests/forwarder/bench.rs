@@ -1,6 +1,6 @@
 //! A SoftHSM token behind the forwarder, with the keys that a test asks for.
 
-use hsm_sim::{Entry, Journal, Journaled, SoftHsm};
+use hsm_sim::{Entry, Faults, Journal, Journaled, SoftHsm};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -18,11 +18,27 @@ pub(crate) struct Bench {
     pub(crate) token: SoftHsm,
     pub(crate) journaled: Journaled,
     pub(crate) journal: PathBuf,
+    /// In force only in a bench that was set up with them.
+    pub(crate) faults: Faults,
 }
 
 impl Bench {
     /// `None` if a program is absent; the reason is printed.
     pub(crate) fn set_up(tools: &[&str]) -> Option<Self> {
+        Self::set_up_as(tools, |token, journal, _| token.journaled(journal))
+    }
+
+    /// The same with a control folder, and with the key `a1`.
+    pub(crate) fn with_faults(tools: &[&str]) -> Option<Self> {
+        let bench = Self::set_up_as(tools, |token, journal, faults| token.journaled_with(journal, faults))?;
+        bench.key_pair("a1", "EC:prime256v1");
+        Some(bench)
+    }
+
+    fn set_up_as(
+        tools: &[&str],
+        journaled: impl FnOnce(&SoftHsm, &Path, &Faults) -> Result<Journaled, hsm_sim::Error>,
+    ) -> Option<Self> {
         if let Some(why) = hsm_sim::missing(&[&["softhsm2-util", "pkcs11-tool"], tools].concat()) {
             hsm_sim::skip(why);
             return None;
@@ -30,8 +46,9 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let journal = dir.path().join("journal");
         let token = SoftHsm::create(&dir.path().join("token"), "bench").unwrap();
-        let journaled = token.journaled(&journal).unwrap();
-        Some(Self { dir, token, journaled, journal })
+        let faults = Faults::create(&dir.path().join("control")).unwrap();
+        let journaled = journaled(&token, &journal, &faults).unwrap();
+        Some(Self { dir, token, journaled, journal, faults })
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -97,6 +114,11 @@ impl Bench {
             .unwrap()
     }
 
+    /// The signatures that the key made.
+    pub(crate) fn made(&self) -> Vec<String> {
+        self.entries().iter().filter_map(Entry::signature).map(hex).collect()
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         Journal::read(&self.journal).unwrap()
     }
@@ -116,4 +138,8 @@ pub(crate) fn assert_failure_says(ended: &Output, texts: &[&str]) {
     for text in texts {
         assert!(said(ended).contains(text), "no {text:?} in: {}", said(ended));
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

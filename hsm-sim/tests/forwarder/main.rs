@@ -2,5 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 
 mod bench;
+mod faults;
+mod obedient;
 mod pkcs11_tool;
 mod processes;
+mod raw;
+mod token;

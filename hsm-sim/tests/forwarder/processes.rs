@@ -1,8 +1,10 @@
 //! The forwarder under threads, processes, a kill and unusual callers. The tests that sign are children of the others:
 //! SoftHSM and the forwarder read their environment once a process.
-#![expect(unsafe_code, reason = "calls the module as C does")]
 
-use crate::bench::{self, Bench, SMALL_FILES_ONLY};
+use crate::{
+    bench::{self, Bench, SMALL_FILES_ONLY, hex},
+    raw::Raw,
+};
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::Mechanism,
@@ -12,8 +14,8 @@ use cryptoki::{
     types::AuthPin,
 };
 use cryptoki_sys::{
-    CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CKM_ECDSA, CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED,
-    CKR_GENERAL_ERROR, CKR_OK, CKR_OPERATION_NOT_INITIALIZED,
+    CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
+    CKR_OPERATION_NOT_INITIALIZED,
 };
 use hsm_sim::Entry;
 use p256::{
@@ -25,7 +27,6 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
-    ptr::null_mut,
     sync::Barrier,
     thread,
 };
@@ -153,7 +154,7 @@ fn child_signs_until_it_is_killed() {
 fn child_calls_as_c_does() {
     let here = Here::logged_in();
     let (session, key) = here.session();
-    let raw = Raw::of(&session, key);
+    let raw = Raw::load(session.handle(), key.handle());
 
     assert_eq!(raw.sign(&[9; 32], &mut [0; 64]), CKR_OPERATION_NOT_INITIALIZED);
 
@@ -174,7 +175,7 @@ fn child_calls_as_c_does() {
 fn child_gets_no_signature() {
     let here = Here::logged_in();
     let (session, key) = here.session();
-    let raw = Raw::of(&session, key);
+    let raw = Raw::load(session.handle(), key.handle());
 
     let mut made = [0xff; 64];
     assert_eq!(raw.sign_init(), CKR_OK);
@@ -258,66 +259,4 @@ impl Here {
         let [key] = found.as_slice() else { panic!("{found:?}") };
         (session, *key)
     }
-}
-
-/// The function list as a C program has it.
-struct Raw {
-    list: CK_FUNCTION_LIST,
-    session: u64,
-    key: u64,
-    _library: libloading::Library,
-}
-
-impl Raw {
-    fn of(session: &Session, key: ObjectHandle) -> Self {
-        type Getter = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
-        let mut list = null_mut();
-        // SAFETY: the forwarder, which cryptoki loaded before; its entry point has PKCS#11's type.
-        let (list, library) = unsafe {
-            let library = libloading::Library::new(env::var("CHILD_MODULE").unwrap()).unwrap();
-            let getter = library.get::<Getter>(b"C_GetFunctionList\0").unwrap();
-            assert_eq!(getter(&raw mut list), CKR_OK);
-            (*list, library)
-        };
-        Self { list, session: session.handle(), key: key.handle(), _library: library }
-    }
-
-    fn sign_init(&self) -> CK_RV {
-        let mut mechanism = CK_MECHANISM { mechanism: CKM_ECDSA, pParameter: null_mut(), ulParameterLen: 0 };
-        // SAFETY: the mechanism lives during the call.
-        unsafe { self.list.C_SignInit.unwrap()(self.session, &raw mut mechanism, self.key) }
-    }
-
-    fn sign_recover_init(&self) -> CK_RV {
-        let mut mechanism = CK_MECHANISM { mechanism: CKM_ECDSA, pParameter: null_mut(), ulParameterLen: 0 };
-        // SAFETY: the mechanism lives during the call.
-        unsafe { self.list.C_SignRecoverInit.unwrap()(self.session, &raw mut mechanism, self.key) }
-    }
-
-    fn sign(&self, input: &[u8], output: &mut [u8]) -> CK_RV {
-        self.call(input.as_ptr().cast_mut(), input.len(), output.as_mut_ptr(), output.len()).0
-    }
-
-    fn sign_in_place(&self, buffer: &mut [u8], input_len: usize) -> CK_RV {
-        self.call(buffer.as_mut_ptr(), input_len, buffer.as_mut_ptr(), buffer.len()).0
-    }
-
-    fn length(&self, input: &[u8]) -> u64 {
-        let (rv, length) = self.call(input.as_ptr().cast_mut(), input.len(), null_mut(), 0);
-        assert_eq!(rv, CKR_OK);
-        length
-    }
-
-    fn call(&self, input: *mut u8, input_len: usize, output: *mut u8, output_len: usize) -> (CK_RV, u64) {
-        let mut length = output_len as u64;
-        // SAFETY: the callers above pass pointers into slices with their lengths.
-        let rv = unsafe {
-            self.list.C_Sign.unwrap()(self.session, input, input_len as u64, output, &raw mut length)
-        };
-        (rv, length)
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
