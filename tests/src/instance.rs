@@ -1,7 +1,7 @@
 //! A whole service, started with `chancery dev`, and the command line as its users run it.
 
 use crate::{History, Registry, binary, free_port, wait_for};
-use hsm_sim::{Entry, Journal};
+use hsm_sim::{Entry, Faults, Journal};
 use record::{Digest, Sha256};
 use rustix::process::Pid;
 pub use rustix::process::Signal;
@@ -29,12 +29,16 @@ const CKM_ECDSA: u64 = 0x1041;
 pub struct Settings {
     /// Options for `chancery dev` beyond directory, address, registry and repositories.
     pub options: Vec<String>,
+    /// SoftHSM itself, without a journal: for measuring.
+    pub plain_token: bool,
 }
 
 /// A running service with a registry.
 pub struct Instance {
     /// The registry beside it.
     pub registry: Registry,
+    /// What the tokens are made to do wrong; nothing at first.
+    pub faults: Faults,
     folder: TempDir,
     port: u16,
     dev: Option<Child>,
@@ -61,7 +65,8 @@ impl Instance {
     pub fn with(settings: &Settings) -> Self {
         let folder = tempfile::Builder::new().prefix("chy").tempdir().unwrap();
         let registry = Registry::start(&folder.path().join("registry"));
-        let mut instance = Self { registry, folder, port: free_port(), dev: None };
+        let faults = Faults::create(&folder.path().join("faults")).unwrap();
+        let mut instance = Self { registry, faults, folder, port: free_port(), dev: None };
         instance.resume(settings);
         instance
     }
@@ -110,7 +115,9 @@ impl Instance {
         command.arg("--registry").arg(format!("{}=http", self.registry.host()));
         command.arg("--repository").arg(self.repository("demo/"));
         command.args(&settings.options);
-        command.arg("--pkcs11-module").arg(hsm_sim::forwarder().unwrap());
+        if !settings.plain_token {
+            command.arg("--pkcs11-module").arg(hsm_sim::forwarder().unwrap());
+        }
         for (name, value) in self.token_environment() {
             command.args(["--keeper-env", name]).env(name, value);
         }
@@ -120,9 +127,10 @@ impl Instance {
     }
 
     /// Both tokens are SoftHSM's, behind a module that journals what their keys sign.
-    fn token_environment(&self) -> [(&'static str, PathBuf); 2] {
+    fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
         let softhsm = hsm_sim::SoftHsm::installed().unwrap();
-        [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal())]
+        let control = self.faults.folder().to_owned();
+        [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal()), ("HSM_SIM_CONTROL", control)]
     }
 
     /// `chancery-keeper` as `chancery dev` starts the log keeper's.

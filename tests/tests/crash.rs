@@ -4,6 +4,7 @@
 //! `chancery dev`, as systemd would. After each row the log is verified whole, and the token's own journal has exactly
 //! the signatures that the log tells of.
 
+use hsm_sim::Rule;
 use record::{Digest, OutcomeKind, Tag};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -105,6 +106,105 @@ fn after_append_and_note_and_before_reserve_it_is_void() {
     wait_for("a note over the intent", || scene.service.noted().filter(|size| *size > before));
     scene.service.kill_all(&[DAEMON, SIGNING_KEEPER]);
     scene.ended(client, "row2", &[End::Without(OutcomeKind::Void), End::Signed]);
+}
+
+/// The targets key of `chancery dev`.
+const TARGETS_KEY: &[u8] = &[2];
+
+#[test]
+fn a_keeper_that_dies_after_reserve_leaves_an_unknown_outcome_and_no_signature() {
+    let Some(scene) = Scene::set() else { return };
+    let hang = scene.service.faults.add(Rule::hang("C_Sign").key(TARGETS_KEY).before()).unwrap();
+    let before = scene.service.signed();
+    let client = scene.ask("row3");
+    scene.service.faults.wait_fired(&hang, 1).unwrap();
+    scene.service.kill_all(&[SIGNING_KEEPER]);
+    assert_eq!(scene.service.signed(), before);
+    scene.service.faults.clear().unwrap();
+    scene.ended(client, "row3", &[End::Without(OutcomeKind::Unknown), End::Signed]);
+}
+
+#[test]
+fn a_keeper_that_dies_after_its_key_has_signed_leaves_an_unknown_outcome() {
+    let Some(scene) = Scene::set() else { return };
+    let hang = scene.service.faults.add(Rule::hang("C_Sign").key(TARGETS_KEY).after()).unwrap();
+    let before = scene.service.signed().len();
+    let client = scene.ask("row3");
+    scene.service.faults.wait_fired(&hang, 1).unwrap();
+    scene.service.kill_all(&[SIGNING_KEEPER]);
+    assert_eq!(scene.service.signed().len(), before + 1, "the key had signed");
+    scene.service.faults.clear().unwrap();
+    scene.ended(client, "row3", &[End::Without(OutcomeKind::Unknown), End::Signed]);
+}
+
+#[test]
+fn a_daemon_that_dies_while_the_key_signs_loses_nothing() {
+    let Some(scene) = Scene::set() else { return };
+    let hang = scene.service.faults.add(Rule::hang("C_Sign").key(TARGETS_KEY).before()).unwrap();
+    let client = scene.ask("row4");
+    scene.service.faults.wait_fired(&hang, 1).unwrap();
+    scene.service.kill_all(&[DAEMON]);
+    scene.service.faults.clear().unwrap();
+    scene.ended(client, "row4", &[End::Signed]);
+}
+
+#[test]
+fn a_daemon_that_dies_before_it_reads_the_answer_loses_nothing() {
+    let Some(scene) = Scene::set() else { return };
+    let hang = scene.service.faults.add(Rule::hang("C_Sign").key(TARGETS_KEY).before()).unwrap();
+    let before = scene.service.signed().len();
+    let client = scene.ask("row4");
+    scene.service.faults.wait_fired(&hang, 1).unwrap();
+    scene.service.freeze(DAEMON);
+    scene.service.faults.clear().unwrap();
+    wait_for("the key to have signed", || (scene.service.signed().len() > before).then_some(()));
+    scene.service.kill_all(&[DAEMON]);
+    scene.ended(client, "row4", &[End::Signed]);
+}
+
+#[test]
+fn after_the_commit_of_a_completion_and_before_its_append_it_is_appended_and_answered() {
+    let Some(scene) = Scene::set() else { return };
+    let hang = scene.service.faults.add(Rule::hang("C_Sign").key(TARGETS_KEY).before()).unwrap();
+    let client = scene.ask("row5");
+    scene.service.faults.wait_fired(&hang, 1).unwrap();
+    let before = scene.service.committed();
+    scene.service.freeze(LOG_KEEPER);
+    scene.service.faults.clear().unwrap();
+    scene.wait_for_commit(before);
+    scene.service.kill_all(&[DAEMON, LOG_KEEPER]);
+    scene.ended(client, "row5", &[End::Signed]);
+}
+
+#[test]
+fn a_log_keeper_that_dies_alone_while_two_repositories_publish_seals_nothing() {
+    let Some(scene) = Scene::set() else { return };
+    scene.service.registry.push("demo/other", "v1", "x");
+    let other = {
+        let (service, digest) = (scene.service.clone(), scene.digest);
+        thread::spawn(move || service.sign("demo/other", &digest, "v1"))
+    };
+    let before = scene.service.committed();
+    let client = scene.ask("both");
+    scene.wait_for_commit(before);
+    // The keepers fall one after the other while ends are committed and not noted.
+    for words in [LOG_KEEPER, SIGNING_KEEPER, LOG_KEEPER] {
+        scene.service.freeze(LOG_KEEPER);
+        scene.service.kill_all(&[words]);
+        if words != LOG_KEEPER {
+            scene.service.thaw(LOG_KEEPER);
+        }
+        scene.service.wait_until_ready();
+    }
+    let answer = other.join().unwrap();
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let answer = client.join().unwrap();
+    assert_eq!(answer.code, 0, "{answer:?}");
+    wait_for("every intent to have its end", || {
+        scene.service.history().intents().iter().all(|t| t.end != End::Open).then_some(())
+    });
+    scene.service.verify_log();
+    scene.token_agrees();
 }
 
 #[test]
