@@ -156,6 +156,15 @@ impl Instance {
         Journal::read(&self.journal()).unwrap().into_iter().filter_map(payload).collect()
     }
 
+    /// What the tokens answered to each login, in order.
+    pub fn logins(&self) -> Vec<u64> {
+        let answer = |entry: Entry| match entry {
+            Entry::Login { rv, .. } => Some(rv),
+            Entry::Signature { .. } => None,
+        };
+        Journal::read(&self.journal()).unwrap().into_iter().filter_map(answer).collect()
+    }
+
     /// Ends `chancery dev` as Ctrl-C does; its exit code.
     pub fn stop(&mut self) -> i32 {
         self.end(Signal::INT)

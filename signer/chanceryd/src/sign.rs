@@ -6,6 +6,36 @@
 //! ```
 //! Each arrow is one function, each type has private fields and one constructor in this file, and none is `Clone`: a
 //! step cannot be skipped or done twice, and asking a keeper consumes the receipt that proves a durable intent.
+//!
+//! This compiles:
+//! ```
+//! use chanceryd::sign::{Allowed, Approved, Receipt};
+//! fn people(allowed: Allowed) -> Approved { Approved::without_people(allowed) }
+//! fn ask(receipt: Receipt) { let _message = receipt.into_parts(); }
+//! ```
+//! Policy cannot be skipped, nor its word be made up:
+//! ```compile_fail,E0308
+//! use chanceryd::sign::{Approved, Authenticated};
+//! fn people(who: Authenticated) -> Approved { Approved::without_people(who) }
+//! ```
+//! ```compile_fail,E0451
+//! fn allow(other: chanceryd::sign::Allowed) { let _allowed = chanceryd::sign::Allowed { image: None, ..other }; }
+//! ```
+//! Nobody authenticates himself, and no receipt comes from anywhere but the log:
+//! ```compile_fail,E0624
+//! fn me(proof: chanceryd::auth::Proof) { let _who = chanceryd::sign::Authenticated::new(proof); }
+//! ```
+//! ```compile_fail,E0451
+//! fn forge(other: chanceryd::sign::Receipt) { let _receipt = chanceryd::sign::Receipt { index: 7, ..other }; }
+//! ```
+//! A receipt is good for one question:
+//! ```compile_fail,E0382
+//! fn ask(receipt: chanceryd::sign::Receipt) { let _once = receipt.into_parts(); let _twice = receipt.into_parts(); }
+//! ```
+//! ```compile_fail,E0277
+//! fn copy<T: Clone>(_: &T) {}
+//! fn ask(receipt: chanceryd::sign::Receipt) { copy(&receipt); }
+//! ```
 
 use crate::{
     audit::{AppendError, Log, Placed},
@@ -198,7 +228,7 @@ impl Allowed {
 
 impl Approved {
     /// 3. Whom it needs: a policy without approval rules needs nobody. Keepers refuse keys under such rules.
-    pub(crate) fn without_people(allowed: Allowed) -> Self {
+    pub fn without_people(allowed: Allowed) -> Self {
         Self { allowed }
     }
 
@@ -366,7 +396,7 @@ impl Receipt {
     }
 
     /// Index, leaf and files: for the one message to the keeper.
-    pub(crate) fn into_parts(self) -> (u64, Vec<u8>, Extra) {
+    pub fn into_parts(self) -> (u64, Vec<u8>, Extra) {
         (self.index, self.bytes, self.extra)
     }
 }
