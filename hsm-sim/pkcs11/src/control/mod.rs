@@ -98,7 +98,6 @@ impl Control {
                 return Ok(Vec::new());
             }
             let mut state = State::read(&self.folder)?;
-            state.forget_rules_but(rules);
             let fired = state.strike(rules, call, when, self.loaded.elapsed());
             state.write(&self.folder)?;
             Ok(fired)
@@ -126,14 +125,16 @@ impl Control {
         self.locked(|door| Ok(door.rules.current()?.iter().any(|rule| rule.id == id)))
     }
 
-    /// The token as it is now.
+    /// The token as it is now. Each call asks first, and what gone rules left is forgotten here.
     pub(crate) fn view(&self) -> Result<View, ControlError> {
         self.locked(|door| {
             let token = door.token.current()?.clone();
-            let state = State::read(&self.folder)?;
-            let by_rule = state.is_removed_by_one_of(door.rules.current()?);
+            let mut state = State::read(&self.folder)?;
+            if state.forget_rules_but(door.rules.current()?) {
+                state.write(&self.folder)?;
+            }
             Ok(View {
-                removed: token.removed || by_rule,
+                removed: token.removed || state.removed_by.is_some(),
                 removals: token.removals.wrapping_add(state.removals),
                 pin_tries_left: token.pin_tries.map(|tries| tries.saturating_sub(state.wrong_pins)),
                 token,
@@ -182,9 +183,14 @@ impl Control {
 }
 
 impl State {
-    /// A rule that comes back under its old id begins anew.
-    fn forget_rules_but(&mut self, rules: &[Rule]) {
-        self.rules.retain(|id, _| rules.iter().any(|rule| rule.id == *id));
+    /// A rule that comes back under its old id begins anew, and a token is back when the rule that took it is gone.
+    /// Returns whether there was such a rule.
+    fn forget_rules_but(&mut self, rules: &[Rule]) -> bool {
+        let is_there = |id: &String| rules.iter().any(|rule| rule.id == *id);
+        let before = (self.rules.len(), self.removed_by.is_some());
+        self.rules.retain(|id, _| is_there(id));
+        self.removed_by.take_if(|id| !is_there(id));
+        before != (self.rules.len(), self.removed_by.is_some())
     }
 
     fn remove_token(&mut self, by: &str) {
@@ -192,11 +198,6 @@ impl State {
             self.removals = self.removals.wrapping_add(1);
             self.removed_by = Some(by.to_owned());
         }
-    }
-
-    /// The token is back when the rule that took it is gone.
-    fn is_removed_by_one_of(&self, rules: &[Rule]) -> bool {
-        self.removed_by.as_ref().is_some_and(|by| rules.iter().any(|rule| rule.id == *by))
     }
 
     fn strike(&mut self, rules: &[Rule], call: &Call, when: When, loaded_for: Duration) -> Vec<Fired> {

@@ -45,6 +45,8 @@ impl Forwarder {
     /// Waits for the calls that are in the real module: it may not survive that their sessions go.
     fn end_all_sessions(&self, faults: &Faults) -> Result<(), Refusal> {
         let _alone = faults.gate.write().map_err(|_| ControlError::Poisoned)?;
+        // First: what runs in a session of its own closes it, while its handle is still its own.
+        self.operations.retain(|_| false)?;
         for slot in self.real.slots() {
             #[expect(unsafe_code, reason = "calls the real module")]
             // SAFETY: no pointers.
@@ -53,6 +55,6 @@ impl Forwarder {
             };
         }
         faults.sessions.clear();
-        Ok(self.operations.retain(|_| false)?)
+        Ok(())
     }
 }

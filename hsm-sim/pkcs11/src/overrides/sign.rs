@@ -241,7 +241,6 @@ fn finish(
     }
     forwarder.journal.ready()?;
     let rv = ask(operation.place(session), Some(&mut operation), output)?;
-    drop(pass);
     if output.keeps_active(rv) {
         forwarder.operations.begin(session, operation)?;
         return Ok(rv);
@@ -249,24 +248,31 @@ fn finish(
     if rv != CKR_OK {
         return Ok(rv);
     }
-    release(forwarder, call, output, operation, event)
+    let signature = journaled(forwarder, output, |signature| event(operation.signed(signature)))?;
+    drop(pass);
+    hand_over(forwarder, call, signature)
 }
 
-/// The signature stays in the caller's buffer only if the journal has it, and comes back to it only when the rules are
-/// done with it.
-fn release(
+/// The signature stays in the caller's buffer only if the journal has it.
+fn journaled<'a>(
     forwarder: &Forwarder,
-    call: &Call,
     output: Output,
-    operation: Operation,
-    event: fn(SignatureMade) -> Event,
-) -> Result<CK_RV, Refusal> {
+    event: impl FnOnce(&[u8]) -> Event,
+) -> Result<&'a mut [u8], Refusal> {
     // SAFETY: only called after CKR_OK to a call with a non-null output.
-    let signature = unsafe { output.written() }?;
-    let made = operation.signed(signature);
-    forwarder.journal.append(&event(made)).inspect_err(|_| signature.fill(0))?;
-    let Some(faults) = &forwarder.faults else { return Ok(CKR_OK) };
+    let signature: &'a mut [u8] = unsafe { output.written() }?;
+    match forwarder.journal.append(&event(signature)) {
+        Ok(()) => Ok(signature),
+        Err(error) => {
+            signature.fill(0);
+            Err(Refusal::from(error))
+        }
+    }
+}
 
+/// With faults, the signature comes back to the caller's buffer only when the rules are done with it.
+fn hand_over(forwarder: &Forwarder, call: &Call, signature: &mut [u8]) -> Result<CK_RV, Refusal> {
+    let Some(faults) = &forwarder.faults else { return Ok(CKR_OK) };
     let key = call.key.as_deref().unwrap_or_default();
     let mut withheld = Withheld { bytes: signature.to_vec(), older: faults.older_than(key, signature) };
     signature.fill(0);
