@@ -227,3 +227,109 @@ impl Fired {
         Line { rule: &self.id, event, function: call.function, session: call.session, n: self.n }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, Control, ControlError, When};
+    use std::{fs, path::Path, thread};
+
+    /// As two processes have it.
+    fn two(folder: &Path) -> [Control; 2] {
+        [(); 2].map(|()| Control::open(folder).unwrap())
+    }
+
+    fn set_rules(folder: &Path, text: &str) {
+        let new = folder.join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, folder.join("rules.jsonl")).unwrap();
+    }
+
+    /// How many rules strike a call of this function.
+    fn struck(control: &Control, function: &'static str) -> usize {
+        control.strike(&Call::of(function), When::Before).unwrap().len()
+    }
+
+    #[test]
+    fn processes_count_together_and_a_rule_that_comes_back_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = two(dir.path());
+        let rule = r#"{"id":"a","on":"C_Finalize","do":"hang","nth":2}"#;
+        set_rules(dir.path(), rule);
+        assert_eq!([struck(&one, "C_Finalize"), struck(&other, "C_Finalize")], [0, 1]);
+        assert_eq!([struck(&one, "C_GetInfo"), struck(&one, "C_Finalize")], [0, 0]);
+        set_rules(dir.path(), "");
+        one.view().unwrap();
+        set_rules(dir.path(), rule);
+        assert_eq!([struck(&one, "C_Finalize"), struck(&other, "C_Finalize")], [0, 1]);
+    }
+
+    #[test]
+    fn a_rule_behind_one_that_ends_the_call_does_not_count_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [control, _] = two(dir.path());
+        set_rules(
+            dir.path(),
+            "{\"id\":\"a\",\"on\":\"*\",\"do\":{\"return\":5},\"nth\":1}\n\
+             {\"id\":\"b\",\"on\":\"*\",\"do\":{\"delay_ms\":0},\"nth\":1}\n",
+        );
+        for id in ["a", "b"] {
+            let fired = control.strike(&Call::of("C_GetInfo"), When::Before).unwrap();
+            assert_eq!(fired.iter().map(|fired| fired.id.as_str()).collect::<Vec<_>>(), [id]);
+        }
+    }
+
+    #[test]
+    fn a_call_is_held_until_its_rule_is_gone_and_nobody_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [control, other] = two(dir.path());
+        set_rules(dir.path(), r#"{"id":"a","on":"C_GetInfo","do":"hang"}"#);
+        let call = Call::of("C_GetInfo");
+        let fired = control.strike(&call, When::Before).unwrap();
+        thread::scope(|scope| {
+            let held = scope.spawn(|| control.hold(&fired[0], &call));
+            assert_eq!([struck(&control, "C_Finalize"), struck(&other, "C_Finalize")], [0, 0]);
+            assert!(!held.is_finished());
+            set_rules(dir.path(), "");
+            held.join().unwrap().unwrap();
+        });
+        assert!(fs::read_to_string(dir.path().join("faults.jsonl")).unwrap().contains("released"));
+    }
+
+    #[test]
+    fn a_token_that_a_rule_took_is_back_when_the_rule_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = two(dir.path());
+        set_rules(dir.path(), r#"{"id":"a","on":"C_GetInfo","do":"remove_token"}"#);
+        assert!(!one.view().unwrap().removed);
+        assert_eq!([struck(&one, "C_GetInfo"), struck(&one, "C_GetInfo")], [1, 1]);
+        let view = other.view().unwrap();
+        assert_eq!((view.removed, view.removals), (true, 1));
+        set_rules(dir.path(), "");
+        let view = other.view().unwrap();
+        assert_eq!((view.removed, view.removals), (false, 1));
+    }
+
+    #[test]
+    fn pin_tries_are_those_of_all_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("token.json"), r#"{"pin_tries":2}"#).unwrap();
+        let [one, other] = two(dir.path());
+        assert!(one.take_pin_try().unwrap() && other.take_pin_try().unwrap());
+        assert!(!one.take_pin_try().unwrap());
+        assert_eq!(one.view().unwrap().pin_tries_left, Some(0));
+        other.give_back_pin_try().unwrap();
+        assert_eq!(one.view().unwrap().pin_tries_left, Some(1));
+        other.reset_pin_tries().unwrap();
+        assert_eq!(one.view().unwrap().pin_tries_left, Some(2));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let [control, _] = two(dir.path());
+        assert!(matches!(Control::open(Path::new("control")), Err(ControlError::Relative { .. })));
+        fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert!(matches!(control.view(), Err(ControlError::Json { .. })));
+        assert!(matches!(Control::open(&dir.path().join("none")), Err(ControlError::File { .. })));
+    }
+}

@@ -50,7 +50,10 @@ unsafe fn begin(
     key_id: Result<Vec<u8>, CK_RV>,
 ) -> Result<CK_RV, Refusal> {
     let _pass = forwarder.pass();
-    let own = match own_session(forwarder, session)? {
+    if forwarder.faults.is_some() && forwarder.operations.key(session)?.is_some() {
+        return Ok(CKR_OPERATION_ACTIVE);
+    }
+    let own = match own_session(forwarder, session) {
         Ok(own) => own,
         Err(rv) => return Ok(rv),
     };
@@ -73,14 +76,8 @@ unsafe fn begin(
 fn own_session(
     forwarder: &'static Forwarder,
     session: CK_SESSION_HANDLE,
-) -> Result<Result<Option<OwnSession>, CK_RV>, Refusal> {
-    if forwarder.faults.is_none() {
-        return Ok(Ok(None));
-    }
-    if forwarder.operations.key(session)?.is_some() {
-        return Ok(Err(CKR_OPERATION_ACTIVE));
-    }
-    Ok(OwnSession::beside(&forwarder.real, session).map(Some))
+) -> Result<Option<OwnSession>, CK_RV> {
+    forwarder.faults.as_ref().map(|_| OwnSession::beside(&forwarder.real, session)).transpose()
 }
 
 pub(super) unsafe extern "C" fn sign(
