@@ -286,7 +286,8 @@ mod tests {
         let call = Call::of("C_GetInfo");
         let fired = control.strike(&call, When::Before).unwrap();
         thread::scope(|scope| {
-            let held = scope.spawn(|| control.hold(&fired[0], &call));
+            let holding = &control;
+            let held = scope.spawn(move || holding.hold(&fired[0], &call));
             assert_eq!([struck(&control, "C_Finalize"), struck(&other, "C_Finalize")], [0, 0]);
             assert!(!held.is_finished());
             set_rules(dir.path(), "");

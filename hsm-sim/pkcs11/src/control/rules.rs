@@ -8,7 +8,7 @@ use super::{
 use crate::overrides;
 use cryptoki_sys::CK_RV;
 use serde::Deserialize;
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{cell::Cell, collections::HashSet, path::Path, time::Duration};
 
 /// Each call looks at all of them.
 const MAX_RULES: usize = 256;
@@ -69,12 +69,22 @@ pub(crate) struct Call {
     pub(crate) length_query: bool,
     /// There is an older signature of this key to return.
     pub(crate) has_older: bool,
+    /// The token's removals when the call came.
+    pub(crate) removals: Cell<Option<u64>>,
 }
 
 impl Call {
     /// A call without a session.
     pub(crate) fn of(function: &'static str) -> Self {
-        Self { function, session: None, on_slot: false, key: None, length_query: false, has_older: false }
+        Self {
+            function,
+            session: None,
+            on_slot: false,
+            key: None,
+            length_query: false,
+            has_older: false,
+            removals: Cell::default(),
+        }
     }
 
     /// A call that asks the token in a slot.

@@ -29,7 +29,8 @@ impl Call {
 }
 
 impl Forwarder {
-    /// Takes notice of a removal; an answer if the token is out and the call needs it.
+    /// Takes notice of a removal; an answer if the call needs the token, which is out or was out
+    /// since the call came.
     pub(super) fn settle(&self, faults: &Faults, call: &Call) -> Result<Option<Answer>, Refusal> {
         let mut seen = faults.seen.lock().map_err(|_| ControlError::Poisoned)?;
         let view = faults.control.view()?;
@@ -38,7 +39,10 @@ impl Forwarder {
             self.end_all_sessions(faults)?;
         }
         *seen = Some(now);
-        let rv = if now.removed { call.without_token() } else { None };
+        let came = call.removals.get().unwrap_or(now.removals);
+        call.removals.set(Some(came));
+        let gone = now.removed || came != now.removals;
+        let rv = if gone { call.without_token() } else { None };
         Ok(rv.map(|rv| Answer { rv, poison: false }))
     }
 
