@@ -32,6 +32,22 @@ const RULES: &str = "rules.jsonl";
 const TOKEN: &str = "token.json";
 
 /// A control folder. Dropping it changes nothing: the folder is the caller's.
+///
+/// ```no_run
+/// # fn main() -> Result<(), hsm_sim::Error> {
+/// # let (dir, journal) = (std::path::Path::new("/tmp/token"), std::path::Path::new("/tmp/journal"));
+/// # let token = hsm_sim::SoftHsm::create(dir, "token")?;
+/// let faults = hsm_sim::Faults::create(&dir.join("control"))?;
+/// let journaled = token.journaled_with(journal, &faults)?;
+/// // Start a process with `journaled.module()` and `journaled.env()`, then:
+/// let hang = faults.add(hsm_sim::Rule::hang("C_Sign").after().times(1))?;
+/// // Let it sign.
+/// faults.wait_fired(&hang, 1)?;
+/// // The signature is in the journal, and the process does not have it.
+/// faults.release(&hang)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Faults {
     folder: PathBuf,

@@ -1,8 +1,14 @@
 //! Faults that the rules inject, in front of a real token: what the caller gets, and what the key made.
 
-use crate::{bench::Bench, obedient::Obedient};
+use crate::{
+    bench::{Bench, assert_failure_says, assert_success},
+    obedient::Obedient,
+};
 use hsm_sim::{Happened, Rule};
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn a_call_that_hangs_before_the_key_has_made_no_signature_until_it_is_released() {
@@ -128,7 +134,7 @@ fn a_delay_is_over_by_itself() {
     let Some(bench) = Bench::with_faults(&[]) else { return };
     let mut child = Obedient::ready(&bench);
     let delay = bench.faults.add(Rule::delay("C_Sign", Duration::from_millis(30))).unwrap();
-    let since = std::time::Instant::now();
+    let since = Instant::now();
     assert!(child.ask(0, "both 1").starts_with("0x0 "));
     assert!(since.elapsed() >= Duration::from_millis(30));
     assert_eq!(bench.faults.fired(&delay).unwrap(), 1);
@@ -186,12 +192,12 @@ fn a_broken_rules_file_fails_every_call_until_it_is_mended() {
     let Some(bench) = Bench::with_faults(&[]) else { return };
     let mut child = Obedient::ready(&bench);
     let path = bench.faults.folder().join("rules.jsonl");
-    std::fs::write(&path, "{\"id\":\"a\",\"on\":\"C_Sing\",\"do\":\"hang\"}\n").unwrap();
+    fs::write(&path, "{\"id\":\"a\",\"on\":\"C_Sing\",\"do\":\"hang\"}\n").unwrap();
     assert_eq!(child.ask(0, "session"), "0x5");
     assert_eq!(child.ask(0, "both 1"), "0x5");
     let tool = bench.tool(bench.journaled.module()).arg("-L").output().unwrap();
-    crate::bench::assert_failure_says(&tool, &["rules.jsonl: line 1 is no rule", "C_Sing"]);
-    std::fs::remove_file(&path).unwrap();
+    assert_failure_says(&tool, &["rules.jsonl: line 1 is no rule", "C_Sing"]);
+    fs::remove_file(&path).unwrap();
     assert_eq!(child.ask(0, "session"), "0x0");
     assert!(child.ask(0, "both 1").starts_with("0x0 "));
 }
@@ -209,4 +215,47 @@ fn every_event_is_told_with_its_process_and_function() {
     let told: Vec<_> = events.iter().map(|event| (event.function.as_str(), event.happened)).collect();
     assert_eq!(told, [("C_GetSessionInfo", Happened::Fired), ("C_GetSessionInfo", Happened::Released)]);
     assert!(events.iter().all(|event| event.session.is_some() && event.rule == hang.to_string()));
+}
+
+#[test]
+fn pkcs11_tool_meets_a_rule_that_was_written_by_hand() {
+    let Some(bench) = Bench::with_faults(&[]) else { return };
+    let input = bench.written("digest", &[7; 32]);
+    let rules = bench.faults.folder().join("rules.jsonl");
+    let sign = || bench.sign(&mut bench.tool(bench.journaled.module()), "a1", "ECDSA", &input);
+    for (when, made) in [("before", 0), ("after", 1)] {
+        let rule = r#"{"id":"WHEN","on":"C_Sign","do":{"return":"CKR_DEVICE_ERROR"},"when":"WHEN"}"#;
+        fs::write(&rules, rule.replace("WHEN", when)).unwrap();
+        // pkcs11-tool tries again in parts, which ECDSA on this token has not: so this module ended the operation.
+        assert_failure_says(&sign(), &["C_SignUpdate", "CKR_OPERATION_NOT_INITIALIZED"]);
+        assert_eq!(bench.made().len(), made, "{when}");
+    }
+    let struck: Vec<_> = bench.faults.log().unwrap().into_iter().map(|event| event.rule).collect();
+    assert_eq!(struck, ["before", "after"]);
+    fs::remove_file(&rules).unwrap();
+    assert_success(&sign());
+    assert_eq!(bench.made().len(), 2);
+}
+
+#[test]
+fn an_operation_in_parts_fails_at_each_part_without_a_signature_before_the_last_one() {
+    let Some(bench) = Bench::with_faults(&[]) else { return };
+    bench.key_pair("b2", "RSA:2048");
+    let input = bench.written("message", &[0x5a; 5000]);
+    let sign = || bench.sign(&mut bench.tool(bench.journaled.module()), "b2", "SHA256-RSA-PKCS", &input);
+    let error = |function| Rule::answer(function, "CKR_DEVICE_ERROR");
+    for (rule, made) in [
+        (error("C_SignInit").after(), 0),
+        (error("C_SignUpdate"), 0),
+        (error("C_SignUpdate").after(), 0),
+        (error("C_SignFinal"), 0),
+        (error("C_SignFinal").after(), 1),
+    ] {
+        let rule = bench.faults.add(rule).unwrap();
+        assert_failure_says(&sign(), &["CKR_DEVICE_ERROR"]);
+        assert_eq!(bench.made().len(), made, "{rule}");
+        bench.faults.release(&rule).unwrap();
+    }
+    assert_success(&sign());
+    assert_eq!(bench.made().len(), 2);
 }

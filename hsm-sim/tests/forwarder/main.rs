@@ -3,6 +3,7 @@
 
 mod bench;
 mod faults;
+mod hammer;
 mod obedient;
 mod pkcs11_tool;
 mod processes;

@@ -133,7 +133,7 @@ fn a_login_that_cannot_be_journaled_fails() {
 }
 
 #[test]
-fn without_a_journal_or_a_real_module_nothing_loads() {
+fn without_a_journal_a_real_module_or_a_control_folder_that_is_named_nothing_loads() {
     let Some(bench) = Bench::set_up(&[]) else { return };
     let forwarder = bench.journaled.module().to_str().unwrap();
     for (variable, value, text) in [
@@ -141,6 +141,8 @@ fn without_a_journal_or_a_real_module_nothing_loads() {
         ("HSM_SIM_JOURNAL", "/no/such/folder/journal", "cannot be opened"),
         ("HSM_SIM_MODULE", "/no/such/module.so", "cannot be loaded"),
         ("HSM_SIM_MODULE", forwarder, "the forwarder itself"),
+        ("HSM_SIM_CONTROL", "relative", "must be absolute"),
+        ("HSM_SIM_CONTROL", "/no/such/folder", "is the control folder still there?"),
     ] {
         let tried = bench.tool(bench.journaled.module()).arg("-M").env(variable, value).output().unwrap();
         assert_failure_says(&tried, &[text]);

@@ -43,7 +43,7 @@ fn two_processes_with_four_threads_each_append_without_tearing() {
     let Some(bench) = with_key() else { return };
     // One login after the other: SoftHSM rewrites the token's file at each, and a reader meanwhile finds no token.
     let mut children = [1u8, 2].map(|number| {
-        let mut child = child(&bench, "child_signs_on_four_threads", number);
+        let mut child = child(&bench, "processes::child_signs_on_four_threads", number);
         wait_until_logged_in(&mut child);
         child
     });
@@ -69,7 +69,7 @@ fn two_processes_with_four_threads_each_append_without_tearing() {
 #[test]
 fn a_killed_process_had_no_signature_that_the_journal_lacks() {
     let Some(bench) = with_key() else { return };
-    let mut child = child(&bench, "child_signs_until_it_is_killed", 1);
+    let mut child = child(&bench, "processes::child_signs_until_it_is_killed", 1);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let signature = |line: String| line.split_once(RECEIVED).map(|(_, hex)| hex.to_owned());
     let mut received: Vec<String> = lines.by_ref().filter_map(signature).take(40).collect();
@@ -91,7 +91,7 @@ fn a_killed_process_had_no_signature_that_the_journal_lacks() {
 #[test]
 fn only_the_call_that_returns_a_signature_writes_a_line() {
     let Some(bench) = with_key() else { return };
-    let ended = child(&bench, "child_calls_as_c_does", 1).wait_with_output().unwrap();
+    let ended = child(&bench, "processes::child_calls_as_c_does", 1).wait_with_output().unwrap();
     bench::assert_success(&ended);
     let entries = bench.entries();
     let inputs: Vec<_> = entries
@@ -110,8 +110,9 @@ fn a_signature_that_the_journal_lacks_is_wiped_and_the_key_is_not_used_again() {
         return hsm_sim::skip(why);
     }
     let Some(bench) = with_key() else { return };
-    let ended =
-        child_under(&SMALL_FILES_ONLY, &bench, "child_gets_no_signature", 1).wait_with_output().unwrap();
+    let ended = child_under(&SMALL_FILES_ONLY, &bench, "processes::child_gets_no_signature", 1)
+        .wait_with_output()
+        .unwrap();
     bench::assert_success(&ended);
 }
 
@@ -132,8 +133,7 @@ fn child_signs_on_four_threads() {
                 }
             });
         }
-        println!("{LOGGED_IN}");
-        io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+        here.go_on_when_told();
         start.wait();
     });
 }
@@ -195,16 +195,15 @@ fn with_key() -> Option<Bench> {
 }
 
 /// This test binary again, running one of the children.
-fn child(bench: &Bench, test: &str, number: u8) -> Child {
+pub(crate) fn child(bench: &Bench, test: &str, number: u8) -> Child {
     child_under(&[], bench, test, number)
 }
 
 /// The same, started by another program.
 fn child_under(program: &[&str], bench: &Bench, test: &str, number: u8) -> Child {
     let executable = env::current_exe().unwrap();
-    let test = format!("processes::{test}");
     let words =
-        [program, &[executable.to_str().unwrap(), "--ignored", "--nocapture", "--exact", &test]].concat();
+        [program, &[executable.to_str().unwrap(), "--ignored", "--nocapture", "--exact", test]].concat();
     let [first, rest @ ..] = words.as_slice() else { panic!("a program has a name") };
     Command::new(first)
         .args(rest)
@@ -220,7 +219,7 @@ fn child_under(program: &[&str], bench: &Bench, test: &str, number: u8) -> Child
 }
 
 /// Reads byte by byte, so that what the child writes later stays in its pipe.
-fn wait_until_logged_in(child: &mut Child) {
+pub(crate) fn wait_until_logged_in(child: &mut Child) {
     let mut said = String::new();
     let mut byte = [0];
     while child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 {
@@ -233,15 +232,14 @@ fn wait_until_logged_in(child: &mut Child) {
 }
 
 /// The child's view: the module that its parent named, logged in.
-struct Here {
+pub(crate) struct Here {
     number: u8,
-    pkcs11: Pkcs11,
-    slot: Slot,
+    pub(crate) module: Module,
     _login: Session,
 }
 
 impl Here {
-    fn logged_in() -> Self {
+    pub(crate) fn logged_in() -> Self {
         let pkcs11 = Pkcs11::new(env::var("CHILD_MODULE").unwrap()).unwrap();
         pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
         let slots = pkcs11.get_slots_with_initialized_token().unwrap();
@@ -249,14 +247,45 @@ impl Here {
         let login = pkcs11.open_ro_session(*slot).unwrap();
         login.login(UserType::User, Some(&AuthPin::from(env::var("CHILD_PIN").unwrap()))).unwrap();
         let number = env::var("CHILD_NUMBER").unwrap().parse().unwrap();
-        Self { number, slot: *slot, pkcs11, _login: login }
+        Self { number, module: Module { slot: *slot, pkcs11 }, _login: login }
     }
 
     fn session(&self) -> (Session, ObjectHandle) {
-        let session = self.pkcs11.open_ro_session(self.slot).unwrap();
-        let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(vec![0xa1])];
-        let found = session.find_objects(&template).unwrap();
-        let [key] = found.as_slice() else { panic!("{found:?}") };
-        (session, *key)
+        self.module.session()
     }
+
+    /// Says that it is ready, and waits until its input ends.
+    pub(crate) fn go_on_when_told(&self) {
+        println!("{LOGGED_IN}");
+        io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+    }
+}
+
+/// What threads share.
+pub(crate) struct Module {
+    pkcs11: Pkcs11,
+    slot: Slot,
+}
+
+impl Module {
+    /// A session with the key a1, after a login.
+    pub(crate) fn session(&self) -> (Session, ObjectHandle) {
+        let session = self.pkcs11.open_ro_session(self.slot).unwrap();
+        let key = find_key(&session).unwrap();
+        (session, key)
+    }
+
+    /// In a new session, with a login of its own if need be. Nothing if anything failed.
+    pub(crate) fn try_to_sign(&self, input: &[u8]) -> Option<Vec<u8>> {
+        let session = self.pkcs11.open_ro_session(self.slot).ok()?;
+        // Another thread may have been first.
+        let _ = session.login(UserType::User, None);
+        let key = find_key(&session)?;
+        session.sign(&Mechanism::Ecdsa, key, input).ok()
+    }
+}
+
+fn find_key(session: &Session) -> Option<ObjectHandle> {
+    let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(vec![0xa1])];
+    session.find_objects(&template).ok()?.first().copied()
 }

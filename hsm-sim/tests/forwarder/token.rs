@@ -61,9 +61,13 @@ fn a_token_comes_back_in_another_slot_or_as_another_token() {
     assert_ne!(before, after);
     assert!(child.ask(0, "token").starts_with("0x3 "), "the old slot is no more");
     assert_eq!(child.ask(0, "open"), "0x3");
-    let slots = after.trim_start_matches("0x0 ").trim_matches(['[', ']']).split(", ");
-    let tokens: Vec<_> = slots.map(|slot| child.ask(0, &format!("token {slot}"))).collect();
+    let slots: Vec<_> = after.trim_start_matches("0x0 ").trim_matches(['[', ']']).split(", ").collect();
+    let tokens: Vec<_> = slots.iter().map(|slot| child.ask(0, &format!("token {slot}"))).collect();
     assert!(tokens.iter().all(|token| token.starts_with("0x0 ") && token.ends_with(" other")), "{tokens:?}");
+
+    let opened = slots.iter().find(|slot| child.ask(0, &format!("open {slot}")) == "0x0");
+    assert!(opened.is_some(), "{slots:?}");
+    sign_again(&mut child, &bench);
 
     let listed = bench.tool(bench.journaled.module()).arg("-L").output().unwrap();
     assert_success(&listed);
@@ -89,21 +93,24 @@ fn a_rule_takes_the_token_before_the_key_or_with_a_signature_that_was_made() {
 }
 
 #[test]
-fn a_token_that_goes_while_a_call_hangs_takes_its_answer_along() {
+fn a_token_that_goes_while_a_call_hangs_takes_its_answer_along_even_if_it_is_back_by_then() {
     let Some(bench) = Bench::with_faults(&[]) else { return };
     let mut child = Obedient::ready(&bench);
-    for (made, rule) in [Rule::hang("C_Sign"), Rule::hang("C_Sign").after()].into_iter().enumerate() {
-        let hang = bench.faults.add(rule).unwrap();
-        child.tell(0, "both 1");
-        bench.faults.wait_fired(&hang, 1).unwrap();
-        bench.faults.remove_token().unwrap();
-        bench.faults.release(&hang).unwrap();
-        assert_eq!(child.answer(0), "0x32");
-        assert_eq!(bench.made().len(), made);
-        bench.faults.insert_token(Insertion::default()).unwrap();
-        assert_eq!(child.ask(0, "open"), "0x0");
-        assert_eq!(child.ask(0, &format!("login {}", bench.pin())), "0x0");
-        assert_eq!(child.ask(0, "key"), "0x0");
+    for (is_back, made) in [(false, [0, 1]), (true, [1, 2])] {
+        for (rule, made) in [Rule::hang("C_Sign"), Rule::hang("C_Sign").after()].into_iter().zip(made) {
+            let hang = bench.faults.add(rule).unwrap();
+            child.tell(0, "both 1");
+            bench.faults.wait_fired(&hang, 1).unwrap();
+            bench.faults.remove_token().unwrap();
+            if is_back {
+                bench.faults.insert_token(Insertion::default()).unwrap();
+            }
+            bench.faults.release(&hang).unwrap();
+            assert_eq!(child.answer(0), "0x32");
+            assert_eq!(bench.made().len(), made);
+            bench.faults.insert_token(Insertion::default()).unwrap();
+            log_in_again(&mut child, &bench);
+        }
     }
 }
 
@@ -245,11 +252,20 @@ fn flags(child: &mut Obedient) -> u64 {
     u64::from_str_radix(flags.unwrap(), 16).unwrap()
 }
 
+fn log_in_again(child: &mut Obedient, bench: &Bench) {
+    assert_eq!(child.ask(0, "open"), "0x0");
+    log_in(child, bench);
+}
+
 /// In a session that is open.
 fn sign_again(child: &mut Obedient, bench: &Bench) {
+    log_in(child, bench);
+    assert!(child.ask(0, "both 9").starts_with("0x0 "));
+}
+
+fn log_in(child: &mut Obedient, bench: &Bench) {
     let login = format!("login {}", bench.pin());
     for command in [login.as_str(), "key"] {
         assert_eq!(child.ask(0, command), "0x0", "{command}");
     }
-    assert!(child.ask(0, "both 9").starts_with("0x0 "));
 }

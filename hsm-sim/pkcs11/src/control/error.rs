@@ -53,7 +53,7 @@ pub(crate) enum RuleError {
     )]
     NoSignature,
     #[error(
-        "\"poison\" keeps a signing operation active: it goes with \"return\" on C_Sign.. functions only"
+        "\"poison\" keeps a signing operation active: it goes with \"return\", where there is one to keep"
     )]
     Poison,
     #[error("\"length_query\" is for C_Sign and C_SignFinal with \"when\": \"before\" only")]

@@ -98,7 +98,6 @@ impl Control {
                 return Ok(Vec::new());
             }
             let mut state = State::read(&self.folder)?;
-            state.forget_rules_but(rules);
             let fired = state.strike(rules, call, when, self.loaded.elapsed());
             state.write(&self.folder)?;
             Ok(fired)
@@ -126,14 +125,16 @@ impl Control {
         self.locked(|door| Ok(door.rules.current()?.iter().any(|rule| rule.id == id)))
     }
 
-    /// The token as it is now.
+    /// The token as it is now. Each call asks first, and what gone rules left is forgotten here.
     pub(crate) fn view(&self) -> Result<View, ControlError> {
         self.locked(|door| {
             let token = door.token.current()?.clone();
-            let state = State::read(&self.folder)?;
-            let by_rule = state.is_removed_by_one_of(door.rules.current()?);
+            let mut state = State::read(&self.folder)?;
+            if state.forget_rules_but(door.rules.current()?) {
+                state.write(&self.folder)?;
+            }
             Ok(View {
-                removed: token.removed || by_rule,
+                removed: token.removed || state.removed_by.is_some(),
                 removals: token.removals.wrapping_add(state.removals),
                 pin_tries_left: token.pin_tries.map(|tries| tries.saturating_sub(state.wrong_pins)),
                 token,
@@ -182,9 +183,14 @@ impl Control {
 }
 
 impl State {
-    /// A rule that comes back under its old id begins anew.
-    fn forget_rules_but(&mut self, rules: &[Rule]) {
-        self.rules.retain(|id, _| rules.iter().any(|rule| rule.id == *id));
+    /// A rule that comes back under its old id begins anew, and a token is back when the rule that took it is gone.
+    /// Returns whether there was such a rule.
+    fn forget_rules_but(&mut self, rules: &[Rule]) -> bool {
+        let is_there = |id: &String| rules.iter().any(|rule| rule.id == *id);
+        let before = (self.rules.len(), self.removed_by.is_some());
+        self.rules.retain(|id, _| is_there(id));
+        self.removed_by.take_if(|id| !is_there(id));
+        before != (self.rules.len(), self.removed_by.is_some())
     }
 
     fn remove_token(&mut self, by: &str) {
@@ -192,11 +198,6 @@ impl State {
             self.removals = self.removals.wrapping_add(1);
             self.removed_by = Some(by.to_owned());
         }
-    }
-
-    /// The token is back when the rule that took it is gone.
-    fn is_removed_by_one_of(&self, rules: &[Rule]) -> bool {
-        self.removed_by.as_ref().is_some_and(|by| rules.iter().any(|rule| rule.id == *by))
     }
 
     fn strike(&mut self, rules: &[Rule], call: &Call, when: When, loaded_for: Duration) -> Vec<Fired> {
@@ -224,5 +225,112 @@ impl State {
 impl Fired {
     fn line<'a>(&'a self, event: Event, call: &'a Call) -> Line<'a> {
         Line { rule: &self.id, event, function: call.function, session: call.session, n: self.n }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, Control, ControlError, When};
+    use std::{fs, path::Path, thread};
+
+    /// As two processes have it.
+    fn two(folder: &Path) -> [Control; 2] {
+        [(); 2].map(|()| Control::open(folder).unwrap())
+    }
+
+    fn set_rules(folder: &Path, text: &str) {
+        let new = folder.join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, folder.join("rules.jsonl")).unwrap();
+    }
+
+    /// How many rules strike a call of this function.
+    fn struck(control: &Control, function: &'static str) -> usize {
+        control.strike(&Call::of(function), When::Before).unwrap().len()
+    }
+
+    #[test]
+    fn processes_count_together_and_a_rule_that_comes_back_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = two(dir.path());
+        let rule = r#"{"id":"a","on":"C_Finalize","do":"hang","nth":2}"#;
+        set_rules(dir.path(), rule);
+        assert_eq!([struck(&one, "C_Finalize"), struck(&other, "C_Finalize")], [0, 1]);
+        assert_eq!([struck(&one, "C_GetInfo"), struck(&one, "C_Finalize")], [0, 0]);
+        set_rules(dir.path(), "");
+        one.view().unwrap();
+        set_rules(dir.path(), rule);
+        assert_eq!([struck(&one, "C_Finalize"), struck(&other, "C_Finalize")], [0, 1]);
+    }
+
+    #[test]
+    fn a_rule_behind_one_that_ends_the_call_does_not_count_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [control, _] = two(dir.path());
+        set_rules(
+            dir.path(),
+            "{\"id\":\"a\",\"on\":\"*\",\"do\":{\"return\":5},\"nth\":1}\n\
+             {\"id\":\"b\",\"on\":\"*\",\"do\":{\"delay_ms\":0},\"nth\":1}\n",
+        );
+        for id in ["a", "b"] {
+            let fired = control.strike(&Call::of("C_GetInfo"), When::Before).unwrap();
+            assert_eq!(fired.iter().map(|fired| fired.id.as_str()).collect::<Vec<_>>(), [id]);
+        }
+    }
+
+    #[test]
+    fn a_call_is_held_until_its_rule_is_gone_and_nobody_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [control, other] = two(dir.path());
+        set_rules(dir.path(), r#"{"id":"a","on":"C_GetInfo","do":"hang"}"#);
+        let call = Call::of("C_GetInfo");
+        let fired = control.strike(&call, When::Before).unwrap();
+        thread::scope(|scope| {
+            let holding = &control;
+            let held = scope.spawn(move || holding.hold(&fired[0], &call));
+            assert_eq!([struck(&control, "C_Finalize"), struck(&other, "C_Finalize")], [0, 0]);
+            assert!(!held.is_finished());
+            set_rules(dir.path(), "");
+            held.join().unwrap().unwrap();
+        });
+        assert!(fs::read_to_string(dir.path().join("faults.jsonl")).unwrap().contains("released"));
+    }
+
+    #[test]
+    fn a_token_that_a_rule_took_is_back_when_the_rule_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = two(dir.path());
+        set_rules(dir.path(), r#"{"id":"a","on":"C_GetInfo","do":"remove_token"}"#);
+        assert!(!one.view().unwrap().removed);
+        assert_eq!([struck(&one, "C_GetInfo"), struck(&one, "C_GetInfo")], [1, 1]);
+        let view = other.view().unwrap();
+        assert_eq!((view.removed, view.removals), (true, 1));
+        set_rules(dir.path(), "");
+        let view = other.view().unwrap();
+        assert_eq!((view.removed, view.removals), (false, 1));
+    }
+
+    #[test]
+    fn pin_tries_are_those_of_all_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("token.json"), r#"{"pin_tries":2}"#).unwrap();
+        let [one, other] = two(dir.path());
+        assert!(one.take_pin_try().unwrap() && other.take_pin_try().unwrap());
+        assert!(!one.take_pin_try().unwrap());
+        assert_eq!(one.view().unwrap().pin_tries_left, Some(0));
+        other.give_back_pin_try().unwrap();
+        assert_eq!(one.view().unwrap().pin_tries_left, Some(1));
+        other.reset_pin_tries().unwrap();
+        assert_eq!(one.view().unwrap().pin_tries_left, Some(2));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let [control, _] = two(dir.path());
+        assert!(matches!(Control::open(Path::new("control")), Err(ControlError::Relative { .. })));
+        fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert!(matches!(control.view(), Err(ControlError::Json { .. })));
+        assert!(matches!(Control::open(&dir.path().join("none")), Err(ControlError::File { .. })));
     }
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::overrides;
 use cryptoki_sys::CK_RV;
 use serde::Deserialize;
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{cell::Cell, collections::HashSet, path::Path, time::Duration};
 
 /// Each call looks at all of them.
 const MAX_RULES: usize = 256;
@@ -69,12 +69,22 @@ pub(crate) struct Call {
     pub(crate) length_query: bool,
     /// There is an older signature of this key to return.
     pub(crate) has_older: bool,
+    /// The token's removals when the call came.
+    pub(crate) removals: Cell<Option<u64>>,
 }
 
 impl Call {
     /// A call without a session.
     pub(crate) fn of(function: &'static str) -> Self {
-        Self { function, session: None, on_slot: false, key: None, length_query: false, has_older: false }
+        Self {
+            function,
+            session: None,
+            on_slot: false,
+            key: None,
+            length_query: false,
+            has_older: false,
+            removals: Cell::default(),
+        }
     }
 
     /// A call that asks the token in a slot.
@@ -235,7 +245,7 @@ fn check(rule: &Rule) -> Result<(), RuleError> {
     if rule.length_query && !(ends_in_a_signature && rule.when == When::Before) {
         return Err(RuleError::LengthQuery);
     }
-    if rule.poison && !(SIGNING.contains(&name) && matches!(rule.action, Action::Return(_))) {
+    if rule.poison && !may_poison(rule) {
         return Err(RuleError::Poison);
     }
     let has_session = every || overrides::has_session(name);
@@ -243,6 +253,16 @@ fn check(rule: &Rule) -> Result<(), RuleError> {
         return Err(RuleError::DropLogin);
     }
     rule.trigger.check()
+}
+
+/// There must be an operation that could stay active: none before it begins, none after the signature is made.
+fn may_poison(rule: &Rule) -> bool {
+    let name = rule.function.as_str();
+    let active = match rule.when {
+        When::Before => name != "C_SignInit",
+        When::After => !ENDS_IN_A_SIGNATURE.contains(&name),
+    };
+    active && SIGNING.contains(&name) && matches!(rule.action, Action::Return(_))
 }
 
 fn is_hex(text: &str) -> bool {
@@ -279,6 +299,8 @@ mod tests {
             r#"{"id":"a","on":"C_Sign","do":"hang","key":"A1"}"#,
             r#"{"id":"a","on":"C_Login","do":"hang","length_query":true}"#,
             r#"{"id":"a","on":"C_Sign","do":"hang","poison":true}"#,
+            r#"{"id":"a","on":"C_Sign","do":{"return":5},"when":"after","poison":true}"#,
+            r#"{"id":"a","on":"C_SignInit","do":{"return":5},"poison":true}"#,
             r#"{"id":"a","on":"C_GetSlotList","do":"drop_login"}"#,
             r#"{"id":"a","on":"C_Sign","do":"hang","nth":0}"#,
             r#"{"id":"a","on":"C_Sign","do":"hang","probability":1.5}"#,
@@ -289,6 +311,17 @@ mod tests {
             let said = parse(Path::new("/r"), &text).unwrap_err().to_string();
             assert!(said.contains("/r: line 2"), "{bad}: {said}");
         }
+    }
+
+    #[test]
+    fn every_rule_of_the_readme_is_one() {
+        let rules: String = include_str!("../../README.md")
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("{\"id\""))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        assert!(parse(Path::new("/README.md"), &rules).unwrap().len() > 15);
     }
 
     #[test]

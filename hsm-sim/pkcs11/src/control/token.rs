@@ -109,6 +109,14 @@ mod tests {
     }
 
     #[test]
+    fn every_token_of_the_readme_is_one() {
+        let readme = include_str!("../../README.md").lines().map(str::trim);
+        let tokens = readme.filter(|line| line.starts_with("{\"") && !line.starts_with("{\"id\""));
+        let parsed: Vec<_> = tokens.map(|line| parse(Path::new("/README.md"), line).unwrap()).collect();
+        assert!(parsed.len() > 7, "{parsed:?}");
+    }
+
+    #[test]
     fn keys_are_listed_or_all_meant() {
         let token = |text| parse(Path::new("/t"), text).unwrap();
         assert!(token(r#"{"always_authenticate":["a1"]}"#).wants_login_for("a1"));

@@ -1,7 +1,7 @@
 //! Carrying out what the rules say about a call, on either side of the real function.
 //!
 //! Promises: no lock is held while a call is held or delayed; without a control folder nothing here happens.
-//! INVARIANT(journal-first): what a rule does with a signature, it does when the journal has it.
+//! What a rule does with a signature, it does when the journal has it.
 
 mod look;
 mod pin;
@@ -112,7 +112,7 @@ impl Forwarder {
         self.faults.as_ref().map_or(Ok(None), |faults| self.obey(faults, call, When::After, signature))
     }
 
-    /// The token may be gone when the rules are done: by one of them, or while a call was held.
+    /// The token may be gone when the rules are done: by one of them, or while the call was on its way.
     fn obey(
         &self,
         faults: &Faults,
@@ -120,7 +120,11 @@ impl Forwarder {
         when: When,
         mut signature: Option<&mut Withheld>,
     ) -> Result<Option<Answer>, Refusal> {
-        for fired in faults.control.strike(call, when)? {
+        let struck = faults.control.strike(call, when)?;
+        if struck.is_empty() && when == When::Before {
+            return Ok(None);
+        }
+        for fired in struck {
             faults.control.tell(&fired, call)?;
             if let Some(answer) = self.carry_out(faults, &fired, call, signature.as_deref_mut())? {
                 return Ok(Some(answer));

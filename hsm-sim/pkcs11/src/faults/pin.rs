@@ -1,6 +1,6 @@
 //! A token that counts wrong PINs, has a PIN pad, or wants a login for each signature.
 //!
-//! INVARIANT(no-pin-kept): of a PIN that the token took, this process keeps the SHA-256, and nothing outside it.
+//! Promises: of a PIN that the token took, this process keeps the SHA-256, and nothing is kept outside it.
 
 use super::Faults;
 use crate::{

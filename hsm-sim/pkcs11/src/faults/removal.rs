@@ -29,7 +29,8 @@ impl Call {
 }
 
 impl Forwarder {
-    /// Takes notice of a removal; an answer if the token is out and the call needs it.
+    /// Takes notice of a removal; an answer if the call needs the token, which is out or was out
+    /// since the call came.
     pub(super) fn settle(&self, faults: &Faults, call: &Call) -> Result<Option<Answer>, Refusal> {
         let mut seen = faults.seen.lock().map_err(|_| ControlError::Poisoned)?;
         let view = faults.control.view()?;
@@ -38,13 +39,18 @@ impl Forwarder {
             self.end_all_sessions(faults)?;
         }
         *seen = Some(now);
-        let rv = if now.removed { call.without_token() } else { None };
+        let came = call.removals.get().unwrap_or(now.removals);
+        call.removals.set(Some(came));
+        let gone = now.removed || came != now.removals;
+        let rv = if gone { call.without_token() } else { None };
         Ok(rv.map(|rv| Answer { rv, poison: false }))
     }
 
     /// Waits for the calls that are in the real module: it may not survive that their sessions go.
     fn end_all_sessions(&self, faults: &Faults) -> Result<(), Refusal> {
         let _alone = faults.gate.write().map_err(|_| ControlError::Poisoned)?;
+        // First: what runs in a session of its own closes it, while its handle is still its own.
+        self.operations.retain(|_| false)?;
         for slot in self.real.slots() {
             #[expect(unsafe_code, reason = "calls the real module")]
             // SAFETY: no pointers.
@@ -53,6 +59,6 @@ impl Forwarder {
             };
         }
         faults.sessions.clear();
-        Ok(self.operations.retain(|_| false)?)
+        Ok(())
     }
 }

@@ -76,7 +76,7 @@ fn show_always_authenticate(token: &Token, key: &str, attributes: &[CK_ATTRIBUTE
 struct Point {
     index: usize,
     asked: CK_ATTRIBUTE,
-    der: Box<[u8; MAX_POINT_BYTES]>,
+    der: Vec<u8>,
 }
 
 fn ask_for_raw_point(
@@ -85,7 +85,7 @@ fn ask_for_raw_point(
 ) -> CK_RV {
     let is_point = |(_, attribute): &(usize, &mut CK_ATTRIBUTE)| attribute.type_ == CKA_EC_POINT;
     let redirect = |(index, attribute): (usize, &mut CK_ATTRIBUTE)| {
-        let mut point = Point { index, asked: *attribute, der: Box::new([0; MAX_POINT_BYTES]) };
+        let mut point = Point { index, asked: *attribute, der: vec![0; MAX_POINT_BYTES] };
         attribute.pValue = point.der.as_mut_ptr().cast();
         attribute.ulValueLen = MAX_POINT_BYTES as CK_ULONG;
         point

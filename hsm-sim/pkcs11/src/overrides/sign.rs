@@ -50,7 +50,10 @@ unsafe fn begin(
     key_id: Result<Vec<u8>, CK_RV>,
 ) -> Result<CK_RV, Refusal> {
     let _pass = forwarder.pass();
-    let own = match own_session(forwarder, session)? {
+    if forwarder.faults.is_some() && forwarder.operations.key(session)?.is_some() {
+        return Ok(CKR_OPERATION_ACTIVE);
+    }
+    let own = match own_session(forwarder, session) {
         Ok(own) => own,
         Err(rv) => return Ok(rv),
     };
@@ -73,14 +76,8 @@ unsafe fn begin(
 fn own_session(
     forwarder: &'static Forwarder,
     session: CK_SESSION_HANDLE,
-) -> Result<Result<Option<OwnSession>, CK_RV>, Refusal> {
-    if forwarder.faults.is_none() {
-        return Ok(Ok(None));
-    }
-    if forwarder.operations.key(session)?.is_some() {
-        return Ok(Err(CKR_OPERATION_ACTIVE));
-    }
-    Ok(OwnSession::beside(&forwarder.real, session).map(Some))
+) -> Result<Option<OwnSession>, CK_RV> {
+    forwarder.faults.as_ref().map(|_| OwnSession::beside(&forwarder.real, session)).transpose()
 }
 
 pub(super) unsafe extern "C" fn sign(
@@ -241,7 +238,6 @@ fn finish(
     }
     forwarder.journal.ready()?;
     let rv = ask(operation.place(session), Some(&mut operation), output)?;
-    drop(pass);
     if output.keeps_active(rv) {
         forwarder.operations.begin(session, operation)?;
         return Ok(rv);
@@ -249,24 +245,31 @@ fn finish(
     if rv != CKR_OK {
         return Ok(rv);
     }
-    release(forwarder, call, output, operation, event)
+    let signature = journaled(forwarder, output, |signature| event(operation.signed(signature)))?;
+    drop(pass);
+    hand_over(forwarder, call, signature)
 }
 
-/// The signature stays in the caller's buffer only if the journal has it, and comes back to it only when the rules are
-/// done with it.
-fn release(
+/// The signature stays in the caller's buffer only if the journal has it.
+fn journaled<'a>(
     forwarder: &Forwarder,
-    call: &Call,
     output: Output,
-    operation: Operation,
-    event: fn(SignatureMade) -> Event,
-) -> Result<CK_RV, Refusal> {
+    event: impl FnOnce(&[u8]) -> Event,
+) -> Result<&'a mut [u8], Refusal> {
     // SAFETY: only called after CKR_OK to a call with a non-null output.
-    let signature = unsafe { output.written() }?;
-    let made = operation.signed(signature);
-    forwarder.journal.append(&event(made)).inspect_err(|_| signature.fill(0))?;
-    let Some(faults) = &forwarder.faults else { return Ok(CKR_OK) };
+    let signature: &'a mut [u8] = unsafe { output.written() }?;
+    match forwarder.journal.append(&event(signature)) {
+        Ok(()) => Ok(signature),
+        Err(error) => {
+            signature.fill(0);
+            Err(Refusal::from(error))
+        }
+    }
+}
 
+/// With faults, the signature comes back to the caller's buffer only when the rules are done with it.
+fn hand_over(forwarder: &Forwarder, call: &Call, signature: &mut [u8]) -> Result<CK_RV, Refusal> {
+    let Some(faults) = &forwarder.faults else { return Ok(CKR_OK) };
     let key = call.key.as_deref().unwrap_or_default();
     let mut withheld = Withheld { bytes: signature.to_vec(), older: faults.older_than(key, signature) };
     signature.fill(0);
