@@ -12,6 +12,7 @@ use cryptoki::{
 };
 use std::{
     fs,
+    io::Read,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -42,7 +43,7 @@ fn main() -> Result<()> {
     let threads = thread::available_parallelism()?.get();
     let raw = raw_rate(threads)?;
     println!("raw C_Sign, P-256 in SoftHSM, {threads} threads: {raw:.0}/s");
-    let service = Instance::with(&Settings::default());
+    let service = Instance::with(&Settings { plain_token: true, ..Settings::default() });
     let digest = service.registry.push("demo/app0", "x", "bench");
     for r in 1..REPOSITORIES {
         anyhow::ensure!(
@@ -228,16 +229,19 @@ fn fsyncs(service: &Instance, digest: &record::Digest) -> Result<()> {
         strace.arg("-p").arg(service.pid(&words).to_string());
     }
     let mut strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    // One request shows that strace is attached: its calls are in the file.
-    let attached = || {
-        service
-            .sign("demo/app0", digest, &format!("a{}", record::Nonce::random().ok()?))
-            .code
-            .eq(&0)
-            .then_some(())?;
-        (fs::metadata(out.path()).ok()?.len() > 0).then_some(())
-    };
-    tests::wait_for("strace to be attached", attached);
+    // A request shows that strace is attached: its calls are in the file. The processes let only root look.
+    let mut attempts = 0;
+    while fs::metadata(out.path())?.len() == 0 {
+        if let Some(ended) = strace.try_wait()? {
+            let mut said = String::new();
+            strace.stderr.take().map(|mut e| e.read_to_string(&mut said)).transpose()?;
+            hsm_sim::skip(format_args!("fsyncs are not counted: strace {ended}: {}", said.trim()));
+            return Ok(());
+        }
+        attempts += 1;
+        let made = service.sign("demo/app0", digest, &format!("attach{attempts}"));
+        anyhow::ensure!(made.code == 0 && attempts < 20, "{made:?}");
+    }
     let count =
         || fs::read_to_string(out.path()).unwrap_or_default().lines().filter(|l| l.contains("sync(")).count();
     let (before, signed) = (count(), log_size(service)?);
