@@ -44,7 +44,7 @@ if ! { command -v docker && docker trust --help; } >/dev/null 2>&1 && [ ! -x "$t
   unpacked=$(mktemp -d)
   trap 'rm -rf "$unpacked"' EXIT
   mkdir -p "$tools/bin"
-  (cd "$unpacked" && { apt-get download -qq docker.io || { "${as_root[@]}" apt-get update -qq && apt-get download -qq docker.io; }; } && dpkg-deb -x docker.io_*.deb .)
+  (cd "$unpacked" && { apt-get -o APT::Sandbox::User= -qq download docker.io || { "${as_root[@]}" apt-get update -qq && apt-get -o APT::Sandbox::User= -qq download docker.io; }; } && dpkg-deb -x docker.io_*.deb .)
   cp "$unpacked/usr/bin/docker" "$tools/bin/docker"
 fi
 

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=$PWD/target/debug
+PATH=$PWD/target/tools/bin:$PATH # tests/setup.sh unpacks there what is not installed
 work=$(mktemp -d /tmp/chancery-demo.XXXXXX)
 pids=()
 stop() {

@@ -5,6 +5,7 @@ use hsm_sim::{Entry, Faults, Journal};
 use record::{Digest, Sha256};
 use rustix::process::Pid;
 pub use rustix::process::Signal;
+use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use std::{
     collections::BTreeMap,
@@ -233,7 +234,7 @@ impl Instance {
 
     /// Waits until signatures can be asked for.
     pub fn wait_until_ready(&self) {
-        wait_for("the service to be ready", || (self.chancery(&["doctor"]).code == 0).then_some(()));
+        wait_for("the service to be ready", || (self.http("", "/readyz", &[]).0 == 200).then_some(()));
     }
 
     /// The log as an auditor reads it, every entry proven; none before the first checkpoint.
@@ -292,11 +293,42 @@ impl Instance {
 
     /// A file of the Docker Content Trust server as clients get it.
     pub fn trust_file(&self, repository: &str, name: &str) -> String {
+        let path = format!("/v2/{}/_trust/tuf/{name}", self.repository(repository));
+        let (status, body) = self.http("", &path, &[]);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// One call of the HTTP API by curl, with the token that this variable of `DIR/env` holds: status and body. Status
+    /// 0 is no answer.
+    pub fn http(&self, token: &str, path: &str, args: &[&str]) -> (u16, String) {
         let env = self.env();
-        let url = format!("{}/v2/{}/_trust/tuf/{name}", env["CHANCERY_URL"], self.repository(repository));
-        let got = Output::of(Command::new("curl").args(["-sf", "--cacert", &env["CHANCERY_CACERT"], &url]));
-        assert_eq!(got.code, 0, "{url}: {got:?}");
-        got.stdout
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "60", "-w", "\n%{http_code}", "--cacert", &env["CHANCERY_CACERT"]]);
+        if let Some(token) = env.get(token) {
+            curl.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        let said = Output::of(curl.args(args).arg(format!("{}{path}", env["CHANCERY_URL"])));
+        let (body, status) = said.stdout.rsplit_once('\n').unwrap_or_default();
+        (status.parse().unwrap_or(0), body.to_owned())
+    }
+
+    /// `POST /v1/requests` without waiting: status and document.
+    pub fn post(&self, token: &str, key: &str, repository: &str, digest: &Digest, tag: &str) -> (u16, Value) {
+        let body =
+            serde_json::json!({ "image": format!("{}@{digest}", self.repository(repository)), "tag": tag });
+        let (key, body) = (format!("Idempotency-Key: {key}"), body.to_string());
+        let args = ["-H", "Content-Type: application/json", "-H", &key, "-d", &body];
+        let (status, answer) = self.http(token, "/v1/requests?wait=0", &args);
+        (status, serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {status} {answer}")))
+    }
+
+    /// A request's state, by its id.
+    pub fn state(&self, id: &str) -> String {
+        let (status, answer) = self.http("CHANCERY_AUDITOR_TOKEN", &format!("/v1/requests/{id}"), &[]);
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["state"].as_str().unwrap().to_owned()
     }
 
     /// Asks for a signature and waits for its end.

@@ -141,7 +141,8 @@ impl From<SignError> for Fail {
     }
 }
 
-/// A JSON body of exactly one content type, with no unknown or duplicate member; errors never echo the body.
+/// A JSON body of exactly one content type, with no unknown or duplicate member; errors name the place, and show at
+/// most the member that is wrong.
 pub(crate) struct StrictJson<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for StrictJson<T> {
