@@ -70,16 +70,24 @@ impl Failure {
     }
 }
 
+/// The next step that the remedies of a denial leave: the worst reason decides, since all must go away.
+fn denial_next(reasons: &[Reason]) -> Option<&'static str> {
+    let has = |word: &str| reasons.iter().any(|r| r.remedy == word);
+    if has("final") {
+        Some("ask for something else: waiting or asking again gives the same answer")
+    } else if has("act") {
+        Some("do what the rules above say, then ask again")
+    } else if !reasons.is_empty() && reasons.iter().all(|r| r.remedy == "retry") {
+        Some("ask again later: nothing in the request itself is wrong")
+    } else {
+        None
+    }
+}
+
 /// The next step that a problem's kind suggests; its `detail` may say more.
 fn problem_next(exit: Exit, problem: &Problem) -> Option<String> {
-    let remedies: Vec<&str> = problem.reasons.iter().map(|r| r.remedy.as_str()).collect();
     let text = match exit {
-        Exit::Denied if remedies.contains(&"final") => {
-            "ask for something else: waiting or asking again gives the same answer"
-        }
-        Exit::Denied if !remedies.is_empty() && remedies.iter().all(|r| *r == "retry") => {
-            "ask again later: nothing in the request itself is wrong"
-        }
+        Exit::Denied => return denial_next(&problem.reasons).map(str::to_owned),
         Exit::Auth => {
             "check the token (CHANCERY_TOKEN or --token-file); chancery doctor shows what it may do"
         }
@@ -180,6 +188,23 @@ mod tests {
              \x20 call   c-1\n\
              \x20 next   ask for something else: waiting or asking again gives the same answer\n"
         );
+    }
+
+    #[test]
+    fn the_next_step_of_a_denial_is_what_its_worst_reason_leaves() {
+        let next = |remedies: &[&str]| {
+            let reason = |remedy: &&str| Reason {
+                rule: "a".into(),
+                remedy: (*remedy).into(),
+                message: "push the image".into(),
+            };
+            denial_next(&remedies.iter().map(reason).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        assert!(next(&["act"]).contains("do what the rules above say"));
+        assert!(next(&["retry", "act"]).contains("do what the rules above say"));
+        assert!(next(&["act", "final"]).contains("ask for something else"));
+        assert!(next(&["retry"]).contains("later"));
+        assert_eq!((next(&[]), next(&["retry", "approval"])), ("", ""), "no advice where none is known");
     }
 
     #[test]
