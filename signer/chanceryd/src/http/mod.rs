@@ -132,16 +132,14 @@ async fn admit(
 ) -> Response {
     let call = record::Nonce::random().map(|n| n.to_string()).unwrap_or_default();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = if handle.connection_count() > connections {
+    let response = if handle.connection_count() > connections {
         Fail::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections: try again")
             .retryable()
             .into_response()
     } else {
         next.run(request).await
     };
-    if let Ok(value) = call.parse() {
-        response.headers_mut().insert("x-chancery-call", value);
-    }
+    let response = problem::identified(response, &call);
     tracing::info!(%call, %method, path, status = response.status().as_u16(), "call");
     response
 }

@@ -15,7 +15,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 /// An answer that is an error.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Fail(Box<Problem>);
 
 impl Fail {
@@ -99,6 +99,19 @@ fn title(code: &str) -> &'static str {
     }
 }
 
+/// Gives an answer the id that the daemon's log has for its call: the header of every answer, and the `call` of a problem.
+/// Handlers do not know the id, so a problem is written once more with it.
+pub(super) fn identified(mut response: Response, call: &str) -> Response {
+    if let Some(Fail(mut problem)) = response.extensions_mut().remove() {
+        problem.call = Some(call.to_owned());
+        response = Fail(problem).into_response();
+    }
+    if let Ok(value) = call.parse() {
+        response.headers_mut().insert("x-chancery-call", value);
+    }
+    response
+}
+
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -111,6 +124,7 @@ impl IntoResponse for Fail {
         if self.0.retryable {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -172,5 +186,36 @@ fn why(error: &serde_json::Error) -> String {
     match error.classify() {
         serde_json::error::Category::Data => error.to_string().chars().take(160).collect(),
         _ => "not well-formed JSON".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_carries_the_id_of_its_call_in_the_body_and_in_the_header() {
+        let answer = identified(Fail::unauthenticated("who?").retryable().into_response(), "c0ffee");
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        for (name, value) in [
+            ("x-chancery-call", "c0ffee"),
+            ("content-type", "application/problem+json"),
+            ("www-authenticate", "Bearer"),
+            ("retry-after", "1"),
+        ] {
+            assert_eq!(answer.headers()[name], value, "{name}");
+        }
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.call.as_deref(), problem.detail.as_str()), (Some("c0ffee"), "who?"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_problem_keeps_its_body_and_gets_the_header() {
+        let answer = identified("ok\n".into_response(), "c0ffee");
+        assert_eq!(
+            (answer.status(), &answer.headers()["x-chancery-call"]),
+            (StatusCode::OK, &HeaderValue::from_static("c0ffee"))
+        );
     }
 }
