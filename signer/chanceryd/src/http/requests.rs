@@ -259,7 +259,8 @@ fn failure(kind: &str) -> Problem {
         ),
         _ => (
             "signing-failed",
-            "three tries ended without a signature; see `chancery token health`, then ask again with a new Idempotency-Key",
+            "three tries ended without a signature; `chancery key list` and `chancery doctor` show what is away; then ask again \
+             with a new Idempotency-Key",
         ),
     };
     Fail::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).into_problem()
