@@ -1,7 +1,22 @@
 //! `chancery doctor`: what works from here, what does not, and what to do about it.
 
-use crate::{connect::Connection, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    connect::Connection,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use serde::Serialize;
+
+/// Everything that was looked at.
+#[derive(Debug, Serialize)]
+struct Diagnosis {
+    checks: Vec<Check>,
+}
+
+impl Answer for Diagnosis {
+    const SCHEMA: &'static str = "chancery.doctor/v1";
+}
 
 /// One check.
 #[derive(Debug, Serialize)]
@@ -22,7 +37,7 @@ pub(super) async fn run(connection: &Connection, output: &mut Output) -> Result<
     };
     let text = checks.iter().map(line).collect::<Vec<_>>().join("\n");
     let good = checks.iter().all(|c| c.ok);
-    output.result("chancery.doctor/v1", &checks, &text)?;
+    output.result(&Diagnosis { checks }, &text)?;
     Ok(if good { Exit::Ok } else { Exit::Temporary })
 }
 

@@ -7,12 +7,24 @@ use crate::{
     connect::Connection,
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::{Answer, Output},
 };
 use serde::Serialize;
 use std::fs;
 use tlog::VerifierKey;
 use tokio::runtime::Handle;
+
+impl Answer for Report {
+    const SCHEMA: &'static str = "chancery.log-verification/v1";
+}
+
+impl Answer for CheckpointResult {
+    const SCHEMA: &'static str = "chancery.log-checkpoint/v1";
+}
+
+impl Answer for ProofResult {
+    const SCHEMA: &'static str = "chancery.log-proof/v1";
+}
 
 pub(super) async fn run(
     command: LogCommand,
@@ -100,7 +112,7 @@ async fn verify_all(
         Ok(report)
     })
     .await?;
-    output.result("chancery.log-verification/v1", &report, &report_text(&report))?;
+    output.result(&report, &report_text(&report))?;
     if report.findings_total == 0 {
         return Ok(Exit::Ok);
     }
@@ -168,7 +180,7 @@ async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output)
         }
         None => output.note("signed by the log's key; this is the first note seen of it on this machine"),
     }
-    output.result("chancery.log-checkpoint/v1", &result, &result.note)?;
+    output.result(&result, &result.note)?;
     Ok(Exit::Ok)
 }
 
@@ -189,7 +201,7 @@ async fn prove(args: LogProveArgs, connection: &Connection, output: &mut Output)
     })
     .await?;
     output.note(&format!("leaf hash {}", proof.inclusion.leaf_hash));
-    output.result("chancery.log-proof/v1", &proof, &tlog_proof(&proof))?;
+    output.result(&proof, &tlog_proof(&proof))?;
     Ok(Exit::Ok)
 }
 

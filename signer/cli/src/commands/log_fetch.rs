@@ -7,7 +7,7 @@ use crate::{
     connect::Connection,
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::{Answer, Output},
 };
 use api::Client;
 use serde::Serialize;
@@ -22,12 +22,16 @@ use tokio::{runtime::Handle, task::JoinSet};
 const AT_ONCE: usize = 8;
 
 #[derive(Serialize)]
-struct Fetched {
-    dir: PathBuf,
-    origin: String,
-    size: u64,
-    files: u64,
-    downloaded: u64,
+pub(super) struct Fetched {
+    pub(super) dir: PathBuf,
+    pub(super) origin: String,
+    pub(super) size: u64,
+    pub(super) files: u64,
+    pub(super) downloaded: u64,
+}
+
+impl Answer for Fetched {
+    const SCHEMA: &'static str = "chancery.log-fetch/v1";
 }
 
 pub(super) async fn run(
@@ -51,7 +55,7 @@ pub(super) async fn run(
         fetched.files,
         fetched.downloaded
     );
-    output.result("chancery.log-fetch/v1", &fetched, &text)?;
+    output.result(&fetched, &text)?;
     Ok(Exit::Ok)
 }
 

@@ -1,6 +1,11 @@
 //! `chancery request`: where a request stands, and waiting for its end.
 
-use crate::{args::RequestCommand, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    args::RequestCommand,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use api::{Client, ClientError, LONG_POLL_MAX_S, Request, RequestState};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -8,6 +13,10 @@ use tokio::time::{Instant, sleep};
 /// Waits between two tries at a server that is away: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(8);
+
+impl Answer for Request {
+    const SCHEMA: &'static str = "chancery.request/v1";
+}
 
 pub(super) async fn run(
     command: RequestCommand,
@@ -107,7 +116,7 @@ pub(super) fn end(request: &Request, output: &mut Output) -> Result<Exit, Failur
 }
 
 pub(super) fn show(request: &Request, output: &mut Output) -> Result<(), Failure> {
-    output.result("chancery.request/v1", request, &text(request))
+    output.result(request, &text(request))
 }
 
 fn text(request: &Request) -> String {

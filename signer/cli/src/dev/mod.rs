@@ -5,7 +5,12 @@ mod layout;
 mod provision;
 mod supervise;
 
-use crate::{args::DevArgs, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    args::DevArgs,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use api::{Client, NewToken, Scope, Secret, Trust};
 use layout::{Layout, Settings};
 use record::{Clock, SystemClock};
@@ -17,6 +22,10 @@ use tokio::time::{Instant, sleep};
 const READY: Duration = Duration::from_secs(60);
 /// Life of the tokens that a first start makes.
 const TOKEN_LIFE_S: i64 = 89 * 86_400;
+
+impl Answer for Settings {
+    const SCHEMA: &'static str = "chancery.dev/v1";
+}
 
 /// Runs until Ctrl-C or SIGTERM.
 pub(crate) async fn run(args: DevArgs, output: &mut Output) -> Result<Exit, Failure> {
@@ -52,7 +61,7 @@ pub(crate) async fn run(args: DevArgs, output: &mut Output) -> Result<Exit, Fail
     }
     output.note(&format!(". {}", layout.env_file().display()));
     let ready = format!("ready url={} pid={}", settings.url(), std::process::id());
-    output.result("chancery.dev/v1", &settings, &ready)?;
+    output.result(&settings, &ready)?;
     family.watch(stop, output).await;
     output.note("stopping: daemon first, then the keepers");
     family.stop().await;
