@@ -12,10 +12,10 @@ use std::fmt;
 pub(crate) struct Failure {
     #[serde(skip)]
     pub(crate) exit: Exit,
-    code: String,
-    what: String,
+    pub(crate) code: String,
+    pub(crate) what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+    pub(crate) why: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub(crate) struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl Failure {
@@ -130,7 +130,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error[{}]: {}", self.code, self.what)?;
         if let Some(why) = &self.why {
-            writeln!(f, "  why    {why}")?;
+            writeln!(f, "  why    {}", why.replace('\n', "\n         "))?;
         }
         for reason in &self.reasons {
             writeln!(f, "  rule   {}: {} (remedy: {})", reason.rule, reason.message, reason.remedy)?;
@@ -214,6 +214,12 @@ mod tests {
         let text = failure.to_string();
         assert!(text.starts_with("error[temporary]: https://h did not answer in time\n"), "{text}");
         assert!(text.contains("\n  next   "), "{text}");
+    }
+
+    #[test]
+    fn the_lines_of_a_long_reason_stand_below_each_other() {
+        let text = Failure::new(Exit::State, "it ended").why("first\n  next: second").to_string();
+        assert_eq!(text, "error[state]: it ended\n  why    first\n           next: second\n");
     }
 
     #[test]
