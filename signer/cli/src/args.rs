@@ -137,7 +137,12 @@ pub(crate) enum LogCommand {
     Show(LogShowArgs),
     /// Download everything the log publishes at its newest checkpoint (scope audit)
     Fetch(LogFetchArgs),
-    /// Verify a whole log: every hash, every signature, and that every intent has its end
+    /// Verify a whole log, and list the intents that have no end in it
+    ///
+    /// Checked are: the checkpoint's signature; the hash of every entry, every tile and the root; the signature in every
+    /// completion; that every completion and every outcome ends one intent that was open, and an outcome is its keeper's;
+    /// and that the log extends what was seen of it on this machine. An intent without an end is at work, or its keeper
+    /// is away: it is listed, and is a fault only with --no-open.
     Verify(LogVerifyArgs),
     /// Fetch the newest checkpoint, verify it, and that it extends the last one seen
     Checkpoint(LogKey),
@@ -186,6 +191,9 @@ pub(crate) struct LogVerifyArgs {
     /// Also prove this entry; without it the last intent
     #[arg(long, value_name = "INDEX")]
     pub(crate) index: Option<u64>,
+    /// Fail (10) if any intent has no end, as for a log that is at rest
+    #[arg(long)]
+    pub(crate) no_open: bool,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }
