@@ -90,7 +90,9 @@ impl Check {
         let why = failure.why.map_or(String::new(), |why| format!(": {}", why.replace('\n', " ")));
         let says = format!("{}{why}", failure.what);
         let code = Some(failure.exit.word());
-        Self { what, ok: false, says, code, remedy: failure.next, exit: failure.exit }
+        // Other commands send their users here; whoever is here needs no such word.
+        let remedy = failure.next.and_then(|next| next.split("; chancery doctor").next().map(str::to_owned));
+        Self { what, ok: false, says, code, remedy, exit: failure.exit }
     }
 
     fn of(what: &'static str, checked: Result<String, Failure>) -> Self {
@@ -277,7 +279,9 @@ mod tests {
 
     #[test]
     fn a_failed_check_says_its_remedy_and_nests_no_error_block() {
-        let failure = Failure::new(Exit::Auth, "no").why("because\nof this").next("do that");
+        let failure = Failure::new(Exit::Auth, "no")
+            .why("because\nof this")
+            .next("do that; chancery doctor tells more");
         let diagnosis = Diagnosis { checks: vec![Check::failed("token", failure)] };
         assert_eq!(text(&diagnosis), "FAIL  token: no: because of this\n      remedy: do that");
         let json = crate::output::tests::document(&diagnosis);
