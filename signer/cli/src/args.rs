@@ -285,6 +285,12 @@ pub(crate) struct RegistryArg {
     pub(crate) scheme: String,
 }
 
+impl std::fmt::Display for RegistryArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.host, self.scheme)
+    }
+}
+
 impl FromStr for RegistryArg {
     type Err = String;
 

@@ -142,7 +142,7 @@ impl fmt::Display for Failure {
             writeln!(f, "  call   {call}")?;
         }
         if let Some(next) = &self.next {
-            writeln!(f, "  next   {next}")?;
+            writeln!(f, "  next   {}", next.replace('\n', "\n         "))?;
         }
         Ok(())
     }
