@@ -2,6 +2,7 @@
 //! every test's. The first start makes everything, or nothing: what a failed one made is removed. Later starts go on where
 //! it was.
 
+mod again;
 mod layout;
 mod provision;
 mod supervise;
@@ -39,9 +40,9 @@ pub(crate) async fn run(args: DevArgs, output: &mut Output) -> Result<Exit, Fail
     let before = layout.settings()?;
     let fresh = before.is_none();
     let end = match before {
-        Some(settings) => start_and_watch(settings, &layout, false, &mut stop, output).await,
+        Some(settings) => start_and_watch(settings, &args, &layout, false, &mut stop, output).await,
         None => match first_settings(&args).await {
-            Ok(settings) => start_and_watch(settings, &layout, true, &mut stop, output).await,
+            Ok(settings) => start_and_watch(settings, &args, &layout, true, &mut stop, output).await,
             Err(failure) => Err(failure),
         },
     };
@@ -54,11 +55,15 @@ pub(crate) async fn run(args: DevArgs, output: &mut Output) -> Result<Exit, Fail
 /// The instance from its first process to its last. Whatever ends it, everything that was started is stopped.
 async fn start_and_watch(
     settings: Settings,
+    args: &DevArgs,
     layout: &Layout,
     fresh: bool,
     stop: &mut supervise::StopSignals,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    if !fresh {
+        again::check(args, &settings, layout)?;
+    }
     free(&settings, layout, fresh)?;
     let mut family = Family::new(layout.clone(), &settings);
     let started = tokio::select! {
