@@ -387,3 +387,34 @@ async fn write_stopped(log: &Log, clock: &dyn Clock) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_secret_goes_into_a_new_file_that_only_its_owner_reads_and_never_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        write_secret(&mut new_secret_file(&path).unwrap(), &path, "chy_a_b").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "chy_a_b\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let fatal = new_secret_file(&path).unwrap_err();
+        assert_eq!(fatal.exit_code(), 78);
+        assert!(fatal.to_string().contains("admin.token"), "{fatal}");
+        assert!(new_secret_file(&dir.path().join("none/admin.token")).is_err());
+    }
+
+    #[test]
+    fn a_token_of_the_operator_is_an_administrators_and_the_log_says_whose_act_it_was() {
+        let (leaf, bearer) = admin_token("system:operator", "note", &SystemClock, Path::new("db")).unwrap();
+        let Leaf::Event(Event::TokenCreated { by, scopes, expires, secret_sha256, .. }) = leaf.leaf else {
+            panic!("not a token-created leaf")
+        };
+        assert_eq!((by.as_str(), scopes.as_slice()), ("system:operator", &["admin".to_owned()][..]));
+        assert!(expires > SystemClock.now().plus_s(89 * 86_400));
+        let secret = bearer.rsplit('_').next().unwrap();
+        assert_eq!(secret_sha256, record::Sha256::of(secret.as_bytes()));
+    }
+}
