@@ -35,9 +35,10 @@ pub(super) async fn keep(
         .ok_or_else(|| Failure::new(Exit::State, format!("{} is missing", layout.admin_token().display())))?;
     let client = client.with_token(Secret::new(&admin)?);
     let known = client.tokens().await?.tokens;
-    let mut held = BTreeMap::from([(ADMIN, admin)]);
-    held.extend(read_env(layout)?);
-    let mut renewed = Vec::new();
+    let before = read_env(layout)?;
+    // The administrator's token has a file of its own, which decides.
+    let mut held = before.clone();
+    held.insert(ADMIN, admin.clone());
     for (name, scope) in [(CI, Scope::Sign), (AUDITOR, Scope::Audit), (ADMIN, Scope::Admin)] {
         let lives = match held.get(name) {
             Some(bearer) => lasts(bearer, &known, now) && accepted(&client, bearer).await?,
@@ -45,18 +46,24 @@ pub(super) async fn keep(
         };
         if !lives {
             held.insert(name, made(&client, scope, settings, now).await?);
-            renewed.push(name);
         }
     }
-    let text = env_text(layout, settings, &held)?;
-    if renewed.contains(&ADMIN) {
-        let admin = held.get(ADMIN).map(String::as_str).unwrap_or_default();
-        write(&layout.admin_token(), &format!("{admin}\n"))?;
+    if let Some(new) = held.get(ADMIN).filter(|held| **held != admin) {
+        write(&layout.admin_token(), &format!("{new}\n"))?;
     }
-    if !renewed.is_empty() {
-        write(&layout.env_file(), &text)?;
+    let changed = changed(&before, &held);
+    if !changed.is_empty() {
+        write(&layout.env_file(), &env_text(layout, settings, &held)?)?;
     }
-    Ok(renewed)
+    Ok(changed)
+}
+
+/// The variables whose tokens are other ones than those in `DIR/env`.
+fn changed(
+    before: &BTreeMap<&'static str, String>,
+    held: &BTreeMap<&'static str, String>,
+) -> Vec<&'static str> {
+    held.iter().filter(|(name, token)| before.get(*name) != Some(token)).map(|(name, _)| *name).collect()
 }
 
 fn lasts(bearer: &str, known: &[TokenInfo], now: Time) -> bool {
@@ -88,15 +95,15 @@ fn read_admin(layout: &Layout) -> Result<Option<String>, Failure> {
     Ok(read(&layout.admin_token())?.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()))
 }
 
-/// The tokens in `DIR/env`, as [`env_text`] wrote them. The administrator's is in a file of its own, which decides.
-fn read_env(layout: &Layout) -> Result<Vec<(&'static str, String)>, Failure> {
+/// The tokens in `DIR/env`, as [`env_text`] wrote them.
+fn read_env(layout: &Layout) -> Result<BTreeMap<&'static str, String>, Failure> {
     let text = read(&layout.env_file())?.unwrap_or_default();
     let value = |name: &'static str| {
         let line =
             text.lines().find_map(|l| l.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
         line.map(|word| (name, word.trim_matches('\'').to_owned()))
     };
-    Ok([CI, AUDITOR].into_iter().filter_map(value).collect())
+    Ok([CI, AUDITOR, ADMIN].into_iter().filter_map(value).collect())
 }
 
 fn read(path: &std::path::Path) -> Result<Option<String>, Failure> {
@@ -174,8 +181,18 @@ mod tests {
     fn the_tokens_in_the_env_file_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path()).unwrap();
-        assert_eq!(read_env(&layout).unwrap(), []);
+        assert_eq!(read_env(&layout).unwrap(), BTreeMap::new());
         fs::write(layout.env_file(), format!("export {CI}={}\nexport X='y'\n", quote("chy_a_b"))).unwrap();
-        assert_eq!(read_env(&layout).unwrap(), [(CI, "chy_a_b".to_owned())]);
+        assert_eq!(read_env(&layout).unwrap(), BTreeMap::from([(CI, "chy_a_b".to_owned())]));
+    }
+
+    #[test]
+    fn a_token_that_was_made_elsewhere_is_written_into_the_env_file_too() {
+        let before = BTreeMap::from([(CI, "chy_a_b".to_owned()), (ADMIN, "chy_old_0".to_owned())]);
+        let mut held = before.clone();
+        assert!(changed(&before, &held).is_empty());
+        held.insert(ADMIN, "chy_new_0".to_owned());
+        assert_eq!(changed(&before, &held), [ADMIN]);
+        assert_eq!(changed(&BTreeMap::new(), &held), [ADMIN, CI]);
     }
 }
