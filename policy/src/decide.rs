@@ -134,7 +134,7 @@ fn unknown_repository(facts: &Facts) -> Reason {
         "{} is served by no entry of repositories.toml: ask an operator to add it, or check its spelling",
         facts.repository
     );
-    reason("builtin/unknown-repository", "final", &message)
+    reason("builtin/unknown-repository", "act", &message)
 }
 
 fn no_token(facts: &Facts) -> Reason {
@@ -164,7 +164,7 @@ fn not_evaluated(error: &RequestError) -> Reason {
 fn evaluation_error(what: &str) -> Reason {
     reason(
         "builtin/evaluation-error",
-        "final",
+        "act",
         &format!("{what}; tell an operator, who can correct the policy"),
     )
 }

@@ -25,8 +25,9 @@ pub(crate) const SCHEMA: &str = include_str!("cedar/schema.cedarschema");
 
 /// Annotations that mean something.
 const ANNOTATIONS: [&str; 3] = ["id", "remedy", "message"];
-/// What a caller can do about a denial: nothing, or ask again.
-const REMEDIES: [&str; 2] = ["final", "retry"];
+/// What can still make the same request succeed: nothing (`final`), time alone (`retry`), or that somebody first does what
+/// the message says (`act`).
+const REMEDIES: [&str; 3] = ["final", "retry", "act"];
 
 /// Why policies are refused.
 #[derive(Debug, thiserror::Error)]
@@ -321,7 +322,7 @@ impl Rule {
         }
         let remedy = self.policy.annotation("remedy").unwrap_or("final");
         if !REMEDIES.contains(&remedy) {
-            return bad(format!("@remedy({remedy:?}) is neither \"final\" nor \"retry\""));
+            return bad(format!("@remedy({remedy:?}) is none of \"final\", \"retry\" and \"act\""));
         }
         let message = self.policy.annotation("message").unwrap_or("{repository}: this rule forbids it");
         if let Some(word) = message::unknown_word(message) {

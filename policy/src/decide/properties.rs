@@ -179,7 +179,7 @@ proptest! {
         prop_assert_eq!(decision.allowed, !decision.rules.is_empty());
         prop_assert_eq!(&decision, &PLAIN.decide(&facts), "the same facts, the same decision");
         for reason in &decision.reasons {
-            prop_assert!(["final", "retry"].contains(&reason.remedy.as_str()));
+            prop_assert!(["final", "retry", "act"].contains(&reason.remedy.as_str()));
             prop_assert!(!reason.message.contains(['{', '}']), "{}", reason.message);
         }
     }

@@ -23,7 +23,7 @@ fn a_repository_without_an_entry_is_denied_as_unknown_and_for_nothing_else() {
     ask.caller.scopes_sign = false;
     let decision = ask.decided();
     assert_eq!(failed(&decision), ["builtin/unknown-repository"]);
-    assert_eq!(decision.reasons[0].remedy, "final");
+    assert_eq!(decision.reasons[0].remedy, "act");
     assert!(decision.reasons[0].message.contains("r.example/other/app"));
 }
 
@@ -36,14 +36,14 @@ fn one_policy_set_serves_many_threads() {
 #[test]
 fn every_guardrail_denies_alone() {
     let spoil: [(&str, &str, Spoil); 9] = [
-        ("builtin/token-scope", "final", |a| a.caller.repositories = vec!["r.example/te".to_owned()]),
-        ("builtin/token-not-for-signing", "final", |a| a.caller.scopes_sign = false),
-        ("builtin/token-expired", "final", |a| a.now = a.caller.expires),
-        ("builtin/not-a-signer", "final", |a| a.caller.principal = Principal::parse("token:ext").unwrap()),
-        ("builtin/not-in-registry", "final", |a| a.manifest = Manifest::Absent),
+        ("builtin/token-scope", "act", |a| a.caller.repositories = vec!["r.example/te".to_owned()]),
+        ("builtin/token-not-for-signing", "act", |a| a.caller.scopes_sign = false),
+        ("builtin/token-expired", "act", |a| a.now = a.caller.expires),
+        ("builtin/not-a-signer", "act", |a| a.caller.principal = Principal::parse("token:ext").unwrap()),
+        ("builtin/not-in-registry", "act", |a| a.manifest = Manifest::Absent),
         ("builtin/registry-unreachable", "retry", |a| a.manifest = Manifest::Unreachable),
         ("builtin/tag-immutable", "final", |a| a.tag_previous = Some(digest("old"))),
-        ("builtin/no-collection", "final", |a| a.collection_exists = false),
+        ("builtin/no-collection", "act", |a| a.collection_exists = false),
         ("builtin/not-a-token", "final", |a| a.caller.principal = Principal::parse("system:tuf").unwrap()),
     ];
     for (rule, remedy, change) in spoil {

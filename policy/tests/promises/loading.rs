@@ -275,7 +275,7 @@ fn names_in_policies_must_exist() {
 fn annotations_mean_something_or_are_refused() {
     for (annotation, says) in [
         ("@mesage(\"x\")", "did you mean \"message\"?"),
-        ("@remedy(\"approval\")", "neither \"final\" nor \"retry\""),
+        ("@remedy(\"approval\")", "none of \"final\", \"retry\" and \"act\""),
         ("@message(\"{diget}\")", "did you mean \"digest\"?"),
     ] {
         let error =

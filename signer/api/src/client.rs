@@ -9,7 +9,7 @@ use crate::{
     CreatedToken, Keys, NewRepository, NewRequest, NewToken, Problem, Readiness, RepositoryInfo, Request,
     Tokens,
 };
-use record::{Nonce, Repository, RequestId, TokenId};
+use record::{Nonce, Repository, RequestId, Time, TokenId};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 use std::{
@@ -204,12 +204,12 @@ impl ClientError {
 }
 
 fn problem_exit_code(problem: &Problem) -> u8 {
-    if problem.code == "denied" {
-        3
-    } else if problem.retryable {
-        9
-    } else {
-        status_exit_code(problem.status)
+    match problem.code.as_str() {
+        "denied" => 3,
+        // The request has ended, and the same one never goes on.
+        "unknown-outcome" | "signing-failed" | "keeper-refused" => 8,
+        _ if problem.retryable => 9,
+        _ => status_exit_code(problem.status),
     }
 }
 
@@ -229,8 +229,8 @@ fn status_exit_code(status: u16) -> u8 {
 pub struct Probe {
     /// What `GET /readyz` says.
     pub readiness: Readiness,
-    /// The answer's `Date` header (RFC 9110, whole seconds), if it has one.
-    pub date: Option<String>,
+    /// The answer's `Date` header (whole seconds), if it has one that can be read.
+    pub date: Option<Time>,
 }
 
 /// A connection pool to one server. Cheap to clone.
@@ -320,7 +320,7 @@ impl Client {
     /// `GET /readyz`: also an answer when the server is not ready.
     pub async fn readyz(&self) -> Result<Probe, ClientError> {
         let (response, url) = self.send(self.call(Method::GET, "readyz")).await?;
-        let date = header_text(&response, header::DATE);
+        let date = header_text(&response, header::DATE).and_then(|text| http_date(&text));
         let ours = response.status().is_success() || response.status() == StatusCode::SERVICE_UNAVAILABLE;
         let response = if ours { response } else { checked(response, &url).await? };
         let body = read_body(response, &url, MAX_DOCUMENT).await?;
@@ -471,6 +471,40 @@ fn parse<T: DeserializeOwned>(body: &[u8], url: &str) -> Result<T, ClientError> 
     serde_json::from_slice(body).map_err(|e| ClientError::Shape { url: url.to_owned(), why: e.to_string() })
 }
 
+/// RFC 9110 section 5.6.7 in the one form that servers send: `Mon, 23 Nov 2026 10:20:30 GMT`.
+fn http_date(text: &str) -> Option<Time> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, date) = text.split_once(", ")?;
+    let mut words = date.strip_suffix(" GMT")?.split(' ');
+    let (day, month, year, clock) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = 1 + MONTHS.iter().position(|name| *name == month)?;
+    if words.next().is_some() { None } else { format!("{year}-{month:02}-{day}T{clock}.000Z").parse().ok() }
+}
+
 fn header_text(response: &Response, name: header::HeaderName) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_an_answer_is_a_time_or_nothing() {
+        let read = |text: &str| http_date(text).map(|t| t.to_string());
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT").as_deref(), Some("1994-11-06T08:49:37.000Z"));
+        assert_eq!(read("Thu, 31 Dec 2026 23:59:59 GMT").as_deref(), Some("2026-12-31T23:59:59.000Z"));
+        for bad in [
+            "",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "Sun, 6 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 }

@@ -164,6 +164,7 @@ async fn a_problem_keeps_its_words_and_gives_its_exit_code() {
         ("409 Conflict", "exists", false, 6),
         ("422 Unprocessable", "idempotency-mismatch", false, 6),
         ("503 Unavailable", "audit-unavailable", true, 9),
+        ("503 Unavailable", "keeper-refused", false, 8),
         ("400 Bad Request", "bad-request", false, 2),
         ("500 Oops", "internal", false, 1),
     ] {
@@ -209,7 +210,7 @@ async fn a_server_that_is_not_ready_still_says_why() {
     let server = serve(vec![json("503 Service Unavailable", body)]);
     let probe = server.client().readyz().await.unwrap();
     assert_eq!(probe.readiness.problems, ["keeper away"]);
-    assert_eq!(probe.date.as_deref(), Some("Mon, 23 Nov 2026 10:20:30 GMT"));
+    assert_eq!(probe.date.unwrap().to_string(), "2026-11-23T10:20:30.000Z");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub enum Fatal {
         /// What an operator can do.
         next: String,
     },
-    /// Another daemon has this state. Exit code 75.
+    /// Another daemon has this state, perhaps one that is about to end. Exit code 75.
     #[error("{}: another chanceryd is running on this folder\n  next: stop it, or use another data folder", path.display())]
     Locked {
         /// The lock file.
@@ -40,7 +40,7 @@ pub enum Fatal {
 }
 
 impl Fatal {
-    /// The exit code: 78 and 75 are not to be restarted by a supervisor without a human.
+    /// The exit code: a supervisor must not restart after 78, which needs a human; 69 and 75 may go away by themselves.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } | Self::State { .. } => 78,

@@ -20,7 +20,7 @@ mod store;
 
 pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
 pub use fatal::Fatal;
-pub use service::{init, rebuild, serve};
+pub use service::{admin_token_for_operator, init, rebuild, serve};
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of
 /// the same user. Also ends with its parent where `chancery dev` names itself in `CHANCERY_PARENT`.

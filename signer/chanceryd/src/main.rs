@@ -1,4 +1,5 @@
-//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database.
+//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `admin-token` lets an
+//! operator in again when every administrator's token has ended.
 
 use chanceryd::{Config, Fatal};
 use clap::{Parser, Subcommand};
@@ -35,6 +36,15 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Make an administrator's token, with the daemon stopped and the log keeper running: for when none is left.
+    AdminToken {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Where the token is written; the file must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,6 +69,9 @@ fn run(command: Command) -> Result<(), Fatal> {
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
+            Command::AdminToken { config, out } => {
+                chanceryd::admin_token_for_operator(&Config::read(&config)?, &out).await
+            }
         }
     })
 }

@@ -137,7 +137,12 @@ pub(crate) enum LogCommand {
     Show(LogShowArgs),
     /// Download everything the log publishes at its newest checkpoint (scope audit)
     Fetch(LogFetchArgs),
-    /// Verify a whole log: every hash, every signature, and that every intent has its end
+    /// Verify a whole log, and list the intents that have no end in it
+    ///
+    /// Checked are: the checkpoint's signature; the hash of every entry, every tile and the root; the signature in every
+    /// completion; that every completion and every outcome ends one intent that was open, and an outcome is its keeper's;
+    /// and that the log extends what was seen of it on this machine. An intent without an end is at work, or its keeper
+    /// is away: it is listed, and is a fault only with --no-open.
     Verify(LogVerifyArgs),
     /// Fetch the newest checkpoint, verify it, and that it extends the last one seen
     Checkpoint(LogKey),
@@ -186,6 +191,9 @@ pub(crate) struct LogVerifyArgs {
     /// Also prove this entry; without it the last intent
     #[arg(long, value_name = "INDEX")]
     pub(crate) index: Option<u64>,
+    /// Fail (10) if any intent has no end, as for a log that is at rest
+    #[arg(long)]
+    pub(crate) no_open: bool,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }
@@ -277,6 +285,12 @@ pub(crate) struct RegistryArg {
     pub(crate) scheme: String,
 }
 
+impl std::fmt::Display for RegistryArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.host, self.scheme)
+    }
+}
+
 impl FromStr for RegistryArg {
     type Err = String;
 
@@ -332,6 +346,57 @@ mod tests {
             Command::Sign(args) => Ok(args),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The texts that users get to see: the code before its tests, without its comments.
+    fn messages(path: &std::path::Path, into: &mut Vec<String>) {
+        if path.is_dir() {
+            std::fs::read_dir(path).unwrap().for_each(|entry| messages(&entry.unwrap().path(), into));
+            return;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        into.extend(code.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned));
+    }
+
+    /// Whether the grammar has the subcommands and options that these words begin with. Prose may follow.
+    fn is_command(words: &[&str]) -> Result<(), String> {
+        let mut command = Cli::command();
+        command.build();
+        let mut rest = words.iter();
+        while command.has_subcommands() {
+            let word = *rest.next().ok_or("it ends before its subcommand")?;
+            command = command.find_subcommand(word).ok_or(format!("there is no {word:?}"))?.clone();
+        }
+        for option in rest.filter_map(|word| word.strip_prefix("--")) {
+            let name = option.trim_end_matches([',', '.', ';', ':', ')']);
+            command.get_opts().find(|o| o.get_long() == Some(name)).ok_or(format!("there is no --{name}"))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_command_that_a_message_names_exists() {
+        let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut lines = Vec::new();
+        for place in ["src", "../chanceryd/src", "../../policy/src/cedar", "../../policy/src/decide.rs"] {
+            messages(&own.join(place), &mut lines);
+        }
+        let mut named = 0;
+        for line in lines {
+            for (at, name) in line.match_indices("chancery ") {
+                let behind = line.get(at + name.len()..).unwrap_or_default();
+                let text = behind.split(['`', '"']).next().unwrap_or_default();
+                let words: Vec<&str> =
+                    text.split_whitespace().map(|w| w.trim_end_matches([',', ';'])).collect();
+                if words.first().is_some_and(|word| word.bytes().all(|b| b.is_ascii_lowercase())) {
+                    named += 1;
+                    is_command(&words).unwrap_or_else(|why| panic!("{why} in: {line}"));
+                }
+            }
+        }
+        assert!(named > 15, "only {named} commands were found: is this still how messages name them?");
+        assert!(is_command(&["token", "health"]).is_err() && is_command(&["log", "show", "--nope"]).is_err());
     }
 
     #[test]

@@ -19,16 +19,27 @@ impl Connection {
 
     /// A client for the server of `--url`.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let url = self.globals.url.as_deref().ok_or_else(|| {
-            Failure::new(Exit::Usage, "no server is named").next("give --url or set CHANCERY_URL")
-        })?;
-        self.client_for(url)
+        self.client_for(self.url()?)
+    }
+
+    /// A client for the server of `--url` that shows no token, and does not look whether there is one.
+    pub(crate) fn anonymous(&self) -> Result<Client, Failure> {
+        Ok(Client::new(self.url()?, &self.trust(), None)?)
     }
 
     /// A client for the server at `url`, with the same CA and token.
     pub(crate) fn client_for(&self, url: &str) -> Result<Client, Failure> {
-        let trust = self.globals.cacert.clone().map_or(Trust::System, Trust::CaFile);
-        Ok(Client::new(url, &trust, self.token()?)?)
+        Ok(Client::new(url, &self.trust(), self.token()?)?)
+    }
+
+    fn url(&self) -> Result<&str, Failure> {
+        self.globals.url.as_deref().ok_or_else(|| {
+            Failure::new(Exit::Usage, "no server is named").next("give --url or set CHANCERY_URL")
+        })
+    }
+
+    fn trust(&self) -> Trust {
+        self.globals.cacert.clone().map_or(Trust::System, Trust::CaFile)
     }
 
     /// Whether a token was given at all.
@@ -36,7 +47,8 @@ impl Connection {
         self.globals.token_file.is_some() || env_token().is_some()
     }
 
-    fn token(&self) -> Result<Option<Secret>, Failure> {
+    /// The token that was given.
+    pub(crate) fn token(&self) -> Result<Option<Secret>, Failure> {
         match (&self.globals.token_file, env_token()) {
             (Some(path), _) => read_token(path).map(Some),
             (None, Some(text)) => Ok(Some(Secret::new(&text)?)),

@@ -12,10 +12,10 @@ use std::fmt;
 pub(crate) struct Failure {
     #[serde(skip)]
     pub(crate) exit: Exit,
-    code: String,
-    what: String,
+    pub(crate) code: String,
+    pub(crate) what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+    pub(crate) why: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub(crate) struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl Failure {
@@ -70,16 +70,24 @@ impl Failure {
     }
 }
 
+/// The next step that the remedies of a denial leave: the worst reason decides, since all must go away.
+fn denial_next(reasons: &[Reason]) -> Option<&'static str> {
+    let has = |word: &str| reasons.iter().any(|r| r.remedy == word);
+    if has("final") {
+        Some("ask for something else: waiting or asking again gives the same answer")
+    } else if has("act") {
+        Some("do what the rules above say, then ask again")
+    } else if !reasons.is_empty() && reasons.iter().all(|r| r.remedy == "retry") {
+        Some("ask again later: nothing in the request itself is wrong")
+    } else {
+        None
+    }
+}
+
 /// The next step that a problem's kind suggests; its `detail` may say more.
 fn problem_next(exit: Exit, problem: &Problem) -> Option<String> {
-    let remedies: Vec<&str> = problem.reasons.iter().map(|r| r.remedy.as_str()).collect();
     let text = match exit {
-        Exit::Denied if remedies.contains(&"final") => {
-            "ask for something else: waiting or asking again gives the same answer"
-        }
-        Exit::Denied if !remedies.is_empty() && remedies.iter().all(|r| *r == "retry") => {
-            "ask again later: nothing in the request itself is wrong"
-        }
+        Exit::Denied => return denial_next(&problem.reasons).map(str::to_owned),
         Exit::Auth => {
             "check the token (CHANCERY_TOKEN or --token-file); chancery doctor shows what it may do"
         }
@@ -122,7 +130,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error[{}]: {}", self.code, self.what)?;
         if let Some(why) = &self.why {
-            writeln!(f, "  why    {why}")?;
+            writeln!(f, "  why    {}", why.replace('\n', "\n         "))?;
         }
         for reason in &self.reasons {
             writeln!(f, "  rule   {}: {} (remedy: {})", reason.rule, reason.message, reason.remedy)?;
@@ -134,7 +142,7 @@ impl fmt::Display for Failure {
             writeln!(f, "  call   {call}")?;
         }
         if let Some(next) = &self.next {
-            writeln!(f, "  next   {next}")?;
+            writeln!(f, "  next   {}", next.replace('\n', "\n         "))?;
         }
         Ok(())
     }
@@ -183,12 +191,35 @@ mod tests {
     }
 
     #[test]
+    fn the_next_step_of_a_denial_is_what_its_worst_reason_leaves() {
+        let next = |remedies: &[&str]| {
+            let reason = |remedy: &&str| Reason {
+                rule: "a".into(),
+                remedy: (*remedy).into(),
+                message: "push the image".into(),
+            };
+            denial_next(&remedies.iter().map(reason).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        assert!(next(&["act"]).contains("do what the rules above say"));
+        assert!(next(&["retry", "act"]).contains("do what the rules above say"));
+        assert!(next(&["act", "final"]).contains("ask for something else"));
+        assert!(next(&["retry"]).contains("later"));
+        assert_eq!((next(&[]), next(&["retry", "approval"])), ("", ""), "no advice where none is known");
+    }
+
+    #[test]
     fn an_error_of_the_client_says_what_next() {
         let failure = Failure::from(ClientError::Timeout { url: "https://h".into() });
         assert_eq!(failure.exit, Exit::Temporary);
         let text = failure.to_string();
         assert!(text.starts_with("error[temporary]: https://h did not answer in time\n"), "{text}");
         assert!(text.contains("\n  next   "), "{text}");
+    }
+
+    #[test]
+    fn the_lines_of_a_long_reason_stand_below_each_other() {
+        let text = Failure::new(Exit::State, "it ended").why("first\n  next: second").to_string();
+        assert_eq!(text, "error[state]: it ended\n  why    first\n           next: second\n");
     }
 
     #[test]

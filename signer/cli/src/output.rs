@@ -10,6 +10,13 @@ use std::{
     time::Duration,
 };
 
+/// What a command can give as its result: a JSON object that names its schema. A list is a member of one, so that members
+/// can be added.
+pub(crate) trait Answer: Serialize {
+    /// The `schema` member.
+    const SCHEMA: &'static str;
+}
+
 /// The two streams of one command.
 pub(crate) struct Output {
     format: Format,
@@ -42,16 +49,11 @@ impl Output {
     }
 
     /// One result: `text` as it is, or `value` as one line of JSON with its `schema`.
-    pub(crate) fn result<T: Serialize>(
-        &mut self,
-        schema: &str,
-        value: &T,
-        text: &str,
-    ) -> Result<(), Failure> {
+    pub(crate) fn result<T: Answer>(&mut self, value: &T, text: &str) -> Result<(), Failure> {
         self.clear();
         let line = match self.format {
             Format::Text => clean(text.trim_end_matches('\n')),
-            Format::Json => serde_json::to_string(&Document { schema, value })
+            Format::Json => serde_json::to_string(&Document { schema: T::SCHEMA, value })
                 .map_err(|e| Failure::new(Exit::Internal, "cannot write the result as JSON").why(e))?,
         };
         written(writeln!(self.stdout, "{line}").and_then(|()| self.stdout.flush()))
@@ -126,9 +128,16 @@ fn clean(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
+
+    /// The one document that a command writes for this result with `-o json`.
+    pub(crate) fn document<T: Answer>(value: &T) -> serde_json::Value {
+        let (mut output, out, _) = output(Format::Json);
+        output.result(value, "").map_err(|f| f.to_string()).unwrap();
+        serde_json::from_str(&out.text()).unwrap()
+    }
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -155,6 +164,9 @@ mod tests {
     struct Thing {
         n: u8,
     }
+    impl Answer for Thing {
+        const SCHEMA: &'static str = "chancery.thing/v1";
+    }
 
     #[test]
     fn results_go_to_standard_output_and_progress_does_not() {
@@ -162,7 +174,7 @@ mod tests {
         output.progress("ready");
         output.progress("ready");
         output.progress("signing");
-        output.result("chancery.thing/v1", &Thing { n: 1 }, "one\n").unwrap();
+        output.result(&Thing { n: 1 }, "one\n").unwrap();
         assert_eq!(out.text(), "one\n");
         assert_eq!(err.text(), "ready\nsigning\n");
     }
@@ -170,7 +182,7 @@ mod tests {
     #[test]
     fn json_results_name_their_schema() {
         let (mut output, out, _) = output(Format::Json);
-        output.result("chancery.thing/v1", &Thing { n: 1 }, "one").unwrap();
+        output.result(&Thing { n: 1 }, "one").unwrap();
         assert_eq!(out.text(), "{\"schema\":\"chancery.thing/v1\",\"n\":1}\n");
     }
 
@@ -189,7 +201,7 @@ mod tests {
     #[test]
     fn texts_from_elsewhere_cannot_drive_a_terminal() {
         let (mut output, out, err) = output(Format::Text);
-        output.result("s", &Thing { n: 1 }, "a\u{1b}[2Jb\u{202e}c").unwrap();
+        output.result(&Thing { n: 1 }, "a\u{1b}[2Jb\u{202e}c").unwrap();
         output.note("x\u{7}y");
         assert_eq!(out.text(), "a\u{fffd}[2Jb\u{fffd}c\n");
         assert_eq!(err.text(), "x\u{fffd}y\n");
@@ -208,7 +220,7 @@ mod tests {
         }
         let err = Shared::default();
         let mut output = Output::to(Format::Text, Box::new(Closed), Box::new(err.clone()));
-        let failure = output.result("s", &Thing { n: 1 }, "one").unwrap_err();
+        let failure = output.result(&Thing { n: 1 }, "one").unwrap_err();
         output.failure(&failure);
         assert_eq!((failure.exit, err.text().as_str()), (Exit::Ok, ""));
     }

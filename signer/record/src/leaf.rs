@@ -249,7 +249,8 @@ pub struct Denial {
 pub struct Reason {
     /// The rule's id.
     pub rule: String,
-    /// What could still make the request succeed: `final`, `retry`, `approval`, `touch`, `break-glass`.
+    /// What could still make the request succeed: nothing (`final`), time (`retry`), doing what the message says (`act`),
+    /// `approval`, `touch`, `break-glass`.
     pub remedy: String,
     /// One sentence for people.
     pub message: String,

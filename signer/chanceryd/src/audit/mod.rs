@@ -154,7 +154,7 @@ impl Log {
 
     /// Seals the daemon where an error says that its data cannot be trusted.
     pub(crate) fn judge(&self, error: &StoreError) {
-        if !matches!(error, StoreError::NotApplied(_)) {
+        if error.is_integrity() {
             self.health.seal(&error.full());
         }
     }

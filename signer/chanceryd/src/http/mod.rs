@@ -143,21 +143,21 @@ fn routes(service: App) -> Router {
         .method_not_allowed_fallback(async || {
             Fail::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has no such method")
         })
-        .with_state(service)
+        .with_state(service.clone())
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST))
         .layer(RequestBodyTimeoutLayer::new(BODY))
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
-        .layer(middleware::from_fn(tell))
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(service, tell))
 }
 
-/// One line a call, and its id in every answer.
-async fn tell(request: Request, next: Next) -> Response {
+/// One line a call, its id in every answer, and the seal where a call met data that cannot be trusted.
+async fn tell(State(service): State<App>, request: Request, next: Next) -> Response {
     let call = record::Nonce::random().map(|n| n.to_string()).unwrap_or_default();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
-    if let Ok(value) = call.parse() {
-        response.headers_mut().insert("x-chancery-call", value);
+    let (response, seal) = problem::finished(next.run(request).await, &call);
+    if let Some(why) = seal {
+        service.health.seal(&why);
     }
     tracing::info!(%call, %method, path, status = response.status().as_u16(), "call");
     response

@@ -15,13 +15,17 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 /// An answer that is an error.
-#[derive(Debug)]
-pub(crate) struct Fail(Box<Problem>);
+#[derive(Debug, Clone)]
+pub(crate) struct Fail {
+    problem: Box<Problem>,
+    /// Why the whole service must be sealed, if it must.
+    seal: Option<String>,
+}
 
 impl Fail {
     /// A problem with a stable code and words for people.
     pub(crate) fn new(status: StatusCode, code: &str, detail: &str) -> Self {
-        Self(Box::new(Problem {
+        let problem = Problem {
             kind: format!("urn:chancery:problem:{code}"),
             code: code.to_owned(),
             title: title(code).to_owned(),
@@ -32,12 +36,13 @@ impl Fail {
             entry: None,
             reasons: Vec::new(),
             retryable: false,
-        }))
+        };
+        Self { problem: Box::new(problem), seal: None }
     }
 
     /// The same call can succeed later.
     pub(crate) fn retryable(mut self) -> Self {
-        self.0.retryable = true;
+        self.problem.retryable = true;
         self
     }
 
@@ -70,15 +75,21 @@ impl Fail {
             denied.entry
         );
         let mut fail = Self::new(StatusCode::FORBIDDEN, "denied", &detail);
-        fail.0.entry = Some(denied.entry);
-        fail.0.request = Some(denied.request);
-        fail.0.reasons = denied.reasons;
+        fail.problem.entry = Some(denied.entry);
+        fail.problem.request = Some(denied.request);
+        fail.problem.reasons = denied.reasons;
         fail
+    }
+
+    /// The problem by which a request ended.
+    pub(crate) fn from_problem(mut problem: Problem, request: record::RequestId) -> Self {
+        problem.request = Some(request);
+        Self { problem: Box::new(problem), seal: None }
     }
 
     /// The document, for a request that carries it.
     pub(crate) fn into_problem(self) -> Problem {
-        *self.0
+        *self.problem
     }
 }
 
@@ -95,22 +106,63 @@ fn title(code: &str) -> &'static str {
         "overloaded" => "Too much at once",
         "unknown-outcome" => "It is not known whether a signature was made",
         "signing-failed" => "No signature was made",
+        "keeper-refused" => "The signing keeper refuses this",
         _ => "The request failed",
     }
 }
 
+/// An answer as it leaves: a problem carries the id of its call, which handlers do not know, and an error that comes
+/// from below the handlers (a limit, a deadline, a path or query that cannot be read) is made a problem.
+///
+/// Also gives what a database error under the call means for the whole service: the reason to seal it.
+pub(super) fn finished(mut response: Response, call: &str) -> (Response, Option<String>) {
+    let fail = response.extensions_mut().remove::<Fail>().or_else(|| plain(&response));
+    let mut seal = None;
+    if let Some(mut fail) = fail {
+        fail.problem.call = Some(call.to_owned());
+        seal = fail.seal.take();
+        response = fail.into_response();
+    }
+    if let Ok(value) = call.parse() {
+        response.headers_mut().insert("x-chancery-call", value);
+    }
+    (response, seal)
+}
+
+/// The problem that stands for an error without a document of its own.
+fn plain(response: &Response) -> Option<Fail> {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !(status.is_client_error() || status.is_server_error()) || kind.starts_with("application/") {
+        return None;
+    }
+    let (code, detail) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ("body", "the body is longer than 64 KiB"),
+        StatusCode::BAD_REQUEST => {
+            ("bad-request", "the path or the query cannot be read: see the API reference")
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            ("deadline", "the call took too long; what it began may still end: ask again")
+        }
+        _ => ("internal", "the call failed; the daemon's own log has more under this call's id"),
+    };
+    let fail = Fail::new(status, code, detail);
+    Some(if status == StatusCode::SERVICE_UNAVAILABLE { fail.retryable() } else { fail })
+}
+
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.0.retryable {
+        if self.problem.retryable {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -118,7 +170,8 @@ impl IntoResponse for Fail {
 impl From<StoreError> for Fail {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = %error.full(), "the database failed under a call");
-        Self::audit_unavailable("the database cannot be read")
+        let fail = Self::audit_unavailable("the database cannot be read");
+        Self { seal: error.is_integrity().then(|| error.full()), ..fail }
     }
 }
 
@@ -173,5 +226,59 @@ fn why(error: &serde_json::Error) -> String {
     match error.classify() {
         serde_json::error::Category::Data => error.to_string().chars().take(160).collect(),
         _ => "not well-formed JSON".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_carries_the_id_of_its_call_in_the_body_and_in_the_header() {
+        let (answer, seal) = finished(Fail::unauthenticated("who?").retryable().into_response(), "c0ffee");
+        assert_eq!(seal, None);
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        for (name, value) in [
+            ("x-chancery-call", "c0ffee"),
+            ("content-type", "application/problem+json"),
+            ("www-authenticate", "Bearer"),
+            ("retry-after", "1"),
+        ] {
+            assert_eq!(answer.headers()[name], value, "{name}");
+        }
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.call.as_deref(), problem.detail.as_str()), (Some("c0ffee"), "who?"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_problem_keeps_its_body_and_gets_the_header() {
+        let (answer, _) = finished("ok\n".into_response(), "c0ffee");
+        assert_eq!(
+            (answer.status(), &answer.headers()["x-chancery-call"]),
+            (StatusCode::OK, &HeaderValue::from_static("c0ffee"))
+        );
+    }
+
+    #[tokio::test]
+    async fn an_error_from_below_the_handlers_becomes_a_problem() {
+        for status in
+            [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_REQUEST]
+        {
+            let (answer, _) = finished((status, "length limit exceeded").into_response(), "c0ffee");
+            assert_eq!(answer.status(), status);
+            let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+            let problem: Problem = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem.retryable, status == StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_trusted_seals_and_a_busy_one_does_not() {
+        let of = |error: StoreError| finished(Fail::from(error).into_response(), "c0ffee").1;
+        assert!(
+            of(StoreError::Contradiction("two heads".into())).is_some_and(|why| why.contains("two heads"))
+        );
+        assert_eq!(of(StoreError::NotApplied(sqlx::Error::PoolTimedOut)), None);
     }
 }

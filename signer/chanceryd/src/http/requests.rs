@@ -44,7 +44,8 @@ pub(super) struct Name {
     name: String,
 }
 
-/// `POST /v1/requests`: 201 when clients see the tag already, 202 when something is still missing.
+/// `POST /v1/requests`: 201 when clients see the tag already, 202 when something is still missing, an error's own status
+/// when the request has ended otherwise.
 pub(super) async fn create(
     State(service): State<App>,
     CallerProof(proof): CallerProof,
@@ -57,7 +58,17 @@ pub(super) async fn create(
     let work = tokio::spawn(admit(service.clone(), proof, key, body));
     let (id, replayed) = work.await.map_err(|_| Fail::audit_unavailable("the request was interrupted"))??;
     let request = wait_for(&service, &id, wait.wait.unwrap_or(DEFAULT_WAIT_S)).await?;
-    let status = if request.state.is_final() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let status = match request.state {
+        RequestState::Published => StatusCode::CREATED,
+        // A replay, or a decision that was made anew while the request waited.
+        RequestState::Denied | RequestState::Failed => {
+            let problem = request.problem.map(|p| Fail::from_problem(p, id));
+            return Err(
+                problem.unwrap_or_else(|| Fail::audit_unavailable("the request ended without a word"))
+            );
+        }
+        RequestState::Ready | RequestState::Signing | RequestState::Recorded => StatusCode::ACCEPTED,
+    };
     let mut response = (status, [("location", format!("/v1/requests/{id}"))], Json(request)).into_response();
     if replayed {
         response.headers_mut().insert("idempotent-replayed", axum::http::HeaderValue::from_static("true"));
@@ -255,18 +266,20 @@ async fn denial(service: &Service, entry: u64) -> Result<Problem, Fail> {
     Ok(problem)
 }
 
+/// How a request ended that will not be tried again: `unknown`, `failed:CODE` or `refused:CODE`, as the log's outcomes
+/// have it.
 fn failure(kind: &str) -> Problem {
-    let (code, detail) = match kind {
-        "unknown" => (
-            "unknown-outcome",
-            "three tries ended without a word from the token; ask again with a new Idempotency-Key",
+    let (end, code) = kind.split_once(':').unwrap_or((kind, ""));
+    let (problem, happened) = match end {
+        "unknown" => ("unknown-outcome", "three tries ended without a word from the token".to_owned()),
+        "refused" => (
+            "keeper-refused",
+            format!("the signing keeper refused three times ({code}), before any key was used"),
         ),
-        _ => (
-            "signing-failed",
-            "three tries ended without a signature; see `chancery token health`, then ask again with a new Idempotency-Key",
-        ),
+        _ => ("signing-failed", format!("three tries ended without a signature ({code})")),
     };
-    Fail::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).into_problem()
+    let next = "the keeper's log and `chancery doctor` have more; ask again with a new Idempotency-Key when it is mended";
+    Fail::new(StatusCode::SERVICE_UNAVAILABLE, problem, &format!("{happened}; {next}")).into_problem()
 }
 
 /// `POST /v1/repositories`: 201 when clients can see the new, empty collection.

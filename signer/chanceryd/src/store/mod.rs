@@ -59,6 +59,11 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether nothing may be written any more: the data cannot be trusted, or it is not known what was applied.
+    pub(crate) fn is_integrity(&self) -> bool {
+        !matches!(self, Self::NotApplied(_))
+    }
+
     /// The error with its cause, for the log and for operators.
     pub(crate) fn full(&self) -> String {
         match self {

@@ -9,7 +9,7 @@ mod proof;
 mod source;
 mod verify;
 
-pub(crate) use notes::{SeenNotes, replace, state_dir};
+pub(crate) use notes::{Advanced, Memory, SeenNotes, replace, state_dir};
 pub(crate) use proof::{Inclusion, Prover};
 pub(crate) use source::{LogSource, ReadError};
 pub(crate) use verify::{Report, opened_checkpoint, verify};

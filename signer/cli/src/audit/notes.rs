@@ -1,8 +1,9 @@
 //! The last note seen of each log, remembered on this machine: what makes a log that shrinks or forks visible to
 //! whoever looks twice.
 
-use super::{AuditError, LogSource, Prover};
+use super::{AuditError, LogSource, Prover, opened_checkpoint};
 use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -14,6 +15,24 @@ use tlog::{Checkpoint, VerifierKey};
 /// The folder of remembered notes.
 pub(crate) struct SeenNotes {
     dir: PathBuf,
+}
+
+/// How a log stands to the note that was remembered of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Memory {
+    /// Entries under the remembered note, if there was one.
+    pub(crate) seen_before: Option<u64>,
+    /// Whether the log is smaller than that, which only a folder may be.
+    #[serde(rename = "older_than_seen")]
+    pub(crate) older: bool,
+}
+
+/// A log that was followed: what was remembered, and the newest checkpoint, which is remembered now.
+#[derive(Debug)]
+pub(crate) struct Advanced {
+    pub(crate) memory: Memory,
+    pub(crate) note: String,
+    pub(crate) checkpoint: Checkpoint,
 }
 
 /// `$XDG_STATE_HOME/chancery` (XDG Base Directory), by default `~/.local/state/chancery`.
@@ -28,29 +47,59 @@ impl SeenNotes {
         Self { dir: state.join("notes") }
     }
 
-    /// Demands that `note` extends the one remembered for this key, and then remembers it. Gives the size that was
-    /// remembered before.
+    /// Demands that `note`, which `source` gave, is of the log that is remembered for this key, and remembers the newer one.
+    ///
+    /// Another command may have remembered a newer note since `note` was read, and a server may answer a little late: a
+    /// smaller note alone proves nothing. The log shrank if it is still smaller when it is asked now, under the lock.
     pub(crate) fn advance(
         &self,
         note: &str,
         key: &VerifierKey,
         source: &LogSource,
-    ) -> Result<Option<u64>, AuditError> {
+    ) -> Result<Advanced, AuditError> {
         let path = self.path(key)?;
         let fault = |why: io::Error| AuditError::Memory { path: path.clone(), why: why.to_string() };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(fault)?;
         let _lock = lock(&with_suffix(&path, ".lock")).map_err(fault)?;
-        let new = open(note, key).map_err(AuditError::Log)?;
-        let old = match fs::read_to_string(&path) {
-            Ok(text) => Some(open(&text, key).map_err(|why| AuditError::Memory { path: path.clone(), why })?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(fault(e)),
+        let given = open(note, key).map_err(AuditError::Log)?;
+        let old = self.remembered(key)?;
+        let (note, newest) = match &old {
+            Some(old) if old.size > given.size => opened_checkpoint(source, key)?,
+            _ => (note.to_owned(), given.clone()),
         };
-        if let Some(old) = &old {
-            Prover::new(source, &new).extends(old)?;
-        }
+        let mut prover = Prover::new(source, &newest);
+        old.iter().try_for_each(|old| prover.extends(old))?;
+        // What the caller has worked with is of this log as well, if it is not the newest itself.
+        prover.extends(&given)?;
         replace(&path, note.as_bytes()).map_err(fault)?;
-        Ok(old.map(|o| o.size))
+        let memory = Memory { seen_before: old.map(|o| o.size), older: false };
+        Ok(Advanced { memory, note, checkpoint: newest })
+    }
+
+    /// How a log that is read without a network stands to the remembered note; nothing is remembered of it. A log that
+    /// contradicts the note is an error; one that is older does not, but nobody can tell offline that it agrees.
+    pub(crate) fn compare(
+        &self,
+        checkpoint: &Checkpoint,
+        key: &VerifierKey,
+        source: &LogSource,
+    ) -> Result<Memory, AuditError> {
+        let old = self.remembered(key)?;
+        let older = old.as_ref().is_some_and(|old| old.size > checkpoint.size);
+        if let (Some(old), false) = (&old, older) {
+            Prover::new(source, checkpoint).extends(old)?;
+        }
+        Ok(Memory { seen_before: old.map(|o| o.size), older })
+    }
+
+    /// The checkpoint that is remembered for this key, if there is one.
+    pub(crate) fn remembered(&self, key: &VerifierKey) -> Result<Option<Checkpoint>, AuditError> {
+        let path = self.path(key)?;
+        match fs::read_to_string(&path) {
+            Ok(text) => open(&text, key).map(Some).map_err(|why| AuditError::Memory { path, why }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(AuditError::Memory { path, why: e.to_string() }),
+        }
     }
 
     /// One file a key: two logs may carry the same name, such as those of two `chancery dev`.
@@ -91,7 +140,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::synthetic::Log;
+    use crate::audit::synthetic::{Log, Published};
 
     #[test]
     fn a_log_that_grows_is_followed() {
@@ -99,9 +148,56 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let log = Log::with_requests(200);
         let (small, large) = (log.published(100), log.published(log.size()));
-        assert_eq!(notes.advance(&small.note, &log.vkey(), &small.source()).unwrap(), None);
-        assert_eq!(notes.advance(&large.note, &log.vkey(), &large.source()).unwrap(), Some(100));
-        assert_eq!(notes.advance(&large.note, &log.vkey(), &large.source()).unwrap(), Some(log.size()));
+        let advance = |p: &Published| notes.advance(&p.note, &log.vkey(), &p.source()).unwrap();
+        assert_eq!(advance(&small).memory.seen_before, None);
+        assert_eq!(advance(&large).memory.seen_before, Some(100));
+        assert_eq!(advance(&large).memory.seen_before, Some(log.size()));
+    }
+
+    #[test]
+    fn a_note_that_became_old_while_it_was_read_is_no_alarm_and_the_larger_one_is_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let notes = SeenNotes::under(state.path());
+        let log = Log::with_requests(20);
+        let (read, now) = (log.published(10), log.published(log.size()));
+        notes.advance(&now.note, &log.vkey(), &now.source()).unwrap();
+        let advanced = notes.advance(&read.note, &log.vkey(), &now.source()).unwrap();
+        assert_eq!((advanced.checkpoint.size, advanced.note.as_str()), (log.size(), now.note.as_str()));
+        assert_eq!(notes.remembered(&log.vkey()).unwrap().unwrap().size, log.size());
+    }
+
+    #[test]
+    fn a_note_that_became_old_and_is_of_another_log_is_an_alarm() {
+        let state = tempfile::tempdir().unwrap();
+        let notes = SeenNotes::under(state.path());
+        let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
+        let (read, now) = (other.published(10), log.published(log.size()));
+        notes.advance(&now.note, &log.vkey(), &now.source()).unwrap();
+        let error = notes.advance(&read.note, &log.vkey(), &now.source()).unwrap_err();
+        assert!(matches!(error, AuditError::Forked { seen: 10, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_compared_with_the_remembered_note_and_changes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let notes = SeenNotes::under(state.path());
+        let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
+        let compare = |p: &Published| {
+            let (_, checkpoint) = opened_checkpoint(&p.source(), &log.vkey()).unwrap();
+            notes.compare(&checkpoint, &log.vkey(), &p.source())
+        };
+        let (small, middle, large) = (log.published(10), log.published(30), log.published(log.size()));
+        assert_eq!(compare(&middle).unwrap(), Memory { seen_before: None, older: false });
+        assert!(!state.path().join("notes").exists(), "a comparison needs no memory and makes none");
+        notes.advance(&middle.note, &log.vkey(), &middle.source()).unwrap();
+        assert_eq!(compare(&large).unwrap(), Memory { seen_before: Some(30), older: false });
+        assert_eq!(compare(&middle).unwrap(), Memory { seen_before: Some(30), older: false });
+        assert_eq!(compare(&small).unwrap(), Memory { seen_before: Some(30), older: true });
+        for size in [30, other.size()] {
+            let error = compare(&other.published(size)).unwrap_err();
+            assert!(matches!(error, AuditError::Forked { seen: 30, .. }), "{error}");
+        }
+        assert_eq!(notes.remembered(&log.vkey()).unwrap().unwrap().size, 30);
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub(crate) enum ReadError {
         /// Why.
         source: io::Error,
     },
+    /// The folder has no checkpoint, or there is no folder: this is no log, which says nothing about any log.
+    #[error("no log is here: there is no {}", path.display())]
+    NoLog {
+        /// What is missing.
+        path: PathBuf,
+    },
     /// The server said no.
     #[error(transparent)]
     Server(#[from] ClientError),
@@ -34,7 +40,7 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Server(error) => error.into(),
-            ReadError::File { .. } => Self::new(Exit::NotFound, error.to_string())
+            ReadError::File { .. } | ReadError::NoLog { .. } => Self::new(Exit::NotFound, error.to_string())
                 .next("give a folder that chancery log fetch has written, or a URL"),
         }
     }
@@ -50,6 +56,16 @@ impl LogSource {
             }
             Self::Remote(client, runtime) => Ok(runtime.block_on(client.log_file(path))?),
         }
+    }
+
+    /// The bytes of the checkpoint, without which there is no log.
+    pub(crate) fn checkpoint(&self) -> Result<Vec<u8>, ReadError> {
+        let missing = || match self {
+            Self::Dir(dir) if dir.is_dir() => dir.join("checkpoint"),
+            Self::Dir(dir) => dir.clone(),
+            Self::Remote(..) => "checkpoint".into(),
+        };
+        self.read("checkpoint")?.ok_or_else(|| ReadError::NoLog { path: missing() })
     }
 
     pub(crate) fn is_remote(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::{
     AuditError, LogSource, Prover, ReadError,
     ends::{Counts, Ends, Finding, MAX_LISTED, OpenIntent},
+    notes::Memory,
     proof::Inclusion,
 };
 use serde::Serialize;
@@ -25,13 +26,17 @@ pub(crate) struct Report {
     pub(crate) findings_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proof: Option<Inclusion>,
+    /// How the log stands to the note that this machine remembers of it.
+    #[serde(flatten)]
+    pub(crate) memory: Memory,
     /// The note, as it was verified.
     #[serde(skip)]
     pub(crate) note: String,
 }
 
 /// Verifies everything that `source` publishes under `key`: every hash, the root, the note, every signature in the
-/// log, that every intent has its end, and one proof (of `index`, or of the last intent).
+/// log, that no end comes without its intent and no intent ends twice, and one proof (of `index`, or of the last intent).
+/// Intents without an end are reported, and are no fault: they are at work, or their keeper is away.
 pub(crate) fn verify(
     source: &LogSource,
     key: &VerifierKey,
@@ -40,11 +45,11 @@ pub(crate) fn verify(
     let mut ends = Ends::new(key.name(), key.to_string());
     let mut note = Vec::new();
     let read = |path: &str| {
-        let bytes = source.read(path)?;
         if path == "checkpoint" {
-            note = bytes.clone().unwrap_or_default();
+            note = source.checkpoint()?;
+            return Ok(Some(note.clone()));
         }
-        Ok(bytes)
+        source.read(path)
     };
     let checkpoint =
         tlog::verify_log(read, key, |at, entry| ends.entry(at, entry)).map_err(altered)?.checkpoint;
@@ -58,8 +63,8 @@ pub(crate) fn opened_checkpoint(
     source: &LogSource,
     key: &VerifierKey,
 ) -> Result<(String, Checkpoint), AuditError> {
-    let bytes = source.read("checkpoint")?.ok_or_else(|| AuditError::Log("checkpoint is missing".into()))?;
-    let note = String::from_utf8(bytes).map_err(|_| AuditError::Log("checkpoint is not UTF-8".into()))?;
+    let note = String::from_utf8(source.checkpoint()?)
+        .map_err(|_| AuditError::Log("checkpoint is not UTF-8".into()))?;
     let checkpoint = Checkpoint::open(&note, key).map_err(|e| AuditError::Log(api::chain_text(&e)))?;
     Ok((note, checkpoint))
 }
@@ -82,6 +87,7 @@ fn report(checkpoint: &Checkpoint, ends: &Ends, proof: Option<Inclusion>, note: 
         findings: ends.findings.listed.clone(),
         findings_total: ends.findings.total,
         proof,
+        memory: Memory::default(),
         note,
     }
 }
@@ -134,7 +140,9 @@ mod tests {
             fs::write(&file, &whole[..whole.len() - 1]).unwrap();
             assert_eq!(exit(&published, &log), Exit::Verification, "{} shortened", file.display());
             fs::remove_file(&file).unwrap();
-            assert_eq!(exit(&published, &log), Exit::Verification, "{} missing", file.display());
+            // Without its checkpoint a folder claims to be no log; without another file it claims what is not so.
+            let missing = if file.ends_with("checkpoint") { Exit::NotFound } else { Exit::Verification };
+            assert_eq!(exit(&published, &log), missing, "{} missing", file.display());
             fs::write(&file, whole).unwrap();
         }
         assert_eq!(exit(&published, &log), Exit::Ok);
@@ -144,11 +152,10 @@ mod tests {
     fn a_log_that_another_key_signed_is_refused() {
         let log = Log::with_requests(3);
         let published = log.published(log.size());
-        let other = tlog::VerifierKey::new_ed25519("log.chancery.test", [9; 32]);
-        if let Ok(other) = other {
-            let error = verify(&published.source(), &other, None).unwrap_err();
-            assert_eq!(Failure::from(error).exit, Exit::Verification);
-        }
+        let stranger = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key();
+        let other = VerifierKey::new_ed25519("log.chancery.test", stranger.to_bytes()).unwrap();
+        let error = verify(&published.source(), &other, None).unwrap_err();
+        assert_eq!(Failure::from(error).exit, Exit::Verification);
     }
 
     #[test]
@@ -174,10 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_no_log_says_what_is_missing() {
+    fn a_folder_that_is_no_log_is_not_found_and_accuses_nobody() {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::with_requests(1);
-        let error = verify(&LogSource::Dir(dir.path().to_owned()), &log.vkey(), None).unwrap_err();
-        assert!(error.to_string().contains("checkpoint"), "{error}");
+        for (folder, missing) in [
+            (dir.path().to_owned(), dir.path().join("checkpoint")),
+            (dir.path().join("mistyped"), dir.path().join("mistyped")),
+        ] {
+            let source = LogSource::Dir(folder);
+            let by_proof = opened_checkpoint(&source, &log.vkey()).map(drop).unwrap_err();
+            for error in [verify(&source, &log.vkey(), None).map(drop).unwrap_err(), by_proof] {
+                let failure = Failure::from(error);
+                assert_eq!(failure.exit, Exit::NotFound);
+                let text = failure.to_string();
+                assert!(text.contains(&format!("no {}\n", missing.display())), "{text}");
+                assert!(!text.contains("evidence"), "{text}");
+            }
+        }
     }
 }

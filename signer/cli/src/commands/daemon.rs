@@ -13,7 +13,7 @@ pub(crate) fn exec(verb: &str, forward: &Forward) -> Failure {
     let error = Command::new(&program).arg(verb).args(&forward.args).exec();
     Failure::new(Exit::State, format!("cannot start {}", program.display()))
         .why(error)
-        .next("install chanceryd beside chancery or into a folder of PATH")
+        .next("install chanceryd beside chancery, or into a folder of PATH")
 }
 
 /// The program beside the running one, or else its bare name, which PATH finds.

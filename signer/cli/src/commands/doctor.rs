@@ -1,73 +1,305 @@
 //! `chancery doctor`: what works from here, what does not, and what to do about it.
+//!
+//! Promises: it changes nothing, here or there; its exit code is the one that a command would get that meets the worst of
+//! the failed checks.
 
-use crate::{connect::Connection, exit::Exit, failure::Failure, output::Output};
+use super::log::{optional_key, seen_notes};
+use crate::{
+    args::LogKey,
+    connect::Connection,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
+use api::{Client, ClientError, Probe, TokenInfo};
+use record::{Clock, SystemClock, Time};
 use serde::Serialize;
+use tlog::{Checkpoint, VerifierKey};
+
+/// What signing keepers allow between their clock and the one in an intent, which is the daemon's; they refuse the rest.
+const MAX_SKEW_S: i64 = 300;
+
+/// Everything that was looked at.
+#[derive(Debug, Serialize)]
+pub(super) struct Diagnosis {
+    pub(super) checks: Vec<Check>,
+}
+
+impl Answer for Diagnosis {
+    const SCHEMA: &'static str = "chancery.doctor/v1";
+}
 
 /// One check.
 #[derive(Debug, Serialize)]
-struct Check {
+pub(super) struct Check {
     what: &'static str,
     ok: bool,
     says: String,
+    /// The word of `error[word]` for the same fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
 }
 
 pub(super) async fn run(connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
-    let checks = checks(connection).await?;
+    let diagnosis = Diagnosis { checks: checks(connection).await };
+    output.result(&diagnosis, &text(&diagnosis))?;
+    Ok(diagnosis.exit())
+}
+
+fn text(diagnosis: &Diagnosis) -> String {
     let line = |c: &Check| {
         let mark = if c.ok { "ok  " } else { "FAIL" };
         let remedy = c.remedy.as_ref().map_or(String::new(), |r| format!("\n      remedy: {r}"));
         format!("{mark}  {}: {}{remedy}", c.what, c.says)
     };
-    let text = checks.iter().map(line).collect::<Vec<_>>().join("\n");
-    let good = checks.iter().all(|c| c.ok);
-    output.result("chancery.doctor/v1", &checks, &text)?;
-    Ok(if good { Exit::Ok } else { Exit::Temporary })
+    diagnosis.checks.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn checks(connection: &Connection) -> Result<Vec<Check>, Failure> {
-    let client = connection.client()?;
-    let mut checks = Vec::new();
-    let probe = match client.readyz().await {
-        Ok(probe) => probe,
-        Err(error) => {
-            let failure = Failure::from(error);
-            checks.push(bad(
-                "server",
-                failure.to_string().trim().to_owned(),
-                "check --url, --cacert and that the server runs",
-            ));
-            return Ok(checks);
+impl Diagnosis {
+    /// The exit code of the worst failed check: an alarm before all others, what may pass by itself after all others, and
+    /// of equals the first.
+    pub(super) fn exit(&self) -> Exit {
+        let weight = |exit: Exit| match exit {
+            Exit::Verification => 2,
+            Exit::Temporary => 0,
+            _ => 1,
+        };
+        let failed = self.checks.iter().filter(|c| !c.ok).map(|c| c.exit);
+        failed
+            .reduce(|worst, exit| if weight(exit) > weight(worst) { exit } else { worst })
+            .unwrap_or(Exit::Ok)
+    }
+}
+
+impl Check {
+    pub(super) fn good(what: &'static str, says: impl Into<String>) -> Self {
+        Self { what, ok: true, says: says.into(), code: None, remedy: None, exit: Exit::Ok }
+    }
+
+    pub(super) fn bad(what: &'static str, exit: Exit, says: impl Into<String>, remedy: &str) -> Self {
+        let code = Some(exit.word());
+        Self { what, ok: false, says: says.into(), code, remedy: Some(remedy.to_owned()), exit }
+    }
+
+    /// What a command would have failed with, in its own words.
+    fn failed(what: &'static str, failure: Failure) -> Self {
+        let why = failure.why.map_or(String::new(), |why| format!(": {}", why.replace('\n', " ")));
+        let says = format!("{}{why}", failure.what);
+        let code = Some(failure.exit.word());
+        // Other commands send their users here; whoever is here needs no such word.
+        let remedy = failure.next.and_then(|next| next.split("; chancery doctor").next().map(str::to_owned));
+        Self { what, ok: false, says, code, remedy, exit: failure.exit }
+    }
+
+    fn of(what: &'static str, checked: Result<String, Failure>) -> Self {
+        match checked {
+            Ok(says) => Self::good(what, says),
+            Err(failure) => Self::failed(what, failure),
         }
+    }
+}
+
+async fn checks(connection: &Connection) -> Vec<Check> {
+    let asked = async {
+        let client = connection.anonymous()?;
+        let probe = client.readyz().await?;
+        Ok((client, probe))
     };
-    checks.push(good("server", format!("{} answers, version {}", client.base(), probe.readiness.version)));
-    if probe.readiness.ready {
-        checks.push(good("service", format!("ready, {} entries in the log", probe.readiness.log_size)));
-    }
-    for problem in probe.readiness.problems {
-        checks.push(bad("service", problem, "start or repair what is named; its log says why it stopped"));
-    }
-    checks.push(token(connection, &client).await);
-    Ok(checks)
-}
-
-async fn token(connection: &Connection, client: &api::Client) -> Check {
-    if !connection.has_token() {
-        return bad("token", "none given".into(), "set CHANCERY_TOKEN or --token-file");
-    }
-    match client.keys().await {
-        Ok(keys) => good("token", format!("accepted; {} signing keys are known", keys.keys.len())),
-        Err(error) => {
-            bad("token", error.to_string(), "ask an administrator for a new one: chancery token create")
+    let (client, probe) = match asked.await {
+        Ok(answer) => answer,
+        Err(failure) => return vec![Check::failed("server", failure)],
+    };
+    let mut checks = vec![Check::good(
+        "server",
+        format!("{} answers, version {}", client.base(), probe.readiness.version),
+    )];
+    checks.extend(clock(probe.date, SystemClock.now()));
+    checks.extend(service(&probe));
+    checks.push(Check::of("token", token(connection).await));
+    match optional_key(&LogKey { vkey: None, vkey_file: None }) {
+        Ok(Some(key)) => {
+            checks.push(Check::of("log", log(&client, &key).await));
+            checks.push(Check::of("memory", memory(&key)));
         }
+        Ok(None) => {}
+        Err(failure) => checks.push(Check::failed("log", failure)),
+    }
+    checks
+}
+
+/// The clock here against the server's, which is the one that keepers see.
+fn clock(server: Option<Time>, here: Time) -> Option<Check> {
+    let skew = server?.unix_s() - here.unix_s();
+    let says = match skew {
+        0 => "the server's and this machine's are the same".to_owned(),
+        1.. => format!("the server's is {skew} s ahead of this machine's"),
+        _ => format!("the server's is {} s behind this machine's", -skew),
+    };
+    Some(if skew.abs() <= MAX_SKEW_S {
+        Check::good("clock", says)
+    } else {
+        let remedy = "set the clock that is wrong (NTP): keepers refuse a daemon whose clock is off by more than 300 s";
+        Check::bad("clock", Exit::State, says, remedy)
+    })
+}
+
+fn service(probe: &Probe) -> Vec<Check> {
+    let readiness = &probe.readiness;
+    if readiness.ready {
+        return vec![Check::good("service", format!("ready, {} entries in the log", readiness.log_size))];
+    }
+    let remedy = "start or repair what is named; its log says why it stopped";
+    let problem = |problem: &String| Check::bad("service", Exit::Temporary, problem.clone(), remedy);
+    let checks: Vec<Check> = readiness.problems.iter().map(problem).collect();
+    if checks.is_empty() {
+        return vec![Check::bad("service", Exit::Temporary, "not ready, and it does not say why", remedy)];
+    }
+    checks
+}
+
+/// Whether the token is accepted, and what it may do. Only administrators can be told all of it: the API shows tokens to
+/// nobody else.
+async fn token(connection: &Connection) -> Result<String, Failure> {
+    if !connection.has_token() {
+        return Err(Failure::new(Exit::Auth, "none given").next("set CHANCERY_TOKEN or --token-file"));
+    }
+    let (client, id) = (connection.client()?, connection.token()?.and_then(|secret| secret.token_id()));
+    client.keys().await.map_err(|error| match &error {
+        ClientError::Problem(problem) if problem.status == 401 => Failure::from(error).next(
+            "ask an administrator for a new one: chancery token create; if none is left: chanceryd admin-token",
+        ),
+        _ => error.into(),
+    })?;
+    let name = id.as_ref().map_or_else(|| "it".to_owned(), ToString::to_string);
+    match client.tokens().await {
+        Ok(tokens) => {
+            let own = tokens.tokens.iter().find(|t| Some(&t.id) == id.as_ref());
+            Ok(own.map_or_else(|| format!("{name} is accepted, and may make tokens"), rights))
+        }
+        Err(ClientError::Problem(problem)) if problem.status == 403 => {
+            let reads = if reads_the_log(&client).await? {
+                "may read the log (audit)"
+            } else {
+                "may not read the log"
+            };
+            Ok(format!(
+                "{name} is accepted, {reads} and makes no tokens; its repositories and its end are in \
+                 chancery token list, which administrators can run"
+            ))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
-fn good(what: &'static str, says: String) -> Check {
-    Check { what, ok: true, says, remedy: None }
+fn rights(token: &TokenInfo) -> String {
+    let scopes: Vec<&str> = token.scopes.iter().map(|s| s.as_str()).collect();
+    let repositories = match token.repositories.as_slice() {
+        [] => String::new(),
+        names => format!(" for {}", names.join(" ")),
+    };
+    format!("{} is accepted: {}{repositories}, until {}", token.id, scopes.join(", "), token.expires)
 }
 
-fn bad(what: &'static str, says: String, remedy: &str) -> Check {
-    Check { what, ok: false, says, remedy: Some(remedy.to_owned()) }
+/// Entries are for auditors: the first one, which every log has, is asked for.
+async fn reads_the_log(client: &Client) -> Result<bool, Failure> {
+    match client.log_file("tile/entries/000.p/1").await {
+        Ok(_) => Ok(true),
+        Err(ClientError::Problem(problem)) if problem.status == 403 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the server's checkpoint carries the signature of the log that is expected here.
+async fn log(client: &Client, key: &VerifierKey) -> Result<String, Failure> {
+    let note = client.log_checkpoint().await?;
+    let checkpoint = Checkpoint::open(&note, key).map_err(|e| {
+        Failure::new(Exit::Verification, "the server's checkpoint is not signed by the key of CHANCERY_LOG_VKEY")
+            .why(api::chain_text(&e))
+            .next("check --url and CHANCERY_LOG_VKEY; if both are right, tell the people who run the log, by another way")
+    })?;
+    Ok(format!("the checkpoint of {} entries is signed by the key of CHANCERY_LOG_VKEY", checkpoint.size))
+}
+
+/// Whether this machine would notice a log that shrinks or forks.
+fn memory(key: &VerifierKey) -> Result<String, Failure> {
+    Ok(match seen_notes()?.remembered(key)? {
+        Some(seen) => format!("a checkpoint of {} entries is remembered here", seen.size),
+        None => {
+            "no checkpoint of this log is remembered here yet: chancery log checkpoint does that".to_owned()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::Readiness;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_unix_ms(1_790_000_000_000).unwrap().plus_s(seconds)
+    }
+
+    fn exit(exits: &[Exit]) -> Exit {
+        let check = |exit: &Exit| match exit {
+            Exit::Ok => Check::good("x", "fine"),
+            exit => Check::bad("x", *exit, "broken", "mend it"),
+        };
+        Diagnosis { checks: exits.iter().map(check).collect() }.exit()
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_worst_failed_check() {
+        assert_eq!(exit(&[Exit::Ok, Exit::Ok]), Exit::Ok);
+        assert_eq!(exit(&[Exit::Ok, Exit::Temporary]), Exit::Temporary);
+        assert_eq!(exit(&[Exit::Temporary, Exit::Auth]), Exit::Auth);
+        assert_eq!(exit(&[Exit::Auth, Exit::Temporary, Exit::Verification]), Exit::Verification);
+        assert_eq!(exit(&[Exit::State, Exit::Auth]), Exit::State);
+    }
+
+    #[test]
+    fn a_clock_that_keepers_would_refuse_fails() {
+        for (server, ok, says) in [
+            (0, true, "the same"),
+            (300, true, "300 s ahead"),
+            (-300, true, "300 s behind"),
+            (301, false, "301 s ahead"),
+            (-301, false, "301 s behind"),
+        ] {
+            let check = clock(Some(at(server)), at(0)).unwrap();
+            assert_eq!(check.ok, ok, "{check:?}");
+            assert!(check.says.contains(says), "{check:?}");
+            assert_eq!(check.remedy.is_some(), !ok);
+        }
+        assert!(clock(None, at(0)).is_none());
+    }
+
+    #[test]
+    fn a_failed_check_says_its_remedy_and_nests_no_error_block() {
+        let failure = Failure::new(Exit::Auth, "no")
+            .why("because\nof this")
+            .next("do that; chancery doctor tells more");
+        let diagnosis = Diagnosis { checks: vec![Check::failed("token", failure)] };
+        assert_eq!(text(&diagnosis), "FAIL  token: no: because of this\n      remedy: do that");
+        let json = crate::output::tests::document(&diagnosis);
+        assert_eq!(json["checks"][0]["code"], "auth");
+    }
+
+    #[test]
+    fn a_service_that_is_not_ready_fails_even_without_a_reason() {
+        let probe = |problems: &[&str]| Probe {
+            readiness: Readiness {
+                ready: false,
+                version: "1".into(),
+                log_size: 1,
+                problems: problems.iter().map(ToString::to_string).collect(),
+            },
+            date: None,
+        };
+        assert_eq!(service(&probe(&["keeper away", "sealed"])).len(), 2);
+        assert!(service(&probe(&[])).iter().all(|c| !c.ok && c.exit == Exit::Temporary));
+    }
 }

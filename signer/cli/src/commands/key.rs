@@ -1,20 +1,33 @@
 //! `chancery key`: the signing keys as their keepers present them.
 
-use crate::{args::KeyCommand, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    args::KeyCommand,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use api::{Client, KeyInfo, Keys};
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct Shown<'a> {
+pub(super) struct Shown<'a> {
     #[serde(flatten)]
-    key: &'a KeyInfo,
-    pem: String,
+    pub(super) key: &'a KeyInfo,
+    pub(super) pem: String,
+}
+
+impl Answer for Keys {
+    const SCHEMA: &'static str = "chancery.keys/v1";
+}
+
+impl Answer for Shown<'_> {
+    const SCHEMA: &'static str = "chancery.key/v1";
 }
 
 pub(super) async fn run(command: KeyCommand, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     let keys = client.keys().await?;
     match command {
-        KeyCommand::List => output.result("chancery.keys/v1", &keys, &list(&keys))?,
+        KeyCommand::List => output.result(&keys, &list(&keys))?,
         KeyCommand::Show { id } => {
             let key = keys.keys.iter().find(|k| k.id == id).ok_or_else(|| {
                 Failure::new(Exit::NotFound, format!("no keeper presents a key {id}"))
@@ -22,7 +35,7 @@ pub(super) async fn run(command: KeyCommand, client: &Client, output: &mut Outpu
             })?;
             let pem = key.record.spki.to_pem();
             let text = text(key, &pem);
-            output.result("chancery.key/v1", &Shown { key, pem }, &text)?;
+            output.result(&Shown { key, pem }, &text)?;
         }
     }
     Ok(Exit::Ok)

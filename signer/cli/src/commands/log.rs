@@ -3,16 +3,31 @@
 use super::{log_fetch, log_show};
 use crate::{
     args::{LogCommand, LogKey, LogProveArgs, LogVerifyArgs},
-    audit::{AuditError, LogSource, Prover, Report, SeenNotes, opened_checkpoint, state_dir, verify},
+    audit::{
+        Advanced, AuditError, LogSource, Memory, Prover, Report, SeenNotes, opened_checkpoint, state_dir,
+        verify,
+    },
     connect::Connection,
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::{Answer, Output},
 };
 use serde::Serialize;
 use std::fs;
-use tlog::VerifierKey;
+use tlog::{Checkpoint, VerifierKey};
 use tokio::runtime::Handle;
+
+impl Answer for Report {
+    const SCHEMA: &'static str = "chancery.log-verification/v1";
+}
+
+impl Answer for CheckpointResult {
+    const SCHEMA: &'static str = "chancery.log-checkpoint/v1";
+}
+
+impl Answer for ProofResult {
+    const SCHEMA: &'static str = "chancery.log-proof/v1";
+}
 
 pub(super) async fn run(
     command: LogCommand,
@@ -83,6 +98,32 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Holds a checkpoint of `source` against the note that this machine remembers. A server is followed; a folder, which needs
+/// no network and may be anybody's copy, is only compared.
+pub(super) fn follow(
+    source: &LogSource,
+    key: &VerifierKey,
+    note: &str,
+    checkpoint: &Checkpoint,
+) -> Result<Memory, Failure> {
+    if source.is_remote() {
+        return Ok(seen_notes()?.advance(note, key, source)?.memory);
+    }
+    match state_dir() {
+        Some(dir) => Ok(SeenNotes::under(&dir).compare(checkpoint, key, source)?),
+        None => Ok(Memory::default()),
+    }
+}
+
+/// What a reader of the result must know of the memory, if anything.
+pub(super) fn memory_note(memory: Memory, size: u64) -> Option<String> {
+    let seen = memory.seen_before.filter(|_| memory.older)?;
+    Some(format!(
+        "older: this folder has {size} entries, and {seen} were seen on this machine; whether the {seen} extend these \
+         {size} cannot be told without the newer files"
+    ))
+}
+
 async fn verify_all(
     args: LogVerifyArgs,
     connection: &Connection,
@@ -90,17 +131,29 @@ async fn verify_all(
 ) -> Result<Exit, Failure> {
     let key = verifier_key(&args.key)?;
     let source = source(args.source.as_deref(), connection)?;
-    let seen = if source.is_remote() { Some(seen_notes()?) } else { None };
     output.progress("reading and hashing the whole log");
     let report = blocking(move || {
-        let report = verify(&source, &key, args.index)?;
-        if let Some(seen) = seen {
-            seen.advance(&report.note, &key, &source)?;
-        }
+        let mut report = verify(&source, &key, args.index)?;
+        let checkpoint =
+            Checkpoint::open(&report.note, &key).map_err(|e| AuditError::Log(api::chain_text(&e)))?;
+        report.memory = follow(&source, &key, &report.note, &checkpoint)?;
         Ok(report)
     })
     .await?;
-    output.result("chancery.log-verification/v1", &report, &report_text(&report))?;
+    output.result(&report, &report_text(&report))?;
+    if let Some(note) = memory_note(report.memory, report.size) {
+        output.note(&note);
+    }
+    judged(&report, args.no_open)
+}
+
+/// How the command ends on a log whose hashes, root and note are right.
+fn judged(report: &Report, no_open: bool) -> Result<Exit, Failure> {
+    if report.findings_total == 0 && no_open && report.open_total > 0 {
+        return Err(Failure::new(Exit::Verification, format!("{} intents have no end", report.open_total))
+            .why("--no-open was given; an intent is open while it is at work, or its keeper is away")
+            .next("if the log is at work, fetch it again later; if not, ask the people who run it about these intents"));
+    }
     if report.findings_total == 0 {
         return Ok(Exit::Ok);
     }
@@ -119,6 +172,7 @@ fn report_text(report: &Report) -> String {
         format!("log         {}", report.origin),
         format!("checkpoint  {} entries, root {}: signed by the log's key", report.size, report.root),
         "hashes      every entry, every tile and the root are right".to_owned(),
+        format!("memory      {}", memory_text(report.memory)),
         format!("entries     {}", kinds.join(", ")),
         format!(
             "intents     {} signed, {} failed, {} unknown, {} void, {} open",
@@ -142,13 +196,23 @@ fn report_text(report: &Report) -> String {
     lines.join("\n")
 }
 
+fn memory_text(memory: Memory) -> String {
+    match memory {
+        Memory { seen_before: None, .. } => "no note of this log was seen on this machine before".to_owned(),
+        Memory { seen_before: Some(seen), older: false } => format!("extends the {seen} entries seen before"),
+        Memory { seen_before: Some(seen), older: true } => {
+            format!("older than the {seen} entries seen before: not compared")
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct CheckpointResult {
-    origin: String,
-    size: u64,
-    root: String,
-    seen_before: Option<u64>,
-    note: String,
+pub(super) struct CheckpointResult {
+    pub(super) origin: String,
+    pub(super) size: u64,
+    pub(super) root: String,
+    pub(super) seen_before: Option<u64>,
+    pub(super) note: String,
 }
 
 async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
@@ -156,9 +220,9 @@ async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output)
     let seen = seen_notes()?;
     let source = source(None, connection)?;
     let result = blocking(move || {
-        let (note, checkpoint) = opened_checkpoint(&source, &key)?;
-        let seen_before = seen.advance(&note, &key, &source)?;
-        let root = checkpoint.root.to_base64();
+        let (note, _) = opened_checkpoint(&source, &key)?;
+        let Advanced { memory, note, checkpoint } = seen.advance(&note, &key, &source)?;
+        let (root, seen_before) = (checkpoint.root.to_base64(), memory.seen_before);
         Ok(CheckpointResult { origin: checkpoint.origin, size: checkpoint.size, root, seen_before, note })
     })
     .await?;
@@ -168,28 +232,32 @@ async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output)
         }
         None => output.note("signed by the log's key; this is the first note seen of it on this machine"),
     }
-    output.result("chancery.log-checkpoint/v1", &result, &result.note)?;
+    output.result(&result, &result.note)?;
     Ok(Exit::Ok)
 }
 
 #[derive(Serialize)]
-struct ProofResult {
+pub(super) struct ProofResult {
     #[serde(flatten)]
-    inclusion: crate::audit::Inclusion,
-    checkpoint: String,
+    pub(super) inclusion: crate::audit::Inclusion,
+    pub(super) checkpoint: String,
 }
 
 async fn prove(args: LogProveArgs, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
     let key = verifier_key(&args.key)?;
     let source = source(args.source.as_deref(), connection)?;
-    let proof = blocking(move || {
+    let (proof, memory) = blocking(move || {
         let (note, checkpoint) = opened_checkpoint(&source, &key)?;
+        let memory = follow(&source, &key, &note, &checkpoint)?;
         let inclusion = Prover::new(&source, &checkpoint).inclusion(args.index)?;
-        Ok::<_, AuditError>(ProofResult { inclusion, checkpoint: note }).map_err(Failure::from)
+        Ok((ProofResult { inclusion, checkpoint: note }, memory))
     })
     .await?;
+    if let Some(note) = memory_note(memory, proof.inclusion.size) {
+        output.note(&note);
+    }
     output.note(&format!("leaf hash {}", proof.inclusion.leaf_hash));
-    output.result("chancery.log-proof/v1", &proof, &tlog_proof(&proof))?;
+    output.result(&proof, &tlog_proof(&proof))?;
     Ok(Exit::Ok)
 }
 
@@ -221,6 +289,26 @@ mod tests {
         let args = |vkey: &str| LogKey { vkey: Some(vkey.into()), vkey_file: None };
         assert_eq!(verifier_key(&args(&log.vkey().to_string())).unwrap(), log.vkey());
         assert_eq!(verifier_key(&args("log+00000000+AQ==")).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn open_intents_are_listed_and_no_open_refuses_them() {
+        let mut log = Log::with_requests(2);
+        let whole = verify(&log.published(log.size()).source(), &log.vkey(), None).unwrap();
+        assert_eq!(judged(&whole, true).unwrap(), Exit::Ok);
+        log.push(crate::audit::synthetic::intent(9, 9));
+        let report = verify(&log.published(log.size()).source(), &log.vkey(), None).unwrap();
+        assert!(report_text(&report).contains("\nopen        entry 5: "));
+        assert_eq!(judged(&report, false).unwrap(), Exit::Ok);
+        assert_eq!(judged(&report, true).unwrap_err().exit, Exit::Verification);
+    }
+
+    #[test]
+    fn an_older_folder_says_both_sizes_and_accuses_nobody() {
+        let older = Memory { seen_before: Some(30), older: true };
+        let note = memory_note(older, 10).unwrap();
+        assert!(note.contains("has 10 entries, and 30 were seen"), "{note}");
+        assert_eq!(memory_note(Memory { older: false, ..older }, 40), None);
     }
 
     #[test]

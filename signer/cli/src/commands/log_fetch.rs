@@ -3,11 +3,11 @@
 use super::log::{blocking, seen_notes, verifier_key};
 use crate::{
     args::LogFetchArgs,
-    audit::{LogSource, Prover, opened_checkpoint, replace},
+    audit::{Advanced, LogSource, Prover, opened_checkpoint, replace},
     connect::Connection,
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::{Answer, Output},
 };
 use api::Client;
 use serde::Serialize;
@@ -22,12 +22,16 @@ use tokio::{runtime::Handle, task::JoinSet};
 const AT_ONCE: usize = 8;
 
 #[derive(Serialize)]
-struct Fetched {
-    dir: PathBuf,
-    origin: String,
-    size: u64,
-    files: u64,
-    downloaded: u64,
+pub(super) struct Fetched {
+    pub(super) dir: PathBuf,
+    pub(super) origin: String,
+    pub(super) size: u64,
+    pub(super) files: u64,
+    pub(super) downloaded: u64,
+}
+
+impl Answer for Fetched {
+    const SCHEMA: &'static str = "chancery.log-fetch/v1";
 }
 
 pub(super) async fn run(
@@ -37,6 +41,7 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let key = verifier_key(&args.key)?;
     let client = connection.client()?;
+    let _lock = lock(&args.out).await?;
     let (note, checkpoint) = newest(&client, &key, &args.out).await?;
     let (files, downloaded) = download(&client, &args.out, checkpoint.size, output).await?;
     // Last: a folder with a checkpoint has every file under it.
@@ -51,8 +56,22 @@ pub(super) async fn run(
         fetched.files,
         fetched.downloaded
     );
-    output.result("chancery.log-fetch/v1", &fetched, &text)?;
+    output.result(&fetched, &text)?;
     Ok(Exit::Ok)
+}
+
+/// Makes the folder and holds it, so that the checkpoint in it only grows: another fetch into it waits for this one.
+async fn lock(out: &Path) -> Result<fs::File, Failure> {
+    let out = out.to_owned();
+    blocking(move || {
+        let held = fs::create_dir_all(&out).and_then(|()| {
+            let folder = fs::File::open(&out)?;
+            rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+            Ok(folder)
+        });
+        held.map_err(|e| Failure::new(Exit::State, format!("cannot use the folder {}", out.display())).why(e))
+    })
+    .await
 }
 
 /// The server's checkpoint: signed, extending the last note seen on this machine and the one in the folder.
@@ -61,8 +80,8 @@ async fn newest(client: &Client, key: &VerifierKey, out: &Path) -> Result<(Strin
     let local = LogSource::Dir(out.to_owned());
     let (seen, key) = (seen_notes()?, key.clone());
     blocking(move || {
-        let (note, checkpoint) = opened_checkpoint(&source, &key)?;
-        seen.advance(&note, &key, &source)?;
+        let (note, _) = opened_checkpoint(&source, &key)?;
+        let Advanced { note, checkpoint, .. } = seen.advance(&note, &key, &source)?;
         if local.read("checkpoint").is_ok_and(|found| found.is_some()) {
             let (_, before) = opened_checkpoint(&local, &key)?;
             Prover::new(&source, &checkpoint).extends(&before)?;

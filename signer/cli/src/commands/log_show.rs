@@ -1,30 +1,34 @@
 //! `chancery log show`: entries, one line each. With the log's key every line is proven before it is shown.
 
-use super::log::{blocking, optional_key, source};
+use super::log::{blocking, follow, memory_note, optional_key, source};
 use crate::{
     args::LogShowArgs,
     audit::{AuditError, LogSource, Prover, opened_checkpoint},
     connect::Connection,
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::{Answer, Output},
 };
 use record::{Action, Event, Intent, Leaf};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tlog::{Checkpoint, Note, TILE_WIDTH, VerifierKey, leaf_hash};
+use tlog::{Checkpoint, Note, TILE_WIDTH, leaf_hash};
 
 /// Most entries of one call: they are held in memory until the last one is proven.
 const MAX_ENTRIES: u64 = 10_000;
 
 #[derive(Serialize)]
-struct Entry {
+pub(super) struct Entry {
     index: u64,
     kind: &'static str,
     verified: bool,
     leaf: Box<RawValue>,
     #[serde(skip)]
     line: String,
+}
+
+impl Answer for Entry {
+    const SCHEMA: &'static str = "chancery.log-entry/v1";
 }
 
 pub(super) async fn run(
@@ -41,25 +45,39 @@ pub(super) async fn run(
     if key.is_none() {
         output.note("not verified: give --vkey, --vkey-file or CHANCERY_LOG_VKEY to prove every line");
     }
-    for entry in blocking(move || Ok(entries(&source, key.as_ref(), args.from, args.limit)?)).await? {
-        output.result("chancery.log-entry/v1", &entry, &entry.line)?;
+    let (shown, note) = blocking(move || {
+        let (checkpoint, note) = match &key {
+            Some(key) => {
+                let (note, checkpoint) = opened_checkpoint(&source, key)?;
+                let memory = follow(&source, key, &note, &checkpoint)?;
+                let note = memory_note(memory, checkpoint.size);
+                (checkpoint, note)
+            }
+            None => (unverified_checkpoint(&source)?, None),
+        };
+        Ok((entries(&source, &checkpoint, key.is_some(), args.from, args.limit)?, note))
+    })
+    .await?;
+    if let Some(note) = note {
+        output.note(&note);
+    }
+    for entry in shown {
+        output.result(&entry, &entry.line)?;
     }
     Ok(Exit::Ok)
 }
 
+/// The entries, each proven under the checkpoint if that one is.
 fn entries(
     source: &LogSource,
-    key: Option<&VerifierKey>,
+    checkpoint: &Checkpoint,
+    proven: bool,
     from: Option<u64>,
     limit: u64,
 ) -> Result<Vec<Entry>, AuditError> {
-    let checkpoint = match key {
-        Some(key) => opened_checkpoint(source, key)?.1,
-        None => unverified_checkpoint(source)?,
-    };
     let first = from.unwrap_or_else(|| checkpoint.size.saturating_sub(limit));
     let until = first.saturating_add(limit).min(checkpoint.size);
-    let mut prover = Prover::new(source, &checkpoint);
+    let mut prover = Prover::new(source, checkpoint);
     let mut shown = Vec::new();
     for bundle in first / TILE_WIDTH..until.div_ceil(TILE_WIDTH) {
         let start = bundle * TILE_WIDTH;
@@ -67,10 +85,10 @@ fn entries(
             if !(first..until).contains(&index) {
                 continue;
             }
-            if key.is_some() {
+            if proven {
                 prover.inclusion_of(index, leaf_hash(&bytes))?;
             }
-            shown.push(entry(index, &bytes, key.is_some()));
+            shown.push(entry(index, &bytes, proven));
         }
     }
     Ok(shown)
@@ -78,13 +96,12 @@ fn entries(
 
 fn unverified_checkpoint(source: &LogSource) -> Result<Checkpoint, AuditError> {
     let wrong = |why: &str| AuditError::Log(format!("checkpoint: {why}"));
-    let bytes = source.read("checkpoint")?.ok_or_else(|| wrong("missing"))?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))?;
+    let text = String::from_utf8(source.checkpoint()?).map_err(|_| wrong("not UTF-8"))?;
     let note = Note::parse(&text).map_err(|e| wrong(&e.to_string()))?;
     Checkpoint::parse(note.text()).map_err(|e| wrong(&e.to_string()))
 }
 
-fn entry(index: u64, bytes: &[u8], verified: bool) -> Entry {
+pub(super) fn entry(index: u64, bytes: &[u8], verified: bool) -> Entry {
     let (kind, about) = match Leaf::decode(bytes) {
         Ok(leaf) => (leaf.kind(), about(&leaf)),
         Err(e) => ("?", format!("not an entry of a Chancery log: {e}")),
@@ -165,8 +182,18 @@ mod tests {
     use super::*;
     use crate::audit::synthetic::{Log, Published};
 
+    fn entries_of(
+        published: &Published,
+        log: &Log,
+        from: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<Entry>, AuditError> {
+        let (_, checkpoint) = opened_checkpoint(&published.source(), &log.vkey())?;
+        entries(&published.source(), &checkpoint, true, from, limit)
+    }
+
     fn lines(published: &Published, log: &Log, from: Option<u64>, limit: u64) -> Vec<u64> {
-        let shown = entries(&published.source(), Some(&log.vkey()), from, limit).unwrap();
+        let shown = entries_of(published, log, from, limit).unwrap();
         shown.iter().map(|e| e.index).collect()
     }
 
@@ -186,20 +213,21 @@ mod tests {
         let log = Log::with_requests(3);
         let published = log.published(log.size());
         let bundle = published.files().into_iter().find(|f| f.to_string_lossy().contains("entries")).unwrap();
-        let text = std::fs::read(&bundle).unwrap();
-        let altered: Vec<u8> = String::from_utf8_lossy(&text).replace("token:ci", "token:cj").into_bytes();
-        if altered.len() == text.len() {
-            std::fs::write(&bundle, altered).unwrap();
-            assert!(entries(&published.source(), Some(&log.vkey()), None, 9).is_err());
-            assert!(entries(&published.source(), None, None, 9).unwrap().iter().all(|e| !e.verified));
-        }
+        let mut bytes = std::fs::read(&bundle).unwrap();
+        let name = bytes.windows(8).position(|at| at == b"token:ci").unwrap();
+        bytes[name + 7] = b'j';
+        std::fs::write(&bundle, bytes).unwrap();
+        assert!(entries_of(&published, &log, None, 9).is_err());
+        let checkpoint = unverified_checkpoint(&published.source()).unwrap();
+        let unproven = entries(&published.source(), &checkpoint, false, None, 9).unwrap();
+        assert!(unproven.len() == 7 && unproven.iter().all(|e| !e.verified));
     }
 
     #[test]
     fn a_line_says_who_what_and_when() {
         let log = Log::with_requests(1);
         let published = log.published(log.size());
-        let shown = entries(&published.source(), Some(&log.vkey()), None, 9).unwrap();
+        let shown = entries_of(&published, &log, None, 9).unwrap();
         let lines: Vec<_> = shown.iter().map(|e| e.line.as_str()).collect();
         assert!(lines[0].starts_with("       0  genesis "), "{lines:?}");
         assert!(lines[1].contains("r.example/a  targets v1  v1="), "{lines:?}");

@@ -34,3 +34,85 @@ pub(crate) async fn run(
         Command::Version => version::run(output),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        audit::{Inclusion, synthetic::Log, verify},
+        output::{Answer, tests::document},
+    };
+    use api::{CreatedToken, KeyInfo, Keys, RepositoryInfo, Request, TokenInfo, Tokens};
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    fn read<T: DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn shown<T: Answer>(value: &T) -> (&'static str, Value) {
+        (T::SCHEMA, document(value))
+    }
+
+    #[test]
+    fn every_result_is_one_json_object_that_names_its_schema() {
+        let log = Log::with_requests(1);
+        let report = verify(&log.published(log.size()).source(), &log.vkey(), None).unwrap();
+        let inclusion = || Inclusion { index: 0, size: 1, leaf_hash: String::new(), hashes: vec![] };
+        let token = json!({
+            "id": "abc123", "scopes": ["sign"], "repositories": ["r.example/"], "expires": "2026-11-23T10:20:30.000Z",
+            "note": "", "revoked": false,
+        });
+        let spki = {
+            let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+            record::Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap()
+        };
+        let key: KeyInfo = read(json!({
+            "id": spki.id(), "keeper": "signing", "available": true,
+            "key": { "spki": spki, "purpose": "targets", "repositories": ["r.example/"], "evidence": [] },
+        }));
+        let info: TokenInfo = read(token.clone());
+        let documents = [
+            shown(&super::doctor::Diagnosis {
+                checks: vec![super::doctor::Check::good("server", "answers")],
+            }),
+            shown(&super::key::Shown { key: &key, pem: spki.to_pem() }),
+            shown(&Keys { keys: vec![key.clone()] }),
+            shown(&report),
+            shown(&super::log::CheckpointResult {
+                origin: String::new(),
+                size: 1,
+                root: String::new(),
+                seen_before: None,
+                note: String::new(),
+            }),
+            shown(&super::log::ProofResult { inclusion: inclusion(), checkpoint: String::new() }),
+            shown(&super::log_fetch::Fetched {
+                dir: "x".into(),
+                origin: String::new(),
+                size: 1,
+                files: 1,
+                downloaded: 1,
+            }),
+            shown(&super::log_show::entry(0, b"{\"a\":1}", true)),
+            shown(&super::log_show::entry(1, b"\xff no JSON", false)),
+            shown(&read::<RepositoryInfo>(json!({
+                "repository": "r.example/a", "root_sha256": "0".repeat(64), "root_certificate_id": "x",
+                "versions": { "root": 1, "targets": 1, "snapshot": 1, "timestamp": 1 },
+            }))),
+            shown(&read::<Request>(json!({
+                "id": "0190a7d2-0000-7000-8000-000000000000", "state": "ready", "repository": "r.example/a",
+                "digest": format!("sha256:{}", "ab".repeat(32)), "tag": "v1", "by": "token:abc",
+                "created": "2026-11-23T10:20:30.000Z", "log": {},
+            }))),
+            shown(&read::<CreatedToken>(json!({ "token": token.clone(), "bearer": "chy_abc123_0" }))),
+            shown(&info),
+            shown(&Tokens { tokens: vec![info.clone()] }),
+            shown(&super::token::Revoked { id: &info.id, revoked: true }),
+            shown(&super::version::Version { version: "1" }),
+        ];
+        for (schema, document) in documents {
+            assert_eq!(document["schema"], schema, "{document}");
+            assert!(document.as_object().unwrap().len() > 1, "{document}");
+        }
+    }
+}

@@ -1,7 +1,16 @@
 //! `chancery repo`: a repository's trust collection, and what clients pin.
 
-use crate::{args::RepoCommand, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    args::RepoCommand,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use api::{Client, NewRepository, RepositoryInfo};
+
+impl Answer for RepositoryInfo {
+    const SCHEMA: &'static str = "chancery.repository/v1";
+}
 
 pub(super) async fn run(command: RepoCommand, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     let info = match command {
@@ -11,7 +20,7 @@ pub(super) async fn run(command: RepoCommand, client: &Client, output: &mut Outp
         }
         RepoCommand::Show { repository } => client.repository(&repository).await?,
     };
-    output.result("chancery.repository/v1", &info, &text(&info))?;
+    output.result(&info, &text(&info))?;
     Ok(Exit::Ok)
 }
 

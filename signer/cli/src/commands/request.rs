@@ -1,6 +1,11 @@
 //! `chancery request`: where a request stands, and waiting for its end.
 
-use crate::{args::RequestCommand, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    args::RequestCommand,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use api::{Client, ClientError, LONG_POLL_MAX_S, Request, RequestState};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -8,6 +13,10 @@ use tokio::time::{Instant, sleep};
 /// Waits between two tries at a server that is away: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(8);
+
+impl Answer for Request {
+    const SCHEMA: &'static str = "chancery.request/v1";
+}
 
 pub(super) async fn run(
     command: RequestCommand,
@@ -50,7 +59,10 @@ pub(super) async fn wait(
                 retry = Retry::new();
                 request = newer;
             }
-            Err(error) if error.is_temporary() => retry.pause(&error, deadline, output).await?,
+            Err(error) if error.is_temporary() => retry
+                .pause(error, deadline, output)
+                .await
+                .map_err(|f| f.next(format!("chancery request wait {}", request.id)))?,
             Err(error) => return Err(error.into()),
         }
     }
@@ -67,19 +79,18 @@ impl Retry {
         Self { next: RETRY_FIRST }
     }
 
-    /// Waits before the next try; gives the error back when that would be after the deadline.
+    /// Waits before the next try; gives the error back when that would be after the deadline. The caller knows what to do
+    /// then.
     pub(super) async fn pause(
         &mut self,
-        error: &ClientError,
+        error: ClientError,
         deadline: Instant,
         output: &mut Output,
     ) -> Result<(), Failure> {
         let pause = self.next;
         self.next = (pause * 2).min(RETRY_LAST);
         if Instant::now() + pause > deadline {
-            let exit = Exit::from_code(error.exit_code());
-            return Err(Failure::new(exit, error.to_string())
-                .next("the wait ended with the server away: try again with the same --idempotency-key"));
+            return Err(error.into());
         }
         output.progress(&format!("{error}; trying again"));
         sleep(pause).await;
@@ -107,7 +118,7 @@ pub(super) fn end(request: &Request, output: &mut Output) -> Result<Exit, Failur
 }
 
 pub(super) fn show(request: &Request, output: &mut Output) -> Result<(), Failure> {
-    output.result("chancery.request/v1", request, &text(request))
+    output.result(request, &text(request))
 }
 
 fn text(request: &Request) -> String {
@@ -169,6 +180,19 @@ mod tests {
             let end = end(&request(state), &mut output);
             assert_eq!(end.unwrap_or_else(|f| f.exit), exit, "{state:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_ends_with_the_server_away_says_how_to_go_on_waiting() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let client = Client::new(&format!("https://{closed}"), &api::Trust::System, None).unwrap();
+        let mut output = Output::to(Format::Text, Box::new(Vec::new()), Box::new(Vec::new()));
+        let deadline = Instant::now() + RETRY_FIRST / 2;
+        let end = wait(request(RequestState::Ready), &client, deadline, &mut output).await;
+        let failure = end.unwrap_err();
+        assert_eq!(failure.exit, Exit::Temporary);
+        let next = failure.next.unwrap();
+        assert_eq!(next, "chancery request wait 0190a7d2-0000-7000-8000-000000000000");
     }
 
     #[test]

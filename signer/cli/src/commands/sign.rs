@@ -41,7 +41,7 @@ async fn submit(
         match client.sign(new, key).await {
             Ok(request) => return Ok(request),
             Err(error) if error.is_temporary() => {
-                retry.pause(&error, deadline, output).await.map_err(|f| {
+                retry.pause(error, deadline, output).await.map_err(|f| {
                     f.next(format!(
                         "try again with --idempotency-key {}; chancery doctor tells more",
                         key.as_str()

@@ -4,7 +4,7 @@ use crate::{
     args::{TokenCommand, TokenCreateArgs},
     exit::Exit,
     failure::Failure,
-    output::Output,
+    output::{Answer, Output},
 };
 use api::{Client, CreatedToken, NewToken, Scope, TokenInfo, Tokens};
 use record::{Clock, SystemClock, TokenId};
@@ -12,9 +12,25 @@ use serde::Serialize;
 use std::{fs::File, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 #[derive(Serialize)]
-struct Revoked<'a> {
-    id: &'a TokenId,
-    revoked: bool,
+pub(super) struct Revoked<'a> {
+    pub(super) id: &'a TokenId,
+    pub(super) revoked: bool,
+}
+
+impl Answer for CreatedToken {
+    const SCHEMA: &'static str = "chancery.token/v1";
+}
+
+impl Answer for TokenInfo {
+    const SCHEMA: &'static str = "chancery.token-info/v1";
+}
+
+impl Answer for Tokens {
+    const SCHEMA: &'static str = "chancery.tokens/v1";
+}
+
+impl Answer for Revoked<'_> {
+    const SCHEMA: &'static str = "chancery.token-revoked/v1";
 }
 
 pub(super) async fn run(
@@ -26,12 +42,12 @@ pub(super) async fn run(
         TokenCommand::Create(args) => create(args, client, output).await?,
         TokenCommand::List => {
             let tokens = client.tokens().await?;
-            output.result("chancery.tokens/v1", &tokens, &list(&tokens))?;
+            output.result(&tokens, &list(&tokens))?;
         }
         TokenCommand::Revoke { id } => {
             client.revoke_token(&id).await?;
             let revoked = Revoked { id: &id, revoked: true };
-            output.result("chancery.token-revoked/v1", &revoked, &format!("revoked {id}"))?;
+            output.result(&revoked, &format!("revoked {id}"))?;
         }
     }
     Ok(Exit::Ok)
@@ -52,10 +68,10 @@ async fn create(args: TokenCreateArgs, client: &Client, output: &mut Output) -> 
     };
     let created = client.create_token(&new).await;
     match (file, created) {
-        (None, Ok(created)) => output.result("chancery.token/v1", &created, &created.bearer),
+        (None, Ok(created)) => output.result(&created, &created.bearer),
         (Some((mut file, path)), Ok(created)) => {
             write_secret(&mut file, &created, path)?;
-            output.result("chancery.token-info/v1", &created.token, &line(&created.token))
+            output.result(&created.token, &line(&created.token))
         }
         (file, Err(error)) => {
             if let Some((_, path)) = file {

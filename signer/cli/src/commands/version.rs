@@ -1,15 +1,23 @@
 //! `chancery version`.
 
-use crate::{exit::Exit, failure::Failure, output::Output};
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct Version {
-    version: &'static str,
+pub(super) struct Version {
+    pub(super) version: &'static str,
+}
+
+impl Answer for Version {
+    const SCHEMA: &'static str = "chancery.version/v1";
 }
 
 pub(super) fn run(output: &mut Output) -> Result<Exit, Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    output.result("chancery.version/v1", &Version { version }, &format!("chancery {version}"))?;
+    output.result(&Version { version }, &format!("chancery {version}"))?;
     Ok(Exit::Ok)
 }

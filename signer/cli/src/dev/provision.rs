@@ -1,6 +1,9 @@
 //! The first start: PINs, tokens, keys, charters, certificates and configurations, in this order.
 
-use super::layout::{Layout, Role, Settings, write_private};
+use super::{
+    layout::{Layout, Role, Settings, write_private},
+    supervise::Family,
+};
 use crate::{commands::daemon::sibling, exit::Exit, failure::Failure};
 use record::{Nonce, Purpose, Spki};
 use serde::Deserialize;
@@ -35,16 +38,18 @@ pub(super) fn softhsm() -> Result<PathBuf, Failure> {
 }
 
 /// Makes every file of a new instance but the database and the marker.
-pub(super) async fn files(layout: &Layout, settings: &Settings) -> Result<(), Failure> {
+pub(super) async fn files(family: &mut Family, layout: &Layout, settings: &Settings) -> Result<(), Failure> {
     layout.make_folders()?;
-    Role::ALL.into_iter().try_for_each(|role| token(layout, settings, role))?;
-    let vkey = log_keeper(layout, settings)?;
-    signing_keeper(layout, settings, &vkey)?;
+    for role in Role::ALL {
+        token(family, layout, settings, role).await?;
+    }
+    let vkey = log_keeper(family, layout, settings).await?;
+    signing_keeper(family, layout, settings, &vkey).await?;
     certificates(layout, settings)?;
     policy(layout, settings)?;
     daemon(layout, settings, &vkey)?;
     for role in Role::ALL {
-        keeper(layout, settings, role, &["init", "--config", text(&layout.keeper_config(role))])?;
+        keeper(family, role, &["init", "--config", text(&layout.keeper_config(role))]).await?;
     }
     Ok(())
 }
@@ -64,11 +69,10 @@ pub(super) fn keeper_command(layout: &Layout, settings: &Settings, role: Role) -
     command
 }
 
-fn keeper(layout: &Layout, settings: &Settings, role: Role, args: &[&str]) -> Result<Vec<u8>, Failure> {
+async fn keeper(family: &mut Family, role: Role, args: &[&str]) -> Result<Vec<u8>, Failure> {
     let what = format!("chancery-keeper {}", args.iter().take(2).copied().collect::<Vec<_>>().join(" "));
-    let output = keeper_command(layout, settings, role).args(args).output();
-    let output = output.map_err(|e| {
-        Failure::new(Exit::State, format!("cannot start {what}"))
+    let output = family.run_keeper(role, args).await.map_err(|e| {
+        Failure::new(Exit::State, format!("cannot run {what}"))
             .why(e)
             .next("install chancery-keeper beside chancery")
     })?;
@@ -87,7 +91,7 @@ fn random() -> Result<String, Failure> {
     Ok(nonce.as_str().chars().take(16).collect())
 }
 
-fn token(layout: &Layout, settings: &Settings, role: Role) -> Result<(), Failure> {
+async fn token(family: &mut Family, layout: &Layout, settings: &Settings, role: Role) -> Result<(), Failure> {
     let tokens = layout.keeper(role).join("tokens");
     let conf = format!(
         "directories.tokendir={}\nobjectstore.backend=file\nlog.level=ERROR\nslots.removable=false\n",
@@ -110,31 +114,40 @@ fn token(layout: &Layout, settings: &Settings, role: Role) -> Result<(), Failure
         "--pin-file",
         text(&pin),
     ];
-    keeper(layout, settings, role, &args).map(|_| ())
+    keeper(family, role, &args).await.map(drop)
 }
 
-fn generate(
+/// A key to be made in the token of a keeper.
+struct NewKey<'a> {
+    role: Role,
+    id: &'a str,
+    name: &'a str,
+    more: &'a [&'a str],
+}
+
+async fn generate(
+    family: &mut Family,
     layout: &Layout,
     settings: &Settings,
-    role: Role,
-    id: &str,
-    name: &str,
-    more: &[&str],
+    key: NewKey<'_>,
 ) -> Result<Generated, Failure> {
+    let NewKey { role, id, name, more } = key;
     let (module, token, pin) = (text(&settings.module), label(role), layout.pin(role));
     let mut args =
         vec!["admin", "key-generate", "--module", module, "--token-label", &token, "--pin-file", text(&pin)];
     args.extend(["--id", id, "--label", name]);
     args.extend(more);
-    let printed = keeper(layout, settings, role, &args)?;
+    let printed = keeper(family, role, &args).await?;
     serde_json::from_slice(&printed)
         .map_err(|e| Failure::new(Exit::Internal, "chancery-keeper printed something unexpected").why(e))
 }
 
 /// The log key and its keeper's configuration; gives the verifier key.
-fn log_keeper(layout: &Layout, settings: &Settings) -> Result<String, Failure> {
+async fn log_keeper(family: &mut Family, layout: &Layout, settings: &Settings) -> Result<String, Failure> {
     let more = ["--type", "ed25519", "--origin", &settings.origin];
-    let made = generate(layout, settings, Role::Log, "01", "log", &more)?;
+    let made =
+        generate(family, layout, settings, NewKey { role: Role::Log, id: "01", name: "log", more: &more })
+            .await?;
     let vkey = made
         .vkey
         .ok_or_else(|| Failure::new(Exit::Internal, "no verifier key was printed for the log key"))?;
@@ -150,7 +163,12 @@ fn log_keeper(layout: &Layout, settings: &Settings) -> Result<String, Failure> {
 }
 
 /// The four role keys, the charter that bounds them, and the keeper's configuration.
-fn signing_keeper(layout: &Layout, settings: &Settings, vkey: &str) -> Result<(), Failure> {
+async fn signing_keeper(
+    family: &mut Family,
+    layout: &Layout,
+    settings: &Settings,
+    vkey: &str,
+) -> Result<(), Failure> {
     let mut charter = format!(
         "# What this keeper may sign. Only its operator changes this file.\nschema = 1\nkeeper = \"signing\"\norigin = {}\nlog_vkey = {}\n",
         string(&settings.origin),
@@ -159,7 +177,8 @@ fn signing_keeper(layout: &Layout, settings: &Settings, vkey: &str) -> Result<()
     let repositories: Vec<String> = settings.repositories.iter().map(|r| string(r)).collect();
     for (number, (purpose, days)) in MAX_VALIDITY_DAYS.into_iter().enumerate() {
         let id = format!("{:02x}", number + 1);
-        let made = generate(layout, settings, Role::Signing, &id, purpose.as_str(), &["--type", "p256"])?;
+        let key = NewKey { role: Role::Signing, id: &id, name: purpose.as_str(), more: &["--type", "p256"] };
+        let made = generate(family, layout, settings, key).await?;
         let spki =
             made.spki.ok_or_else(|| Failure::new(Exit::Internal, "no public key was printed for a key"))?;
         let encoded = serde_json::to_string(&spki)
