@@ -172,7 +172,7 @@ fn report_text(report: &Report) -> String {
         format!("log         {}", report.origin),
         format!("checkpoint  {} entries, root {}: signed by the log's key", report.size, report.root),
         "hashes      every entry, every tile and the root are right".to_owned(),
-        format!("memory      {}", memory_text(report.memory)),
+        format!("memory      {}", memory_text(report.memory, report.size)),
         format!("entries     {}", kinds.join(", ")),
         format!(
             "intents     {} signed, {} failed, {} unknown, {} void, {} open",
@@ -196,9 +196,13 @@ fn report_text(report: &Report) -> String {
     lines.join("\n")
 }
 
-fn memory_text(memory: Memory) -> String {
+fn memory_text(memory: Memory, size: u64) -> String {
     match memory {
         Memory { seen_before: None, .. } => "no note of this log was seen on this machine before".to_owned(),
+        // Another command has seen more of it while this one was reading.
+        Memory { seen_before: Some(seen), older: false } if seen > size => {
+            format!("the {seen} entries seen before extend it")
+        }
         Memory { seen_before: Some(seen), older: false } => format!("extends the {seen} entries seen before"),
         Memory { seen_before: Some(seen), older: true } => {
             format!("older than the {seen} entries seen before: not compared")
@@ -309,6 +313,10 @@ mod tests {
         let note = memory_note(older, 10).unwrap();
         assert!(note.contains("has 10 entries, and 30 were seen"), "{note}");
         assert_eq!(memory_note(Memory { older: false, ..older }, 40), None);
+        assert_eq!(memory_text(older, 10), "older than the 30 entries seen before: not compared");
+        let followed = Memory { older: false, ..older };
+        assert_eq!(memory_text(followed, 40), "extends the 30 entries seen before");
+        assert_eq!(memory_text(followed, 10), "the 30 entries seen before extend it");
     }
 
     #[test]

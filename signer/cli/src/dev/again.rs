@@ -75,7 +75,7 @@ fn misfits(args: &DevArgs, settings: &Settings) -> Result<Vec<Misfit>, Failure> 
     if let Some(module) = &args.pkcs11_module
         && absolute(module)? != absolute(&settings.module)?
     {
-        let edit = "module in log/keeper.toml, signing/keeper.toml and dev.toml";
+        let edit = "(or SOFTHSM2_MODULE) module in log/keeper.toml, signing/keeper.toml and dev.toml";
         add("--pkcs11-module", &module.display().to_string(), &settings.module.display().to_string(), edit);
     }
     if let Some(origin) = args.origin.as_ref().filter(|origin| origin.as_str() != settings.origin) {

@@ -3,7 +3,7 @@
 //! Promises: a first start leaves a whole instance or none. `dev.unfinished` is there from before its first file until
 //! after `dev.toml`, its last; a folder with it and without `dev.toml` holds nothing but what a first start has made.
 
-use crate::{exit::Exit, failure::Failure};
+use crate::{audit::replace, exit::Exit, failure::Failure};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -167,7 +167,10 @@ impl Layout {
     pub(super) fn write_settings(&self, settings: &Settings) -> Result<(), Failure> {
         let text = toml::to_string(settings)
             .map_err(|e| Failure::new(Exit::Internal, "the settings have no TOML form").why(e))?;
-        write_private(&self.dir.join(SETTINGS), text.as_bytes())?;
+        // Whole or not at all: a part of it would make a failed start look like a whole instance.
+        let place = self.dir.join(SETTINGS);
+        replace(&place, text.as_bytes())
+            .map_err(|e| Failure::new(Exit::State, format!("cannot write {}", place.display())).why(e))?;
         let marker = self.dir.join(UNFINISHED);
         removed(fs::remove_file(&marker), &marker)
     }
@@ -183,7 +186,7 @@ impl Layout {
         Ok(())
     }
 
-    /// INVARIANT(whole-or-none): only with the marker, without which nothing here is known to be ours.
+    /// Removes what a first start makes; only with the marker, without which nothing here is known to be ours.
     fn remove_parts(&self) -> Result<(), Failure> {
         let marker = self.dir.join(UNFINISHED);
         if self.is_whole() || !marker.exists() {
@@ -191,7 +194,8 @@ impl Layout {
         }
         let folders = Role::ALL.map(|role| self.keeper(role)).into_iter().chain(self.folders());
         folders.into_iter().try_for_each(|folder| removed(fs::remove_dir_all(&folder), &folder))?;
-        let files = [self.daemon_config(), self.admin_token(), self.env_file()];
+        let settings = self.dir.join(SETTINGS).with_extension("toml.new");
+        let files = [self.daemon_config(), self.admin_token(), self.env_file(), settings];
         files.iter().try_for_each(|file| removed(fs::remove_file(file), file))?;
         removed(fs::remove_file(&marker), &marker)
     }
@@ -312,6 +316,8 @@ mod tests {
         layout.make_folders().unwrap();
         write_private(&layout.pin(Role::Log), b"1234").unwrap();
         write_private(&layout.env_file(), b"").unwrap();
+        // The settings, cut off in the middle of being written.
+        write_private(&dir.join("dev.toml.new"), b"sch").unwrap();
         layout
     }
 

@@ -46,8 +46,12 @@ pub(crate) async fn run(args: DevArgs, output: &mut Output) -> Result<Exit, Fail
             Err(failure) => Err(failure),
         },
     };
-    if fresh && !layout.is_whole() {
-        layout.remove()?;
+    if fresh
+        && !layout.is_whole()
+        && let Err(failure) = layout.remove()
+    {
+        // Why the start failed is what the command ends with; this stands before it.
+        output.note(&failure.to_string());
     }
     end
 }
