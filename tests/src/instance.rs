@@ -96,8 +96,16 @@ impl Instance {
 
     /// Starts `chancery dev` on a folder that it must refuse; what it says.
     pub fn resume_in_vain(&self) -> String {
-        let status = self.command(&Settings::default()).status().unwrap();
-        assert!(!status.success(), "it started: {}", self.said("dev.out"));
+        let mut child = self.command(&Settings::default()).spawn().unwrap();
+        let status = wait_for("chancery dev to refuse", || {
+            if self.said("dev.out").contains("ready ") {
+                let _ended = signal(Signal::TERM, child.id());
+                let _status = child.wait();
+                panic!("it started: {}", self.said("dev.out"));
+            }
+            child.try_wait().unwrap()
+        });
+        assert!(!status.success(), "{status}");
         self.said("dev.err")
     }
 

@@ -83,7 +83,7 @@ fn refuses_with_78(said: &str, process: &str, words: &[&str]) {
 fn missing_and_truncated_state_is_refused_with_78_and_the_files_name_and_never_begun_anew() {
     let Some(mut past) = Past::new() else { return };
     assert_eq!(past.service.stop(), 0);
-    let spool = only_file(&past.service.dir().join(SPOOL), ".seg");
+    let spool = only_file(&past.service.dir().join(SPOOL).join("spool"), ".seg");
     let journal = only_file(&past.service.dir().join(JOURNAL), "journal");
     for (process, file) in
         [("chanceryd", past.database()), ("log-keeper", spool), ("signing-keeper", journal)]
