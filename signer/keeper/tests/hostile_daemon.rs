@@ -471,6 +471,30 @@ fn a_keeper_killed_after_it_reserved_says_lost_and_never_signs_that_index_again(
     daemon.through(&mut rig.world, &retry);
 }
 
+#[test]
+fn a_keeper_killed_after_it_said_failed_says_so_again_and_takes_that_outcome() {
+    let Some(mut rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    rig.plug(false);
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    assert_eq!(daemon.reserve(&rig.world.batch(0, &[&made], vec![])).accepted, [made.index]);
+    let (_, result) = daemon.result();
+    assert!(matches!(&result, SignResult::Failed { .. }), "{result:?}");
+    // The daemon logs that word; before it can settle it, the keeper dies.
+    let settle = rig.world.outcome(&made, OutcomeKind::Failed);
+    keeper.kill();
+    rig.plug(true);
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    assert_eq!(daemon.told(made.index), Some(&OpenState::Finished(result)));
+    let lie = rig.world.outcome(&made, OutcomeKind::Unknown);
+    let answer = daemon.reserve(&rig.world.batch(daemon.seen, &[], vec![lie, settle]));
+    assert_eq!((answer.unsettled.len(), answer.settled), (1, vec![made.index]));
+    let again = rig.world.first_targets(REPOSITORY, "v1");
+    daemon.through(&mut rig.world, &again);
+}
+
 /// INVARIANT(settle)
 #[test]
 fn settle() {

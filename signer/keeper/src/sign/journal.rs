@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 `start` | `{schema, keeper, origin, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init` and by compaction |
 //! | 2 `part` | `{used[[index,time]], links[{repository,role,link}]}` | `parts` times behind `start` |
-//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame | before any of them has an effect outside |
+//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame, or that an item failed | before any of them has an effect outside |
 //! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
 //! | 5 `clear-fork` | `{clock}` | by an operator, while the keeper does not run |
 //!
@@ -86,7 +86,7 @@ impl Journal {
         Ok((Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock }, state))
     }
 
-    /// Writes what one frame changed. `state` is the state with these changes, for the compaction that may follow.
+    /// Writes what one frame, or one failed item, changed. `state` is the state with these changes, for the compaction that may follow.
     // INVARIANT(log-before-key): one write and one fdatasync stand between every check and every use of a key.
     pub(super) fn reserve(&mut self, reserve: &Reserve, state: &State) -> Result<Durable, Fatal> {
         self.append(RESERVE, reserve)?;
@@ -341,6 +341,7 @@ mod tests {
             repository: Repository::parse(&format!("r.example/team/app{index}")).unwrap(),
             role: Purpose::Targets,
             version: Some(1),
+            failed: None,
         };
         Change::Opened { index, item }
     }
@@ -359,6 +360,7 @@ mod tests {
             write(&mut journal, &mut state, vec![open_item(index), Change::Spent { index: 100 + index }]);
         }
         write(&mut journal, &mut state, vec![Change::Settled { index: 3, signed: true }]);
+        write(&mut journal, &mut state, vec![Change::Failed { index: 4, code: crate::code("token-busy") }]);
         state
     }
 

@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::queue::{Job, Queue};
 use super::refusal::{Code, Refused};
 use super::results::Results;
-use super::state::{Contradiction, State};
+use super::state::{Change, Contradiction, Draft, State};
 use super::validate::Rules;
 use crate::exit::{self, Fatal};
 use crate::server::{self, Connection, Stop, Writer};
@@ -40,7 +40,7 @@ struct Memory {
 }
 
 impl Keeper {
-    /// A keeper that has just read its journal: every open item is lost.
+    /// A keeper that has just read its journal: every open item has failed or is lost.
     pub(super) fn new(
         charter: Charter,
         records: Vec<KeyRecord>,
@@ -50,7 +50,7 @@ impl Keeper {
         queue: Queue,
         stop: Stop,
     ) -> Self {
-        let results = Results::after_restart(state.open.keys().copied(), clock.now());
+        let results = Results::after_restart(&state.open, clock.now());
         let memory = Mutex::new(Memory { journal, state, results, waiting: BTreeMap::new() });
         Self { charter, records, memory, clock, queue, stop }
     }
@@ -89,11 +89,12 @@ impl Keeper {
         false
     }
 
-    /// Takes a result from the token, and tells it to those who wait for it.
+    /// Takes a result from the token, and tells it to those who wait for it. A failure is durable before it is told.
     pub(super) fn end(&self, index: u64, result: SignResult) {
         let waiting = {
-            let mut memory = self.lock();
-            memory.results.finish(index, result.clone(), self.clock.now());
+            let (mut memory, now) = (self.lock(), self.clock.now());
+            memory.keep(index, &result, now);
+            memory.results.finish(index, result.clone(), now);
             memory.waiting.remove(&index).unwrap_or_default()
         };
         let message = FromSigner::Result { index, result };
@@ -190,6 +191,19 @@ impl Memory {
             }
         }
         (FromSigner::Reserved(work.answer), jobs)
+    }
+
+    // INVARIANT(keepers-word): the daemon may log a failure and settle it with the keeper's next process, so that must
+    // know it. A signature needs no record: its completion closes a lost item too.
+    fn keep(&mut self, index: u64, result: &SignResult, now: Time) {
+        let SignResult::Failed { code } = result else { return };
+        let mut draft = Draft::new(&mut self.state, now);
+        let changed = draft.change(Change::Failed { index, code: code.clone() });
+        let reserve = draft.close();
+        changed.unwrap_or_else(|contradiction| self.contradicted(&contradiction).end());
+        if let Some(reserve) = reserve {
+            self.journal.reserve(&reserve, &self.state).map(drop).unwrap_or_else(|fatal| fatal.end());
+        }
     }
 
     fn contradicted(&self, contradiction: &Contradiction) -> Fatal {

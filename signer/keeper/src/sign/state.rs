@@ -5,7 +5,7 @@
 //! it pass, and even if it comes out of the journal. It does not know: files, sockets, tokens, proofs, or the time.
 
 use super::chain::{Chain, ChainError, Step};
-use record::{KeyId, Purpose, Repository, Sha256, Time};
+use record::{FailureCode, KeyId, Purpose, Repository, Sha256, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +44,9 @@ pub(super) struct Open {
     /// TUF version, for metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<u64>,
+    /// The keeper's word that no signature was made, once it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failed: Option<FailureCode>,
 }
 
 impl Open {
@@ -81,9 +84,17 @@ pub(super) enum Change {
         /// What it is.
         item: Open,
     },
+    /// An open item ended without a signature: written before that is said to anybody.
+    Failed {
+        /// Index of the intent.
+        index: u64,
+        /// Why.
+        code: FailureCode,
+    },
 }
 
-/// All changes of one frame, in order: what is written, in one record, before any of them has an effect outside.
+/// Changes in order: what is written, in one record, before any of them has an effect outside. One for each frame that
+/// changes something, and one for each item that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reserve {
@@ -102,6 +113,9 @@ pub(super) enum Contradiction {
     /// An item that is not open.
     #[error("index {0} is not open")]
     NotOpen(u64),
+    /// A second word on an item.
+    #[error("index {0} has failed before")]
+    FailedTwice(u64),
     /// A second open item for the same key and bytes.
     #[error("index {0} asks for a signature that another open item asks for")]
     Duplicate(u64),
@@ -200,6 +214,7 @@ impl State {
                 Ok(())
             }
             Change::Opened { index, item } => self.open(*index, item),
+            Change::Failed { index, code } => self.fail(*index, code),
         }
     }
 
@@ -250,6 +265,15 @@ impl State {
         Ok(())
     }
 
+    // INVARIANT(keepers-word): what was said of an item outlives the process that said it, and is never said anew.
+    fn fail(&mut self, index: u64, code: &FailureCode) -> Result<(), Contradiction> {
+        let item = self.open.get_mut(&index).ok_or(Contradiction::NotOpen(index))?;
+        match item.failed.replace(code.clone()) {
+            None => Ok(()),
+            Some(_) => Err(Contradiction::FailedTwice(index)),
+        }
+    }
+
     /// Raises the floor over indices spent long ago, never over an open one, and forgets what lies below it.
     fn prune(&mut self) {
         let lowest_open = self.open.keys().next().copied().unwrap_or(u64::MAX);
@@ -287,7 +311,8 @@ impl<'a> Draft<'a> {
 
     /// Applies one change. After an error the state is no longer what the journal says: the process must end.
     pub(super) fn change(&mut self, change: Change) -> Result<(), Contradiction> {
-        if self.state.forked {
+        // An item may still be at the token when a fork is seen, and the keeper's word on it stands all the same.
+        if self.state.forked && !matches!(change, Change::Failed { .. }) {
             return Err(Contradiction::Forked);
         }
         // INVARIANT(forward-only): the clock never falls, and moves only together with what is written.
@@ -325,6 +350,7 @@ mod tests {
             repository: Repository::parse("r.example/team/app").unwrap(),
             role: Purpose::Targets,
             version: None,
+            failed: None,
         }
     }
 
@@ -360,6 +386,19 @@ mod tests {
         apply(&mut state, 0, vec![opened(1, 7)]).unwrap();
         assert!(matches!(apply(&mut state, 0, vec![opened(2, 7)]), Err(Contradiction::Duplicate(2))));
         apply(&mut state, 0, vec![Change::Settled { index: 1, signed: true }, opened(3, 7)]).unwrap();
+    }
+
+    /// INVARIANT(keepers-word)
+    #[test]
+    fn keepers_word() {
+        let mut state = State::new(at(0));
+        let failed = || Change::Failed { index: 1, code: crate::code("token-busy") };
+        assert!(matches!(apply(&mut state, 0, vec![failed()]), Err(Contradiction::NotOpen(1))));
+        apply(&mut state, 0, vec![opened(1, 7)]).unwrap();
+        state.forked = true;
+        apply(&mut state, 0, vec![failed()]).unwrap();
+        assert_eq!(state.open[&1].failed, Some(crate::code("token-busy")));
+        assert!(matches!(apply(&mut state, 0, vec![failed()]), Err(Contradiction::FailedTwice(1))));
     }
 
     /// INVARIANT(settle)

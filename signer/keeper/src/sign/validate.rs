@@ -105,6 +105,7 @@ pub(super) fn check(
         repository: intent.repository,
         role: intent.purpose,
         version: step.map(|s| s.version),
+        failed: None,
     };
     Ok(Checked { index: item.index, key: intent.key, payload, item: open, children })
 }

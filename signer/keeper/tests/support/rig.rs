@@ -82,6 +82,18 @@ impl Rig {
         Journal::read(&self.touched()).unwrap().into_iter().filter_map(input).collect()
     }
 
+    /// Takes the token away, or puts it back.
+    pub(crate) fn plug(&self, there: bool) {
+        let (tokens, away) = (self.folder.path().join("token/tokens"), self.folder.path().join("token/away"));
+        if there {
+            std::fs::remove_dir(&tokens).unwrap();
+            std::fs::rename(away, tokens).unwrap();
+        } else {
+            std::fs::rename(&tokens, away).unwrap();
+            std::fs::create_dir(tokens).unwrap();
+        }
+    }
+
     /// A command of the keeper's program with this rig's configuration and token.
     pub(crate) fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(BINARY);

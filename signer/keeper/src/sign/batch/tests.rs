@@ -381,7 +381,7 @@ fn a_lost_item_is_closed_as_unknown_or_by_a_signature_that_turned_up() {
     let (a, b) =
         (world.first_targets("r.example/team/a", "v1"), world.first_targets("r.example/team/b", "v1"));
     keeper.frame(&world, &[&a, &b], vec![]);
-    keeper.results = Results::after_restart(keeper.state.open.keys().copied(), keeper.now);
+    keeper.restart();
     let wrong_kind = world.outcome(&a, OutcomeKind::Failed);
     let of_other = record::Leaf::decode(&world.completion(&b, &signature(&b)).leaf.0).unwrap();
     let wrong_payload = world.settle(a.index, &of_other);
@@ -393,6 +393,24 @@ fn a_lost_item_is_closed_as_unknown_or_by_a_signature_that_turned_up() {
     let confirmed =
         |made: &Made| keeper.state.chain.link(&made.intent.repository, Purpose::Targets).unwrap().confirmed;
     assert!(!confirmed(&a) && confirmed(&b));
+}
+
+#[test]
+fn what_was_said_to_have_failed_is_settled_as_failed_after_a_restart_and_as_nothing_else() {
+    let mut keeper = Software::new();
+    let mut world = keeper.world();
+    let made = world.first_targets(REPOSITORY, "v1");
+    keeper.frame(&world, &[&made], vec![]);
+    let code = crate::code("token-busy");
+    let mut draft = Draft::new(&mut keeper.state, keeper.now);
+    draft.change(Change::Failed { index: made.index, code }).unwrap();
+    keeper.restart();
+    for kind in [OutcomeKind::Unknown, OutcomeKind::Void] {
+        let settle = world.outcome(&made, kind);
+        assert_eq!(keeper.frame(&world, &[], vec![settle]).unsettled.len(), 1, "failed, said to be {kind:?}");
+    }
+    let settle = world.outcome(&made, OutcomeKind::Failed);
+    assert_eq!(keeper.frame(&world, &[], vec![settle]).settled, [made.index]);
 }
 
 #[test]
@@ -430,7 +448,7 @@ fn a_leaf_that_stood_in_the_log_before_the_intent_closes_nothing() {
     let made = world.first_targets(REPOSITORY, "v1");
     assert_eq!(made.index, foretold.index);
     keeper.frame(&world, &[&made], vec![]);
-    keeper.results = Results::after_restart([made.index].into_iter(), keeper.now);
+    keeper.restart();
     let answer = keeper.frame(&world, &[], vec![settle]);
     assert_eq!(answer.unsettled[0].code.as_str(), "unsettled");
 }
