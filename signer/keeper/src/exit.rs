@@ -12,10 +12,7 @@
 //! It promises that a process which cannot write its state does nothing else any more. It does not know what the
 //! state means.
 
-use std::{io, path::PathBuf, time::Duration};
-
-/// How long libraries' exit handlers may take: a vendor library whose call hangs may hang there as well.
-const EXIT_GRACE: Duration = Duration::from_secs(1);
+use std::{io, path::PathBuf};
 
 /// A reason to end the process. No caller may go on after one.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +117,7 @@ impl Fatal {
         }
     }
 
-    /// Ends the process at once: no destructor runs, nothing more is written to the state.
+    /// Ends the process at once: no destructor or exit handler runs, nothing more is written to the state.
     pub fn end(&self) -> ! {
         match std::error::Error::source(self) {
             Some(source) => tracing::error!(code = self.code(), %source, "{self}"),
@@ -130,14 +127,11 @@ impl Fatal {
     }
 }
 
-/// Ends the process with `code`, also if a library's exit handler hangs.
+/// Ends the process with `code`, whatever its threads and libraries are doing: `_exit`, without exit handlers. Those of
+/// a vendor's library may hang or crash while a worker is inside it, and a process that dies of a signal is started
+/// again, also where its code would have forbidden that: a wrong PIN would be tried until it locks.
 pub(crate) fn end(code: u8) -> ! {
-    // A failed spawn only loses the backstop.
-    let _ = std::thread::Builder::new().name("exit-backstop".into()).spawn(|| {
-        std::thread::sleep(EXIT_GRACE);
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    });
-    std::process::exit(code.into())
+    signal_hook::low_level::exit(code.into())
 }
 
 #[cfg(test)]

@@ -63,6 +63,26 @@ fn a_wrong_pin_is_tried_exactly_once_and_stops_the_supervisor() {
     assert_eq!(rig.logins(), [WRONG_PIN]);
 }
 
+/// A library whose exit handler never returns, as a vendor's may do while a call is inside it.
+const HANGS_AT_EXIT: &str =
+    "#include <unistd.h>\n__attribute__((destructor)) static void hang(void) { for (;;) pause(); }\n";
+
+#[test]
+fn the_exit_code_is_told_also_where_a_librarys_exit_handler_hangs() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["cc"]) {
+        return hsm_sim::skip(missing);
+    }
+    let (source, library) = (rig.path("hang.c"), rig.path("hang.so"));
+    std::fs::write(&source, HANGS_AT_EXIT).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    assert!(built.unwrap().success());
+    std::fs::write(rig.token.pin_file(), "not the pin").unwrap();
+    let ended = rig.command(&["serve"]).env("LD_PRELOAD", &library).output().unwrap();
+    assert_eq!(ended.status.code(), Some(78), "{}", ended.status);
+    assert_eq!(rig.logins(), [WRONG_PIN]);
+}
+
 #[test]
 fn a_pin_file_that_others_can_read_is_not_read() {
     let Some(rig) = Rig::new() else { return };
