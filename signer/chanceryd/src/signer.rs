@@ -338,6 +338,7 @@ impl Connection {
         session.void.retain(|index| !void.contains(index));
         let batch = Batch {
             note: noted.note.to_string(),
+            from: session.seen,
             consistency: self.context.log.consistency(session.seen, noted.size).await?,
             settle: self.settlements(session, noted.size).await?,
             void: void.iter().copied().collect(),

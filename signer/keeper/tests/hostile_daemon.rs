@@ -15,7 +15,7 @@ mod rig;
 #[path = "support/world.rs"]
 mod world;
 
-use record::wire::{Blob, Extra, FromSigner, OpenState, SignResult, ToSigner, read_message};
+use record::wire::{Batch, Blob, Extra, FromSigner, OpenState, SignResult, ToSigner, read_message};
 use record::{
     Action, Clock, FileRef, Format, Intent, KeeperName, Leaf, Origin, OutcomeKind, Purpose, Repository,
     Sha256, SystemClock,
@@ -102,6 +102,7 @@ fn log_before_key() {
     beyond.note = rig.world.log.note(made.index);
     rows.insert(0, ("a note that ends before it", beyond));
     for (row, mut batch) in rows {
+        batch.from = daemon.seen;
         batch.consistency = rig.world.log.consistency(daemon.seen);
         if row.contains("ends before") {
             batch.consistency.clear();
@@ -348,6 +349,26 @@ fn forward_only() {
     assert!(rig.signed().is_empty());
 }
 
+#[test]
+fn a_daemon_that_does_not_know_what_another_showed_the_keeper_is_behind_and_no_fork_is_noted() {
+    let Some(mut rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let (mut first, mut second) = (keeper.connect(), keeper.connect());
+    first.reserve(&rig.world.batch(0, &[], vec![]));
+    second.seen = first.seen;
+    rig.world.log.append(b"one more");
+    first.reserve(&rig.world.batch(first.seen, &[], vec![]));
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    let honest = rig.world.batch(second.seen, &[&made], vec![]);
+    assert_eq!(second.ask(&honest), FromSigner::Behind { size: first.seen });
+    assert!(!keeper.connect().welcome.forked);
+    second.seen = first.seen;
+    second.through(&mut rig.world, &made);
+    // The head that was seen needs no proof.
+    let known = Batch { from: 0, ..rig.world.batch(second.seen, &[], vec![]) };
+    second.reserve(&known);
+}
+
 /// INVARIANT(no-reset): a fork of the log stops the keeper, over restarts, until an operator clears it.
 #[test]
 fn no_reset() {
@@ -530,7 +551,7 @@ fn what_is_no_message_ends_that_connection_and_no_other() {
         ("no JSON", frame(b"hello")),
         (
             "a Batch before Hello",
-            frame(br#"{"batch":{"note":"","consistency":[],"settle":[],"void":[],"sign":[]}}"#),
+            frame(br#"{"batch":{"note":"","from":0,"consistency":[],"settle":[],"void":[],"sign":[]}}"#),
         ),
         ("an unknown member", frame(br#"{"hello":{"proto":1,"daemon":"x","more":1}}"#)),
         ("a member twice", frame(br#"{"hello":{"proto":1,"proto":1,"daemon":"x"}}"#)),

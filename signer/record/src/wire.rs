@@ -139,7 +139,10 @@ pub enum ToSigner {
 pub struct Batch {
     /// A signed note of the log, at least as large as any sent before.
     pub note: String,
-    /// RFC 6962 consistency proof from the keeper's `seen` to the note.
+    /// The size that the consistency proof starts at: what the sender believes the keeper to have seen. Another daemon
+    /// may have moved the keeper since: it then answers [`FromSigner::Behind`].
+    pub from: u64,
+    /// RFC 6962 consistency proof from `from` leaves to the note.
     pub consistency: Vec<Sha256>,
     /// Items that the log has closed.
     pub settle: Vec<Settle>,
@@ -230,12 +233,13 @@ pub enum FromSigner {
     Welcome(Welcome),
     /// Answer to `Batch`, after the Reserve record is durable and before any result.
     Reserved(Reserved),
-    /// The note is older than what this keeper has seen: ask the log again.
+    /// The note is older than what this keeper has seen, or its proof starts at another size: ask again from there.
+    /// Nothing was done.
     Behind {
         /// What it has seen.
         size: u64,
     },
-    /// The note is not an extension of what this keeper has seen. It refuses all work until an operator acts.
+    /// The note is not an extension of what this keeper has seen, by a proof that starts there. It refuses all work until an operator acts.
     Fork {
         /// What it has seen.
         size: u64,

@@ -299,6 +299,7 @@ impl World {
     pub(crate) fn batch(&self, seen: u64, sign: &[&Made], settle: Vec<Settle>) -> Batch {
         let mut batch = Batch {
             note: self.log.note(self.log.size()),
+            from: seen,
             consistency: self.log.consistency(seen),
             settle,
             void: vec![],
