@@ -12,7 +12,7 @@
 //! end is found at the start, other damage when it is read. It does not know what leaves say, nor the log key.
 
 use crate::exit::Fatal;
-use crate::records::{OVERHEAD, Record, RecordFile, sync_folder_of};
+use crate::records::{Form, OVERHEAD, Record, RecordFile, sync_folder_of};
 use std::borrow::Cow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Every how many leaves an offset is remembered: bounds both the index in memory and the walk to a leaf.
 const STRIDE: u64 = 64;
 
-const MAGIC: &[u8; 8] = b"chancSPL";
+/// The spool's files.
+pub(super) static FORM: Form = Form { magic: *b"chancSPL", restore: RESTORE };
 const SUFFIX: &str = ".seg";
 const FRONTIER: u8 = 1;
 const LEAF: u8 = 2;
@@ -78,7 +79,7 @@ impl Spool {
         }
         let opening =
             Opening { previous: Place { first: 0, len: 0 }, epoch: 0, frontier: Frontier::default() };
-        RecordFile::create(&segment_path(folder, 0), MAGIC, &[opening.record()])?;
+        RecordFile::create(&segment_path(folder, 0), &FORM, &[opening.record()])?;
         sync_folder_of(folder)
     }
 
@@ -92,10 +93,11 @@ impl Spool {
         let mut reading = Reading::of(*last);
         let path = segment_path(folder, *last);
         let file =
-            RecordFile::open(&path, MAGIC, &mut |offset, kind, body| reading.take(offset, kind, body))?;
+            RecordFile::open(&path, &FORM, &mut |offset, kind, body| reading.take(offset, kind, body))?;
         let Some((frontier, epoch)) = reading.edge else {
             return Err(state(&path, "has no first record".into(), RESTORE));
         };
+        let file = file.rely()?;
         let active = Segment { first: *last, file, index: reading.index, leaves: reading.leaves };
         Ok(Self { folder: folder.to_owned(), segment_bytes, row, active, earlier: None, frontier, epoch })
     }
@@ -165,7 +167,7 @@ impl Spool {
         let first = self.size();
         let previous = Place { first: self.active.first, len: self.active.file.len() };
         let opening = Opening { previous, epoch: self.epoch, frontier: self.frontier.clone() };
-        let file = RecordFile::create(&segment_path(&self.folder, first), MAGIC, &[opening.record()])?;
+        let file = RecordFile::create(&segment_path(&self.folder, first), &FORM, &[opening.record()])?;
         if let Some(sealed) = self.row.last_mut() {
             sealed.len = previous.len;
         }
@@ -195,7 +197,7 @@ impl Segment {
     fn open_sealed(folder: &Path, place: Place) -> Result<Self, Fatal> {
         let mut reading = Reading::of(place.first);
         let path = segment_path(folder, place.first);
-        let file = RecordFile::open_sealed(&path, MAGIC, place.len, &mut |offset, kind, body| {
+        let file = RecordFile::open_sealed(&path, &FORM, place.len, &mut |offset, kind, body| {
             reading.take(offset, kind, body)
         })?;
         Ok(Self { first: place.first, file, index: reading.index, leaves: reading.leaves })
@@ -337,7 +339,7 @@ fn check_row(folder: &Path, firsts: &[u64]) -> Result<Vec<Place>, Fatal> {
     let mut lengths = Vec::with_capacity(firsts.len());
     for first in firsts {
         let path = segment_path(folder, *first);
-        let (kind, body, len) = RecordFile::first_record(&path, MAGIC)?;
+        let (kind, body, len) = RecordFile::first_record(&path, &FORM)?;
         let opening = if kind == FRONTIER {
             Opening::parse(&body)
         } else {
@@ -478,20 +480,24 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_append_keeps_whole_leaves_only() {
+    fn a_torn_append_is_cut_with_all_its_leaves() {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = spool_of(folder.path(), 10);
         let (root, before) = (spool.root(), spool.active.file.len());
         drop(spool);
         let mut spool = Spool::open(folder.path(), SMALL).unwrap();
-        spool.append(&[&leaf(10)]).unwrap();
+        spool.append(&[&leaf(10), &leaf(11), &leaf(12)]).unwrap();
         drop(spool);
         let path = &segments(folder.path())[0];
         let whole = std::fs::read(path).unwrap();
-        for cut in usize::try_from(before).unwrap()..whole.len() {
-            std::fs::write(path, &whole[..cut]).unwrap();
+        let before = usize::try_from(before).unwrap();
+        let mut headless = whole.clone();
+        headless[before..before + 20].fill(0);
+        let cuts = (before..whole.len()).map(|cut| whole[..cut].to_vec());
+        for torn in cuts.chain([headless]) {
+            std::fs::write(path, &torn).unwrap();
             let spool = Spool::open(folder.path(), SMALL).unwrap();
-            assert_eq!((spool.size(), spool.root()), (10, root), "cut at {cut}");
+            assert_eq!((spool.size(), spool.root()), (10, root), "of {} bytes", torn.len());
         }
     }
 

@@ -14,7 +14,7 @@
 use super::chain::Link;
 use super::state::{Open, Reserve, Seen, State, Window};
 use crate::exit::Fatal;
-use crate::records::{self, FolderLock, Record, RecordFile};
+use crate::records::{self, FolderLock, Form, Record, RecordFile};
 use record::{KeeperName, KeyId, Origin, Purpose, Repository, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
@@ -23,7 +23,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"chancjnl";
+static FORM: Form = Form {
+    magic: *b"chancjnl",
+    restore: "restore the state folder, or retire this keeper; without its journal it could sign twice",
+};
 const SCHEMA: u32 = 1;
 const START: u8 = 1;
 const PART: u8 = 2;
@@ -67,10 +70,10 @@ impl Journal {
             .mode(0o700)
             .create(folder)
             .map_err(|source| Fatal::Write { path: folder.to_owned(), source })?;
-        let lock = records::lock_folder(folder)?;
+        let lock = records::lock_folder(folder, &FORM)?;
         let path = path_in(folder);
         let bodies = snapshot(&path, &owner, &State::new(now))?;
-        let file = RecordFile::create(&path, MAGIC, &as_records(&bodies))?;
+        let file = RecordFile::create(&path, &FORM, &as_records(&bodies))?;
         let compacted_len = file.len();
         Ok(Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock })
     }
@@ -78,11 +81,12 @@ impl Journal {
     /// Opens the journal and replays it.
     // INVARIANT(no-reset): a missing, foreign or damaged journal ends the start; nothing is made up in its place.
     pub(super) fn open(folder: &Path, owner: Owner) -> Result<(Self, State), Fatal> {
-        let lock = records::lock_folder(folder)?;
+        let lock = records::lock_folder(folder, &FORM)?;
         let path = path_in(folder);
         let mut replay = Replay::new(&owner);
-        let file = RecordFile::open(&path, MAGIC, &mut |end, kind, body| replay.record(end, kind, body))?;
+        let file = RecordFile::open(&path, &FORM, &mut |end, kind, body| replay.record(end, kind, body))?;
         let (state, compacted_len) = replay.finish().map_err(|why| damaged(&path, why))?;
+        let file = file.rely()?;
         Ok((Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock }, state))
     }
 
@@ -120,7 +124,7 @@ impl Journal {
     fn compact(&mut self, state: &State) -> Result<(), Fatal> {
         let path = self.file.path().to_owned();
         let bodies = snapshot(&path, &self.owner, state)?;
-        self.file = records::replace(&path, MAGIC, &as_records(&bodies))?;
+        self.file = records::replace(&path, &FORM, &as_records(&bodies))?;
         self.compacted_len = self.file.len();
         Ok(())
     }
@@ -313,8 +317,7 @@ fn path_in(folder: &Path) -> PathBuf {
 }
 
 fn damaged(path: &Path, why: &str) -> Fatal {
-    let next = "restore the state folder, or retire this keeper; without its journal it could sign twice";
-    Fatal::State { path: path.to_owned(), why: why.to_owned(), next: next.to_owned() }
+    Fatal::State { path: path.to_owned(), why: why.to_owned(), next: FORM.restore.to_owned() }
 }
 
 #[cfg(test)]
