@@ -12,6 +12,8 @@
 
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/traced.rs"]
+mod traced;
 #[path = "support/world.rs"]
 mod world;
 
@@ -22,6 +24,7 @@ use record::{
 };
 use rig::{Daemon, Rig, tamper};
 use std::io::Write;
+use traced::Calls;
 use world::{Made, REPOSITORY, World, targets};
 
 /// A repository per row, so that no row stands in another's way.
@@ -130,6 +133,58 @@ fn a_keeper_that_can_not_write_its_journal_ends_with_74_and_touches_no_key() {
     let again = rig.start();
     let answer = again.connect().reserve(&batch);
     assert_eq!(answer.accepted.len(), 100, "nothing of the torn record was kept");
+}
+
+/// Whether there is a strace.
+fn can_trace() -> bool {
+    hsm_sim::missing(&["strace"]).map(hsm_sim::skip).is_none()
+}
+
+/// INVARIANT(log-before-key)
+#[test]
+fn a_reservation_whose_sync_fails_ends_with_74_and_is_neither_answered_nor_signed() {
+    let Some(mut rig) = Rig::new() else { return };
+    if !can_trace() {
+        return;
+    }
+    // Only that file: the token's journal is synced too.
+    let journal = rig.journal().display().to_string();
+    let keeper = rig.start_traced(&["-P", &journal, "-e", "inject=fdatasync:error=EIO:when=1"]);
+    let mut daemon = keeper.connect();
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    assert!(daemon.ask_in_vain(&rig.world.batch(0, &[&made], vec![])));
+    assert_eq!(keeper.ends(), 74);
+    assert!(rig.signed().is_empty());
+    // The record is in memory, marked as written: it is relied on only after it was written once more.
+    let (code, said) = rig.start_traced_in_vain(&["-e", "inject=fsync:error=EIO:when=1"]);
+    assert!(code == 74 && said.contains("state/journal"), "{code} {said}");
+    let keeper = rig.start_traced(&[]);
+    let calls = Calls::read(&rig.calls());
+    let written = calls.after(0, &["pwrite64", "changes"]);
+    let synced = calls.after(written, &["fsync", "= 0"]);
+    calls.after(synced, &["listen"]);
+    let mut daemon = keeper.connect();
+    assert_eq!(daemon.told(made.index), Some(&OpenState::Finished(SignResult::Lost {})));
+    refused(&rig, &mut daemon, &made, "used", "reserved, though nobody was told");
+}
+
+/// INVARIANT(log-before-key)
+#[test]
+fn a_reservation_is_synced_before_it_is_answered_and_before_the_token_is_asked() {
+    let Some(mut rig) = Rig::new() else { return };
+    if !can_trace() {
+        return;
+    }
+    let keeper = rig.start_traced(&[]);
+    let mut daemon = keeper.connect();
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    daemon.reserve(&rig.world.batch(0, &[&made], vec![]));
+    daemon.signature();
+    let calls = Calls::read(&rig.calls());
+    let written = calls.after(0, &["pwrite64", "changes"]);
+    let synced = calls.after(written, &["fdatasync", "= 0"]);
+    let (answered, touched) = (calls.after(0, &["reserved"]), calls.after(0, &["C_Sign"]));
+    assert!(synced < answered && synced < touched, "{synced} {answered} {touched}");
 }
 
 #[test]

@@ -11,13 +11,15 @@
 
 mod rig;
 mod token;
+#[path = "../support/traced.rs"]
+mod traced;
 
 use record::Sha256;
 use record::wire::{FromLog, MAX_READ, ToLog};
-use rig::{ORIGIN, Rig, Running, append, first_segment, hello, leaves, refusal};
+use rig::{ORIGIN, Rig, append, first_segment, hello, leaves, refusal};
 use rustix::process::Signal;
-use std::process::Command;
 use tlog::{Checkpoint, Frontier, leaf_hash};
+use traced::Calls;
 
 fn root_of(leaves: &[Vec<u8>]) -> Sha256 {
     let mut frontier = Frontier::default();
@@ -218,25 +220,38 @@ fn a_failed_sync_ends_the_process_with_74_before_any_answer() {
     if let Some(missing) = hsm_sim::missing(&["strace"]) {
         return hsm_sim::skip(missing);
     }
-    let serve = rig.command(&["serve"]);
-    let mut traced = Command::new("strace");
     // The second sync of the connection's thread: the first makes the epoch durable.
-    traced.args([
-        "-f",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=fdatasync",
-        "-e",
-        "inject=fdatasync:error=EIO:when=2",
-    ]);
-    traced.arg(serve.get_program()).args(serve.get_args());
-    traced.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let mut keeper = Running::start(traced, rig.path("socket"));
+    let mut keeper = rig.start_traced(&["-e", "inject=fdatasync:error=EIO:when=2"]);
     let (mut daemon, welcome) = keeper.welcome();
     assert_eq!(daemon.try_ask(&append(welcome.epoch, 0, &leaves(2))), None);
     assert_eq!(keeper.ended().code(), Some(74));
-    // What of it reached the disk is found out at the next start: here all of it, since only the sync failed.
-    let (_, after) = rig.start().welcome();
+    // The failed sync has left the leaves in memory, marked as written. The next start finds them there like any others
+    // and must write them once more: if that fails it does not serve.
+    let (code, said) = rig.start_traced_in_vain(&["-e", "inject=fsync:error=EIO:when=1"]);
+    assert!(code == 74 && said.contains("00000000000000000000.seg"), "{code} {said}");
+    let keeper = rig.start_traced(&[]);
+    let calls = Calls::read(&rig.calls());
+    let found = calls.after(0, &["openat", "O_RDWR", "00000000000000000000.seg"]);
+    let written = calls.after(found, &["pwrite64", "stopped"]);
+    let synced = calls.after(written, &["fsync", "= 0"]);
+    calls.after(synced, &["listen"]);
+    let (_, after) = keeper.welcome();
     assert!(after.size == 2 && after.epoch > welcome.epoch, "{after:?}");
+}
+
+#[test]
+fn leaves_are_synced_before_they_are_answered() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["strace"]) {
+        return hsm_sim::skip(missing);
+    }
+    let keeper = rig.start_traced(&[]);
+    let (mut daemon, welcome) = keeper.welcome();
+    daemon.append(welcome.epoch, 0, &leaves(2));
+    daemon.note();
+    let calls = Calls::read(&rig.calls());
+    let written = calls.after(0, &["pwrite64", "stopped"]);
+    let synced = calls.after(written, &["fdatasync", "= 0"]);
+    let answered = calls.after(0, &["appended"]);
+    assert!(synced < answered, "line {synced} against line {answered}");
 }

@@ -1,5 +1,6 @@
 //! A real log keeper over a real SoftHSM token, and a daemon that can say anything to it.
 
+use crate::traced::traced;
 use hsm_sim::{Entry, Journal, SoftHsm};
 use record::wire::{Blob, FromLog, PROTO, ToLog, read_message, write_message};
 use record::{Clock, Event, Leaf, Nonce, SystemClock};
@@ -106,6 +107,27 @@ impl Rig {
     /// Starts the keeper and waits until it listens.
     pub(crate) fn start(&self) -> Running {
         Running::start(self.command(&["serve"]), self.path("socket"))
+    }
+
+    /// Where the calls of a traced keeper stand.
+    pub(crate) fn calls(&self) -> PathBuf {
+        self.path("calls")
+    }
+
+    fn traced(&self, options: &[&str]) -> Command {
+        let calls = "trace=openat,pwrite64,fsync,fdatasync,write,sendto,listen";
+        traced(&self.command(&["serve"]), &self.calls(), &[&["-e", calls], options].concat())
+    }
+
+    /// Starts the keeper under strace.
+    pub(crate) fn start_traced(&self, options: &[&str]) -> Running {
+        Running::start(self.traced(options), self.path("socket"))
+    }
+
+    /// Starts a keeper under strace that must not come up.
+    pub(crate) fn start_traced_in_vain(&self, options: &[&str]) -> (i32, String) {
+        let ended = self.traced(options).output().unwrap();
+        (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stderr).into_owned())
     }
 
     /// Starts a keeper that must not come up: its exit code and what it said.

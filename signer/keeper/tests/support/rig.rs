@@ -3,6 +3,7 @@
 //! The token stands behind a module that journals every signature a key makes, so that a test can tell not only what
 //! the keeper answered, but also whether a key was touched.
 
+use crate::traced::traced;
 use crate::world::World;
 use hsm_sim::{Journal, SoftHsm};
 use record::wire::{
@@ -115,6 +116,27 @@ impl Rig {
         limited.args(serve.get_args());
         limited.envs(serve.get_envs().filter_map(|(k, v)| Some((k, v?))));
         Running::start(limited, self.folder.path().join("socket"))
+    }
+
+    /// Where the calls of a traced keeper stand.
+    pub(crate) fn calls(&self) -> PathBuf {
+        self.folder.path().join("calls")
+    }
+
+    fn traced(&self, options: &[&str]) -> Command {
+        let calls = "trace=openat,pwrite64,fsync,fdatasync,write,sendto,listen";
+        traced(&self.command("serve"), &self.calls(), &[&["-e", calls], options].concat())
+    }
+
+    /// Starts the keeper under strace.
+    pub(crate) fn start_traced(&self, options: &[&str]) -> Running {
+        Running::start(self.traced(options), self.folder.path().join("socket"))
+    }
+
+    /// Starts a keeper under strace that must not come up.
+    pub(crate) fn start_traced_in_vain(&self, options: &[&str]) -> (i32, String) {
+        let ended = self.traced(options).output().unwrap();
+        (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stderr).into_owned())
     }
 
     /// Starts a keeper that must not come up: its exit code and what it said.
