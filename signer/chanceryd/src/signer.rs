@@ -107,7 +107,7 @@ pub(crate) struct Context {
 pub(crate) async fn greet(socket: &Path) -> Result<(Frames, FrameSink, Welcome), SessionError> {
     let (mut frames, mut sink) = frames::connect(socket).await?;
     let daemon = format!("chanceryd {}", std::process::id());
-    sink.send(&ToSigner::Hello { proto: PROTO, daemon }).await?;
+    sink.send(&ToSigner::Hello { proto: PROTO, daemon, generation: 0 }).await?;
     match frames.answer().await? {
         FromSigner::Welcome(welcome) => Ok((frames, sink, welcome)),
         other => Err(SessionError::Unusable(

@@ -17,12 +17,12 @@ mod traced;
 #[path = "support/world.rs"]
 mod world;
 
-use record::wire::{Batch, Blob, Extra, FromSigner, OpenState, SignResult, ToSigner, read_message};
+use record::wire::{Batch, Blob, Extra, FromSigner, OpenState, SignResult, read_message};
 use record::{
     Action, Clock, FileRef, Format, Intent, KeeperName, Leaf, Origin, OutcomeKind, Purpose, Repository,
     Sha256, SystemClock,
 };
-use rig::{Daemon, Rig, tamper};
+use rig::{Daemon, Rig, hello, tamper};
 use std::io::Write;
 use traced::Calls;
 use world::{Made, REPOSITORY, World, targets};
@@ -498,6 +498,37 @@ fn a_missing_empty_cut_or_changed_journal_ends_the_start_with_78_and_names_the_f
     rig.start();
 }
 
+/// INVARIANT(no-reset): what nobody can see in the file, the daemon can say.
+#[test]
+fn a_journal_older_than_what_its_keeper_told_ends_the_keeper_with_78_at_the_first_hello() {
+    let Some(mut rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    let first = rig.world.first_targets(&repository(0), "v1");
+    daemon.through(&mut rig.world, &first);
+    let older = std::fs::read(rig.journal()).unwrap();
+    let second = rig.world.first_targets(&repository(1), "v1");
+    let answer = daemon.reserve(&rig.world.batch(daemon.seen, &[&second], vec![]));
+    daemon.signature();
+    let told = answer.generation;
+    assert!(told > daemon.welcome.generation);
+    let welcome = keeper.connect_knowing(told).unwrap().welcome;
+    assert_eq!(welcome.generation, told);
+    keeper.kill();
+    let whole = std::fs::read(rig.journal()).unwrap();
+    // Both look to the start like a journal with a torn end, or with none.
+    for journal in [&whole[..whole.len() - 1], &older] {
+        std::fs::write(rig.journal(), journal).unwrap();
+        let keeper = rig.start();
+        assert!(keeper.connect_knowing(told).is_none());
+        let (code, said) = keeper.ends_saying();
+        assert!(code == 78 && said.contains("state/journal") && said.contains("is older"), "{code} {said}");
+    }
+    std::fs::write(rig.journal(), &whole).unwrap();
+    let keeper = rig.start();
+    assert_eq!(keeper.connect_knowing(told).unwrap().welcome.generation, told);
+}
+
 /// INVARIANT(keepers-word)
 #[test]
 fn keepers_word() {
@@ -608,9 +639,9 @@ fn what_is_no_message_ends_that_connection_and_no_other() {
             "a Batch before Hello",
             frame(br#"{"batch":{"note":"","from":0,"consistency":[],"settle":[],"void":[],"sign":[]}}"#),
         ),
-        ("an unknown member", frame(br#"{"hello":{"proto":1,"daemon":"x","more":1}}"#)),
-        ("a member twice", frame(br#"{"hello":{"proto":1,"proto":1,"daemon":"x"}}"#)),
-        ("another protocol", frame(br#"{"hello":{"proto":2,"daemon":"x"}}"#)),
+        ("an unknown member", frame(br#"{"hello":{"proto":1,"daemon":"x","generation":0,"more":1}}"#)),
+        ("a member twice", frame(br#"{"hello":{"proto":1,"proto":1,"daemon":"x","generation":0}}"#)),
+        ("another protocol", frame(br#"{"hello":{"proto":2,"daemon":"x","generation":0}}"#)),
         ("a frame of 4 GiB", u32::MAX.to_be_bytes().to_vec()),
     ];
     for (row, bytes) in rows {
@@ -624,10 +655,7 @@ fn what_is_no_message_ends_that_connection_and_no_other() {
         assert_eq!(read_message::<FromSigner>(&mut stream).unwrap_or(None), None, "{row}");
     }
     let mut hello_twice = keeper.connect();
-    assert!(matches!(
-        hello_twice.say(&ToSigner::Hello { proto: 1, daemon: "x".into() }),
-        FromSigner::Refused { .. }
-    ));
+    assert!(matches!(hello_twice.say(&hello(0)), FromSigner::Refused { .. }));
     let mut too_many = rig.world.batch(0, &[], vec![]);
     too_many.void = vec![0; 257];
     assert!(matches!(honest.ask(&too_many), FromSigner::Refused { .. }));

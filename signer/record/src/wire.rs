@@ -128,6 +128,9 @@ pub enum ToSigner {
         proto: u32,
         /// The daemon's name for logs.
         daemon: String,
+        /// The highest generation that this keeper has told and the daemon has kept; 0 for none. A keeper whose own is
+        /// lower has lost a part of its journal, and ends.
+        generation: u64,
     },
     /// Follow the log, settle, void, sign: in this order, one Reserve record for all of it.
     Batch(Batch),
@@ -282,6 +285,8 @@ pub struct Welcome {
     pub forked: bool,
     /// Items reserved and not yet settled.
     pub open: Vec<OpenItem>,
+    /// How many records its journal has ever got; durable, and never falls. The daemon keeps the highest.
+    pub generation: u64,
 }
 
 /// An item that waits for its leaf in the log.
@@ -336,6 +341,8 @@ pub struct Reserved {
     pub refused: Vec<Refusal>,
     /// Intents that go to the token now; a `Result` follows for each.
     pub accepted: Vec<u64>,
+    /// As in [`Welcome`], with the record of this frame.
+    pub generation: u64,
 }
 
 /// One refused item.

@@ -30,7 +30,7 @@ pub(super) enum Verdict {
 pub(super) struct Work {
     /// What to write; nothing when nothing changed.
     pub(super) reserve: Option<Reserve>,
-    /// What to answer.
+    /// What to answer; the journal fills in its generation.
     pub(super) answer: Reserved,
     /// What to hand to the token, after the answer.
     pub(super) accepted: Vec<Checked>,
@@ -169,6 +169,7 @@ impl Frame<'_> {
             unsettled: self.unsettled,
             refused: self.refused,
             accepted: self.accepted.iter().map(Checked::index).collect(),
+            generation: 0,
         };
         Work { reserve: self.draft.close(), answer, accepted: self.accepted }
     }

@@ -14,7 +14,7 @@ use super::validate::Rules;
 use crate::exit::{self, Fatal};
 use crate::server::{self, Connection, Stop, Writer};
 use record::wire::{
-    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, SignResult, ToSigner, Welcome,
+    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, Welcome,
 };
 use record::{Clock, KeyRecord, Time};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl Keeper {
     /// Talks to one daemon until it goes or breaks the protocol.
     pub(super) fn converse(&self, mut connection: Connection) -> Result<(), Fatal> {
         let writer = connection.writer();
-        if !self.hello(&mut connection, &writer) {
+        if !self.hello(&mut connection, &writer)? {
             return Ok(());
         }
         loop {
@@ -73,12 +73,20 @@ impl Keeper {
     }
 
     /// Whether the conversation begins as it must.
-    fn hello(&self, connection: &mut Connection, writer: &Writer) -> bool {
+    ///
+    /// A daemon that was told of more than this journal knows ends the process for good, and not only its own
+    /// connection: the journal was cut or is an older copy, and whoever asks, the key could sign two contents for one
+    /// version. A taken-over daemon can name any number and so stop the keeper until its operator has looked. That is
+    /// withholding, which it can do anyway, by leaving what was signed unsettled; the log line has both numbers.
+    fn hello(&self, connection: &mut Connection, writer: &Writer) -> Result<bool, Fatal> {
         match connection.receive::<ToSigner>() {
-            Ok(Some(ToSigner::Hello { proto: PROTO, daemon })) => {
-                tracing::info!(peer = connection.peer(), daemon, "connected");
+            Ok(Some(ToSigner::Hello { proto: PROTO, daemon, generation })) => {
+                tracing::info!(peer = connection.peer(), daemon, generation, "connected");
+                if let Some(older) = self.lock().journal.older_than(generation) {
+                    return Err(older);
+                }
                 self.greet(writer);
-                return true;
+                return Ok(true);
             }
             Ok(Some(ToSigner::Hello { proto, .. })) => {
                 let why = format!("protocol {proto} is not spoken here, {PROTO} is");
@@ -86,7 +94,7 @@ impl Keeper {
             }
             other => close(connection, writer, other),
         }
-        false
+        Ok(false)
     }
 
     /// Takes a result from the token, and tells it to those who wait for it. A failure is durable before it is told.
@@ -182,15 +190,16 @@ impl Memory {
         writer: &Writer,
         running: &server::Work,
     ) -> (FromSigner, Vec<Job>) {
+        let Work { reserve, answer, accepted } = work;
         let mut jobs = vec![];
-        if let Some(reserve) = &work.reserve {
+        if let Some(reserve) = &reserve {
             let durable = self.journal.reserve(reserve, &self.state).unwrap_or_else(|fatal| fatal.end());
-            for checked in &work.accepted {
+            for checked in &accepted {
                 self.waiting.entry(checked.index()).or_default().push(writer.clone());
                 jobs.push(Job::new(checked, now, &durable, running.clone()));
             }
         }
-        (FromSigner::Reserved(work.answer), jobs)
+        (FromSigner::Reserved(Reserved { generation: self.journal.generation(), ..answer }), jobs)
     }
 
     // INVARIANT(keepers-word): the daemon may log a failure and settle it with the keeper's next process, so that must
@@ -229,6 +238,7 @@ impl Memory {
             seen_root: self.state.seen.root,
             forked: self.state.forked,
             open: open.collect(),
+            generation: self.journal.generation(),
         }
     }
 

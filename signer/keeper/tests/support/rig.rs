@@ -16,6 +16,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_chancery-keeper");
 
@@ -166,6 +167,7 @@ fn generate(token: &SoftHsm, number: u8, purpose: Purpose) -> Spki {
 pub(crate) struct Running {
     process: Child,
     socket: PathBuf,
+    said: Option<JoinHandle<String>>,
 }
 
 impl Running {
@@ -183,16 +185,21 @@ impl Running {
                 break;
             }
         }
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, socket }
+        let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+        Self { process, socket, said: Some(rest) }
     }
 
     /// A new connection that has been welcomed.
     pub(crate) fn connect(&self) -> Daemon {
+        self.connect_knowing(0).unwrap()
+    }
+
+    /// A new connection of a daemon that was told of this generation; nothing if the keeper does not answer it.
+    pub(crate) fn connect_knowing(&self, generation: u64) -> Option<Daemon> {
         let mut stream = self.raw();
-        write_message(&mut stream, &ToSigner::Hello { proto: PROTO, daemon: "test".into() }).unwrap();
-        match read_message(&mut stream).unwrap() {
-            Some(FromSigner::Welcome(welcome)) => Daemon { stream, seen: welcome.seen_size, welcome },
+        write_message(&mut stream, &hello(generation)).unwrap();
+        match read_message(&mut stream).unwrap_or(None)? {
+            FromSigner::Welcome(welcome) => Some(Daemon { stream, seen: welcome.seen_size, welcome }),
             other => panic!("{other:?}"),
         }
     }
@@ -209,8 +216,14 @@ impl Running {
     }
 
     /// The exit code with which the keeper ends by itself.
-    pub(crate) fn ends(mut self) -> i32 {
-        self.process.wait().unwrap().code().unwrap()
+    pub(crate) fn ends(self) -> i32 {
+        self.ends_saying().0
+    }
+
+    /// The same, with what it said since it listens.
+    pub(crate) fn ends_saying(mut self) -> (i32, String) {
+        let code = self.process.wait().unwrap().code().unwrap();
+        (code, self.said.take().unwrap().join().unwrap())
     }
 }
 
@@ -219,6 +232,11 @@ impl Drop for Running {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The first message of a daemon that was told of this generation.
+pub(crate) fn hello(generation: u64) -> ToSigner {
+    ToSigner::Hello { proto: PROTO, daemon: "test".into(), generation }
 }
 
 /// One daemon's connection.
