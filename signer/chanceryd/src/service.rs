@@ -117,7 +117,7 @@ pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal>
     let vkey = vkey(config)?;
     let origin = origin(&vkey, config)?;
     load_policy(config)?;
-    let mut link = connect(config, &vkey).await?;
+    let mut link = connect(config, &vkey, 0).await?;
     if link.size != 0 {
         let why = format!("the log keeper's spool has {} leaves already", link.size);
         let next = "to refill a lost database from it, run `chanceryd rebuild`";
@@ -241,8 +241,8 @@ fn check_identity(writer: &Writer, vkey: &VerifierKey, path: &Path) -> Result<()
     Ok(())
 }
 
-async fn connect(config: &Config, vkey: &VerifierKey) -> Result<LogLink, Fatal> {
-    LogLink::connect(&config.log.socket, vkey).await.map_err(|e| Fatal::Unavailable {
+async fn connect(config: &Config, vkey: &VerifierKey, known: u64) -> Result<LogLink, Fatal> {
+    LogLink::connect(&config.log.socket, vkey, known).await.map_err(|e| Fatal::Unavailable {
         what: format!("log keeper at {}", config.log.socket.display()),
         why: e.to_string(),
     })
@@ -256,7 +256,7 @@ async fn recover(
     clock: &dyn Clock,
 ) -> Result<LogLink, Fatal> {
     let path = Store::path_in(&config.data);
-    let mut link = connect(config, vkey).await?;
+    let mut link = connect(config, vkey, writer.head().epoch).await?;
     let refilled = reconcile(writer, &mut link, refill).await.map_err(|e| state(&path, e.to_string()))?;
     if refilled > 0
         && let Some(leaf) = rollback_leaf(clock, link.size - refilled, link.size)

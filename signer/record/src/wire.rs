@@ -50,6 +50,9 @@ pub enum ToLog {
         proto: u32,
         /// The daemon's name for logs.
         daemon: String,
+        /// The highest epoch that its database was written under; 0 for none. The lease gets a higher one, also from a
+        /// spool that was made anew or is an older copy.
+        epoch: u64,
     },
     /// Write these leaves behind the last one.
     Append {
@@ -81,7 +84,7 @@ pub enum FromLog {
         origin: Origin,
         /// The log key, a C2SP verifier key.
         vkey: String,
-        /// This lease's number, durable, higher than any before.
+        /// This lease's number, durable, higher than any before and than the one in `Hello`.
         epoch: u64,
         /// Leaves in the spool.
         size: u64,

@@ -170,7 +170,8 @@ impl Sequencer {
 
     /// Takes the lease again and compares heads.
     async fn reconnect(&mut self) -> Result<(), RecoverError> {
-        let mut link = match LogLink::connect(&self.parts.socket, &self.parts.vkey).await {
+        let known = self.parts.writer.head().epoch;
+        let mut link = match LogLink::connect(&self.parts.socket, &self.parts.vkey, known).await {
             Ok(link) => link,
             Err(e) => {
                 self.health.set_log(Some(e.to_string()));

@@ -115,7 +115,7 @@ impl LogKeeper {
 
     /// Gives the lease to the sender of a right `Hello`, with a new epoch.
     fn admit(&self, first: &ToLog) -> Result<Result<(Held, u64, FromLog), FromLog>, Fatal> {
-        let ToLog::Hello { proto: PROTO, daemon } = first else {
+        let ToLog::Hello { proto: PROTO, daemon, epoch: known } = first else {
             return Ok(Err(refused("hello", format!("the first message must be Hello with proto {PROTO}"))));
         };
         let _work = self.stop.begin();
@@ -124,7 +124,10 @@ impl LogKeeper {
             return Ok(Err(FromLog::Busy {}));
         };
         let mut spool = self.spool();
-        let epoch = spool.next_epoch()?;
+        let Some(epoch) = spool.next_epoch(*known)? else {
+            let why = format!("epoch {known} is too far from this spool's {}", spool.epoch());
+            return Ok(Err(refused("epoch", why)));
+        };
         tracing::info!(daemon, epoch, size = spool.size(), "lease given");
         let welcome = FromLog::Welcome {
             origin: self.config.origin.clone(),

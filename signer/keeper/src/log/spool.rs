@@ -25,6 +25,9 @@ const STRIDE: u64 = 64;
 
 /// The spool's files.
 pub(super) static FORM: Form = Form { magic: *b"chancSPL", restore: RESTORE };
+/// How far one lease may raise the epoch over its own: more leases than any log ever gives, so that a spool made anew
+/// always gets there, and little enough that no daemon can use the numbers up.
+const MAX_EPOCH_STEP: u64 = 1 << 32;
 const SUFFIX: &str = ".seg";
 const FRONTIER: u8 = 1;
 const LEAF: u8 = 2;
@@ -119,12 +122,14 @@ impl Spool {
 
     // INVARIANT(forward-only): an epoch is given out only after one higher than all before is durable, and leaves are
     // only added: there is no operation that removes, replaces or renumbers anything.
-    /// Makes the next epoch durable and returns it.
-    pub fn next_epoch(&mut self) -> Result<u64, Fatal> {
-        let epoch = self.epoch + 1;
+    /// Makes the next epoch durable and returns it: higher than every one given out here, and than `known`, which the
+    /// daemon has from a spool that this one replaces. Nothing if that is too far away.
+    pub fn next_epoch(&mut self, known: u64) -> Result<Option<u64>, Fatal> {
+        let reachable = known <= self.epoch.saturating_add(MAX_EPOCH_STEP);
+        let Some(epoch) = self.epoch.max(known).checked_add(1).filter(|_| reachable) else { return Ok(None) };
         self.active.file.append(&[Record { kind: EPOCH, body: Cow::Owned(epoch.to_be_bytes().to_vec()) }])?;
         self.epoch = epoch;
-        Ok(epoch)
+        Ok(Some(epoch))
     }
 
     // INVARIANT(two-copies): these bytes are on this process's own disk before it answers, and only then does the
@@ -301,7 +306,9 @@ impl Opening {
     }
 }
 
-const RESTORE: &str = "do not create it anew: restore the file, or rebuild the spool from the database";
+const RESTORE: &str = "restore the newest copy; or, if no signing keeper has seen more of the log than the database has, \
+     move the spool's folder away, create an empty one with `chancery-keeper init`, and start the daemon, which appends \
+     its leaves again";
 
 fn segment_path(folder: &Path, first: u64) -> PathBuf {
     folder.join(format!("{first:020}{SUFFIX}"))
@@ -393,7 +400,7 @@ mod tests {
             batch.iter().for_each(|l| frontier.append(leaf_hash(l)));
             next += batch.len() as u64;
             if next.is_multiple_of(5) {
-                spool.next_epoch().unwrap();
+                spool.next_epoch(0).unwrap();
             }
         }
         (spool, frontier)
@@ -507,10 +514,16 @@ mod tests {
         Spool::create(folder.path()).unwrap();
         for expected in 1..40 {
             let mut spool = Spool::open(folder.path(), 100).unwrap();
-            assert_eq!(spool.next_epoch().unwrap(), expected, "over restarts and new segments");
+            assert_eq!(spool.next_epoch(0).unwrap(), Some(expected), "over restarts and new segments");
             spool.append(&[&leaf(expected)]).unwrap();
             assert_eq!(spool.size(), expected);
         }
+        let mut spool = Spool::open(folder.path(), 100).unwrap();
+        assert_eq!(spool.next_epoch(1000).unwrap(), Some(1001), "over what the daemon knows");
+        assert_eq!(spool.next_epoch(7).unwrap(), Some(1002), "and over its own");
+        assert_eq!(spool.next_epoch(u64::MAX).unwrap(), None);
+        drop(spool);
+        assert_eq!(Spool::open(folder.path(), 100).unwrap().epoch(), 1002);
         // An epoch that is not higher than the one before is damage.
         let mut reading = Reading::of(0);
         let opening =

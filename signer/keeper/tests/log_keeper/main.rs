@@ -16,7 +16,7 @@ mod traced;
 
 use record::Sha256;
 use record::wire::{FromLog, MAX_READ, ToLog};
-use rig::{ORIGIN, Rig, append, first_segment, hello, leaves, refusal};
+use rig::{ORIGIN, Rig, append, first_segment, hello, hello_knowing, leaves, refusal};
 use rustix::process::Signal;
 use tlog::{Checkpoint, Frontier, leaf_hash};
 use traced::Calls;
@@ -212,6 +212,42 @@ fn a_second_init_and_a_missing_empty_or_damaged_spool_end_with_78_and_name_the_f
     }
     std::fs::write(&segment, whole).unwrap();
     assert_eq!(rig.start().welcome().1.size, 3);
+}
+
+#[test]
+fn a_lost_spool_is_rebuilt_by_init_and_append_with_the_same_root_and_a_higher_epoch() {
+    let Some(rig) = Rig::new() else { return };
+    let all = leaves(300);
+    let mut keeper = rig.start();
+    let (mut daemon, mut before) = keeper.welcome();
+    for _ in 0..3 {
+        drop(daemon);
+        (daemon, before) = keeper.welcome();
+    }
+    daemon.append(before.epoch, 0, &all[..200]);
+    daemon.append(before.epoch, 200, &all[200..]);
+    keeper.signal(Signal::TERM);
+    std::fs::rename(rig.path("state/spool"), rig.path("lost")).unwrap();
+    let (code, said) = rig.start_in_vain();
+    assert!(code == 78 && said.contains("state/spool") && said.contains("chancery-keeper init"), "{said}");
+    assert!(rig.command(&["init"]).output().unwrap().status.success());
+    let keeper = rig.start();
+    let (mut daemon, after) = keeper.welcome_knowing(before.epoch);
+    assert!(after.epoch > before.epoch && after.size == 0, "{after:?}");
+    daemon.append(after.epoch, 0, &all[..256]);
+    let answer = daemon.append(after.epoch, 256, &all[256..]);
+    assert_eq!(answer, FromLog::Appended { size: 300, root: root_of(&all) });
+    assert_eq!(Checkpoint::open(&daemon.note(), &rig.key()).unwrap().size, 300);
+    // No daemon can use the numbers up.
+    drop(daemon);
+    let far = loop {
+        match keeper.connect().ask(&hello_knowing(u64::MAX)) {
+            FromLog::Busy {} => std::thread::yield_now(),
+            other => break other,
+        }
+    };
+    assert_eq!(refusal(&far), "epoch");
+    assert_eq!(keeper.welcome().1.epoch, after.epoch + 1);
 }
 
 #[test]

@@ -170,9 +170,14 @@ impl Running {
 
     /// A connection that has the lease. Waits while an earlier connection's end is not noticed yet.
     pub(crate) fn welcome(&self) -> (Daemon, Welcome) {
+        self.welcome_knowing(0)
+    }
+
+    /// The same for a daemon whose database has this epoch.
+    pub(crate) fn welcome_knowing(&self, epoch: u64) -> (Daemon, Welcome) {
         loop {
             let mut daemon = self.connect();
-            match daemon.ask(&hello()) {
+            match daemon.ask(&hello_knowing(epoch)) {
                 FromLog::Welcome { epoch, size, root, .. } => return (daemon, Welcome { epoch, size, root }),
                 FromLog::Busy {} => std::thread::yield_now(),
                 other => panic!("{other:?}"),
@@ -233,7 +238,12 @@ impl Daemon {
 }
 
 pub(crate) fn hello() -> ToLog {
-    ToLog::Hello { proto: PROTO, daemon: "test".into() }
+    hello_knowing(0)
+}
+
+/// The first message of a daemon whose database has this epoch.
+pub(crate) fn hello_knowing(epoch: u64) -> ToLog {
+    ToLog::Hello { proto: PROTO, daemon: "test".into(), epoch }
 }
 
 pub(crate) fn append(epoch: u64, base: u64, leaves: &[Vec<u8>]) -> ToLog {
