@@ -48,10 +48,15 @@ impl Rig {
 
     /// Writes the configuration; `more` goes to the end of its token table.
     pub(crate) fn configure(&self, more: &str) {
+        self.configure_token(&format!("pin_file = 'token/pin'\n{more}"));
+    }
+
+    /// Writes the configuration with these lines in its token table.
+    pub(crate) fn configure_token(&self, lines: &str) {
         let module = self.token.journaled(&self.touched()).unwrap().module().display().to_string();
         let text = format!(
             "role = 'log'\norigin = '{ORIGIN}'\nstate = 'state'\nsocket = 'socket'\n[key]\ncka_id = '01'\n\
-             vkey = '{}'\n[token]\nmodule = '{module}'\nlabel = 'log'\npin_file = 'token/pin'\n{more}\n",
+             vkey = '{}'\n[token]\nmodule = '{module}'\nlabel = 'log'\n{lines}\n",
             self.vkey
         );
         std::fs::write(self.path("keeper.toml"), text).unwrap();

@@ -1,9 +1,12 @@
 //! Tokens, keys and PINs, as an operator and a starting keeper meet them.
 
-use crate::rig::{ORIGIN, Rig};
+use crate::rig::{ORIGIN, Rig, Running};
 use record::Spki;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use rustix::process::Signal;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::{fs::PermissionsExt, net::UnixStream};
+use std::process::{Command, Stdio};
 
 const WRONG_PIN: u64 = 0xa0;
 
@@ -90,6 +93,57 @@ fn a_pin_file_that_others_can_read_is_not_read() {
     let (code, said) = rig.start_in_vain();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("0644") && said.contains("pin"), "{said}");
+}
+
+#[test]
+fn a_pin_comes_through_an_inherited_descriptor_of_any_kind_and_from_no_other() {
+    let Some(rig) = Rig::new() else { return };
+    let pin = std::fs::read(rig.token.pin_file()).unwrap();
+    rig.configure_token("pin_fd = 9");
+    let serve = rig.command(&["serve"]);
+    // A socket has no name under which it could be opened anew.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.write_all(&pin).unwrap();
+    drop(ours);
+    let (read, mut write) = std::io::pipe().unwrap();
+    write.write_all(&pin).unwrap();
+    drop(write);
+    for input in [Stdio::from(OwnedFd::from(theirs)), Stdio::from(read)] {
+        let mut handed = Command::new("sh");
+        handed
+            .args(["-c", "exec \"$@\" 9<&0 </dev/null", "sh"])
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        handed.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(input);
+        let mut keeper = Running::start(handed, rig.path("socket"));
+        keeper.welcome();
+        assert_eq!(keeper.signal(Signal::TERM).code(), Some(0));
+    }
+    // 0 to 2 are always handed over; what the keeper opens itself comes behind them.
+    for fd in 3..10 {
+        rig.configure_token(&format!("pin_fd = {fd}"));
+        let (code, said) = rig.start_in_vain();
+        assert!(
+            code == 78 && said.contains("was handed over") && said.contains(&format!("fd/{fd}")),
+            "{said}"
+        );
+    }
+    assert_eq!(rig.logins(), [0, 0], "and no PIN was tried that was none");
+}
+
+#[test]
+fn a_pin_comes_from_a_credential_of_the_service_manager() {
+    let Some(rig) = Rig::new() else { return };
+    rig.configure_token("pin_credential = 'log.pin'");
+    let (code, said) = rig.start_in_vain();
+    assert!(code == 78 && said.contains("CREDENTIALS_DIRECTORY"), "{said}");
+    let folder = rig.path("credentials");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(rig.token.pin_file(), folder.join("log.pin")).unwrap();
+    let mut serve = rig.command(&["serve"]);
+    serve.env("CREDENTIALS_DIRECTORY", &folder);
+    Running::start(serve, rig.path("socket")).welcome();
+    assert_eq!(rig.logins(), [0]);
 }
 
 #[test]
