@@ -135,6 +135,16 @@ fn a_keeper_that_can_not_write_its_journal_ends_with_74_and_touches_no_key() {
     assert_eq!(answer.accepted.len(), 100, "nothing of the torn record was kept");
 }
 
+#[test]
+fn a_wrong_pin_is_tried_exactly_once_and_stops_the_supervisor() {
+    let Some(rig) = Rig::new() else { return };
+    rig.spoil_pin();
+    let (code, said) = rig.start_in_vain();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("the PIN was refused") && !said.contains("not the pin"), "{said}");
+    assert_eq!(rig.logins(), [0xa0], "CKR_PIN_INCORRECT");
+}
+
 /// Whether there is a strace.
 fn can_trace() -> bool {
     hsm_sim::missing(&["strace"]).map(hsm_sim::skip).is_none()

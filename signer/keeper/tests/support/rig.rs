@@ -72,6 +72,17 @@ impl Rig {
         self.folder.path().join("state/journal")
     }
 
+    /// The token's answers to logins.
+    pub(crate) fn logins(&self) -> Vec<u64> {
+        let rv = |entry| if let hsm_sim::Entry::Login { rv, .. } = entry { Some(rv) } else { None };
+        Journal::read(&self.touched()).unwrap().into_iter().filter_map(rv).collect()
+    }
+
+    /// Puts a wrong PIN into the PIN file.
+    pub(crate) fn spoil_pin(&self) {
+        std::fs::write(self.token.pin_file(), "not the pin").unwrap();
+    }
+
     /// The digests that keys have signed, in order.
     pub(crate) fn signed(&self) -> Vec<Sha256> {
         let input = |entry: hsm_sim::Entry| match entry {
