@@ -43,12 +43,12 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
         config,
         token,
         key,
-        stop,
+        stop: stop.clone(),
         spool: Mutex::new(spool),
         lease: Lease::default(),
         _lock: lock,
     };
-    server.serve(move |connection| keeper.converse(connection))
+    server.serve(&stop, move |connection| keeper.converse(connection))
 }
 
 fn spool_folder(state: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The running keeper: connections, the one lock over its memory, and who is told what.
 //!
 //! It promises the order of effects: checks, then the durable record, then the answer, then the token; and a result on
-//! every connection that was told to wait for it. No lock is held while a token works or a peer is written to.
+//! every connection that was told to wait for it. Nothing waits for a peer, and no lock is held while a token works.
 
 use super::batch::{self, Verdict, Work};
 use super::charter::Charter;
@@ -12,7 +12,7 @@ use super::results::Results;
 use super::state::{Change, Contradiction, Draft, State};
 use super::validate::Rules;
 use crate::exit::{self, Fatal};
-use crate::server::{self, Connection, Stop, Writer};
+use crate::server::{self, Connection, Stop, WeakWriter, Writer};
 use record::wire::{
     Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, Welcome,
 };
@@ -35,8 +35,8 @@ struct Memory {
     journal: Journal,
     state: State,
     results: Results,
-    /// Who waits for the result of an item.
-    waiting: BTreeMap<u64, Vec<Writer>>,
+    /// Who waits for the result of an item, if still connected.
+    waiting: BTreeMap<u64, Vec<WeakWriter>>,
 }
 
 impl Keeper {
@@ -106,7 +106,7 @@ impl Keeper {
             memory.waiting.remove(&index).unwrap_or_default()
         };
         let message = FromSigner::Result { index, result };
-        waiting.iter().for_each(|writer| send(writer, &message));
+        waiting.iter().filter_map(WeakWriter::upgrade).for_each(|writer| send(&writer, &message));
     }
 
     /// Says what this keeper is and where its open items stand; those at the token are told when they end.
@@ -195,7 +195,7 @@ impl Memory {
         if let Some(reserve) = &reserve {
             let durable = self.journal.reserve(reserve, &self.state).unwrap_or_else(|fatal| fatal.end());
             for checked in &accepted {
-                self.waiting.entry(checked.index()).or_default().push(writer.clone());
+                self.waiting.entry(checked.index()).or_default().push(writer.downgrade());
                 jobs.push(Job::new(checked, now, &durable, running.clone()));
             }
         }
@@ -247,7 +247,11 @@ impl Memory {
         let mut ended = vec![];
         for index in indices.iter().filter(|i| self.state.open.contains_key(i)) {
             match self.results.told(*index) {
-                OpenState::Working {} => self.waiting.entry(*index).or_default().push(writer.clone()),
+                OpenState::Working {} => {
+                    let waiting = self.waiting.entry(*index).or_default();
+                    waiting.retain(|writer| writer.upgrade().is_some());
+                    waiting.push(writer.downgrade());
+                }
                 OpenState::Finished(result) => ended.push((*index, result)),
             }
         }
@@ -280,5 +284,53 @@ fn close(connection: &Connection, writer: &Writer, said: Result<Option<ToSigner>
 fn send(writer: &Writer, message: &FromSigner) {
     if let Err(error) = writer.send(message) {
         tracing::info!(%error, "an answer did not reach its daemon");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::software::{Software, signature};
+    use super::super::world::REPOSITORY;
+    use super::super::{journal::Owner, queue};
+    use super::*;
+    use record::FixedClock;
+    use record::wire::read_message;
+    use std::os::unix::net::UnixStream;
+
+    fn said(peer: &mut UnixStream) -> Option<FromSigner> {
+        read_message(peer).unwrap()
+    }
+
+    #[test]
+    fn a_result_reaches_who_is_connected_and_an_ended_connection_is_not_kept_open_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let software = Software::new();
+        let mut world = software.world();
+        let charter = Charter::parse(world.charter().as_bytes()).unwrap();
+        let owner = Owner { keeper: charter.keeper.clone(), origin: charter.origin.clone() };
+        let journal = Journal::create(folder.path(), owner, software.now).unwrap();
+        let (queue, _never_signed) = queue::queue();
+        let clock = Arc::new(FixedClock::at(software.now));
+        let keeper = Keeper::new(charter, vec![], journal, software.state, clock, queue, Stop::default());
+        let made = world.first_targets(REPOSITORY, "v1");
+        let (connection, mut peer) = Connection::pair();
+        keeper.batch(&world.batch(0, &[&made], vec![]), &connection.writer()).unwrap();
+        drop(connection);
+        assert!(matches!(said(&mut peer), Some(FromSigner::Reserved(r)) if r.accepted == [made.index]));
+        assert_eq!(said(&mut peer), None, "ended, although its result is not there");
+        for _ in 0..3 {
+            let (connection, mut peer) = Connection::pair();
+            keeper.greet(&connection.writer());
+            drop(connection);
+            assert!(matches!(said(&mut peer), Some(FromSigner::Welcome(w)) if w.open.len() == 1));
+            assert_eq!(said(&mut peer), None);
+        }
+        let (connection, mut peer) = Connection::pair();
+        keeper.greet(&connection.writer());
+        assert_eq!(keeper.lock().waiting[&made.index].len(), 1, "those that have gone are forgotten");
+        let result = SignResult::Signed { signature: signature(&made) };
+        keeper.end(made.index, result.clone());
+        said(&mut peer);
+        assert_eq!(said(&mut peer), Some(FromSigner::Result { index: made.index, result }));
     }
 }
