@@ -22,9 +22,9 @@
 
 use crate::exit::Fatal;
 use std::borrow::Cow;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes before the first append.
@@ -255,8 +255,24 @@ pub fn lock_folder(path: &Path, form: &Form) -> Result<FolderLock, Fatal> {
     }
 }
 
+/// Creates a folder with the parents that it lacks, each open to its owner only, and makes their names durable. One that
+/// is there already gets its name synced: the one who made it may not have come so far.
+pub fn create_folder(path: &Path) -> Result<(), Fatal> {
+    let made: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| is_missing(folder)).collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| Fatal::Write { path: path.to_owned(), source })?;
+    [path].into_iter().chain(made).try_for_each(sync_folder_of)
+}
+
+fn is_missing(folder: &Path) -> bool {
+    !folder.as_os_str().is_empty() && !folder.exists()
+}
+
 /// Makes the names in the folder of `path` durable.
-pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Fatal> {
+fn sync_folder_of(path: &Path) -> Result<(), Fatal> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|f| f.sync_all())

@@ -12,9 +12,8 @@
 //! end is found at the start, other damage when it is read. It does not know what leaves say, nor the log key.
 
 use crate::exit::Fatal;
-use crate::records::{Form, OVERHEAD, Record, RecordFile, sync_folder_of};
+use crate::records::{Form, OVERHEAD, Record, RecordFile, create_folder};
 use std::borrow::Cow;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use tlog::{Frontier, Hash, leaf_hash};
 
@@ -73,8 +72,7 @@ struct Opening {
 impl Spool {
     /// Creates an empty spool. Refuses a folder that holds anything.
     pub fn create(folder: &Path) -> Result<(), Fatal> {
-        let write = |source| Fatal::Write { path: folder.to_owned(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(write)?;
+        create_folder(folder)?;
         let read = |source| Fatal::Read { path: folder.to_owned(), source };
         if std::fs::read_dir(folder).map_err(read)?.next().is_some() {
             let next = "a log is begun once: if this is an old test's, remove the folder by hand";
@@ -82,8 +80,7 @@ impl Spool {
         }
         let opening =
             Opening { previous: Place { first: 0, len: 0 }, epoch: 0, frontier: Frontier::default() };
-        RecordFile::create(&segment_path(folder, 0), &FORM, &[opening.record()])?;
-        sync_folder_of(folder)
+        RecordFile::create(&segment_path(folder, 0), &FORM, &[opening.record()]).map(drop)
     }
 
     /// Opens the spool: reads the last segment, and checks that all earlier ones are there with their final lengths.

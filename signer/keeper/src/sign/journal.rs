@@ -22,9 +22,7 @@ use crate::records::{self, FolderLock, Form, Record, RecordFile};
 use record::{KeeperName, KeyId, Origin, Purpose, Repository, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 static FORM: Form = Form {
@@ -70,11 +68,7 @@ pub(super) struct Durable(());
 impl Journal {
     /// Creates the journal of a keeper that has seen nothing. Refuses when one exists.
     pub(super) fn create(folder: &Path, owner: Owner, now: Time) -> Result<Self, Fatal> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| Fatal::Write { path: folder.to_owned(), source })?;
+        records::create_folder(folder)?;
         let lock = records::lock_folder(folder, &FORM)?;
         let path = path_in(folder);
         let bodies = snapshot(&path, &owner, 0, &State::new(now))?;

@@ -276,6 +276,23 @@ fn a_failed_sync_ends_the_process_with_74_before_any_answer() {
 }
 
 #[test]
+fn init_syncs_the_name_of_every_folder_that_it_makes() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["strace"]) {
+        return hsm_sim::skip(missing);
+    }
+    let config = std::fs::read_to_string(rig.path("keeper.toml")).unwrap();
+    std::fs::write(rig.path("keeper.toml"), config.replace("'state'", "'new/folders/state'")).unwrap();
+    assert!(rig.init_traced(&["-y"]).status.success());
+    let calls = Calls::read(&rig.calls());
+    for holds_a_new_name in ["", "/new", "/new/folders", "/new/folders/state", "/new/folders/state/spool"] {
+        let folder = rig.path("").join(holds_a_new_name.trim_start_matches('/'));
+        let folder = folder.to_str().unwrap().trim_end_matches('/');
+        calls.after(0, &["fsync", &format!("<{folder}>"), "= 0"]);
+    }
+}
+
+#[test]
 fn leaves_are_synced_before_they_are_answered() {
     let Some(rig) = Rig::new() else { return };
     if let Some(missing) = hsm_sim::missing(&["strace"]) {

@@ -119,19 +119,24 @@ impl Rig {
         self.path("calls")
     }
 
-    fn traced(&self, options: &[&str]) -> Command {
+    fn traced(&self, verb: &str, options: &[&str]) -> Command {
         let calls = "trace=openat,pwrite64,fsync,fdatasync,write,sendto,listen";
-        traced(&self.command(&["serve"]), &self.calls(), &[&["-e", calls], options].concat())
+        traced(&self.command(&[verb]), &self.calls(), &[&["-e", calls], options].concat())
+    }
+
+    /// Creates the state under strace.
+    pub(crate) fn init_traced(&self, options: &[&str]) -> Output {
+        self.traced("init", options).output().unwrap()
     }
 
     /// Starts the keeper under strace.
     pub(crate) fn start_traced(&self, options: &[&str]) -> Running {
-        Running::start(self.traced(options), self.path("socket"))
+        Running::start(self.traced("serve", options), self.path("socket"))
     }
 
     /// Starts a keeper under strace that must not come up.
     pub(crate) fn start_traced_in_vain(&self, options: &[&str]) -> (i32, String) {
-        let ended = self.traced(options).output().unwrap();
+        let ended = self.traced("serve", options).output().unwrap();
         (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stderr).into_owned())
     }
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-/// `serve` under strace with these options; the calls go to the file `calls`. The keeper ends with strace, which does
+/// A command under strace with these options; the calls go to the file `calls`. The keeper ends with strace, which does
 /// not take its children along when it is killed.
-pub(crate) fn traced(serve: &Command, calls: &Path, options: &[&str]) -> Command {
+pub(crate) fn traced(command: &Command, calls: &Path, options: &[&str]) -> Command {
     let mut traced = Command::new("sh");
     traced.args(["-c", "CHANCERY_PARENT=$$ exec strace \"$@\"", "sh", "-f", "-s", "128", "-o"]).arg(calls);
-    traced.args(options).arg(serve.get_program()).args(serve.get_args());
-    traced.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    traced.args(options).arg(command.get_program()).args(command.get_args());
+    traced.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
     traced
 }
 
