@@ -98,7 +98,7 @@ pub(super) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reserve {
-    /// The keeper's clock at the time.
+    /// The keeper's clock at the time, or the state's where that is later.
     pub(super) clock: Time,
     /// The changes.
     pub(super) changes: Vec<Change>,
@@ -160,7 +160,8 @@ pub(super) struct State {
     pub(super) chain: Chain,
     /// Reserved items in the last window, by key.
     pub(super) rate: BTreeMap<KeyId, Window>,
-    /// The latest time at which anything was reserved.
+    /// The latest time at which an item was opened. Each was made about then, by its intent's own time: a clock that
+    /// jumps ahead passes no item, and so does not move this.
     pub(super) clock: Time,
 }
 
@@ -204,16 +205,16 @@ impl State {
         Ok(())
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), Contradiction> {
+    fn apply(&mut self, change: &Change, at: Time) -> Result<(), Contradiction> {
         match change {
             Change::Followed(seen) => self.follow(*seen),
-            Change::Settled { index, signed } => self.settle(*index, *signed),
-            Change::Spent { index } => self.spend(*index),
+            Change::Settled { index, signed } => self.settle(*index, *signed, at),
+            Change::Spent { index } => self.spend(*index, at),
             Change::Confirmed(step) => {
                 self.chain.confirm(step);
                 Ok(())
             }
-            Change::Opened { index, item } => self.open(*index, item),
+            Change::Opened { index, item } => self.open(*index, item, at),
             Change::Failed { index, code } => self.fail(*index, code),
         }
     }
@@ -227,26 +228,26 @@ impl State {
         Ok(())
     }
 
-    fn settle(&mut self, index: u64, signed: bool) -> Result<(), Contradiction> {
+    fn settle(&mut self, index: u64, signed: bool, at: Time) -> Result<(), Contradiction> {
         let item = self.open.remove(&index).ok_or(Contradiction::NotOpen(index))?;
         if let Some(step) = item.step().filter(|_| signed) {
             self.chain.confirm(&step);
         }
-        self.used.insert(index, self.clock);
+        self.used.insert(index, at);
         Ok(())
     }
 
-    fn spend(&mut self, index: u64) -> Result<(), Contradiction> {
+    fn spend(&mut self, index: u64, at: Time) -> Result<(), Contradiction> {
         if self.is_used(index) {
             return Err(Contradiction::Reused(index));
         }
-        self.used.insert(index, self.clock);
+        self.used.insert(index, at);
         Ok(())
     }
 
     // INVARIANT(once): an index is opened at most once. INVARIANT(one-open): no two open items share key and payload,
     // so that the log's completions match its intents in order. INVARIANT(settle): the open items are counted.
-    fn open(&mut self, index: u64, item: &Open) -> Result<(), Contradiction> {
+    fn open(&mut self, index: u64, item: &Open, at: Time) -> Result<(), Contradiction> {
         if self.is_used(index) {
             return Err(Contradiction::Reused(index));
         }
@@ -259,6 +260,8 @@ impl State {
         if let Some(step) = item.step() {
             self.chain.reserve(&step)?;
         }
+        // INVARIANT(forward-only): the clock never falls, and moves only together with what is written.
+        self.clock = self.clock.max(at);
         let count = self.reserved_this_hour(item.key, self.clock).saturating_add(1);
         self.rate.insert(item.key, Window { number: window(self.clock), count });
         self.open.insert(index, item.clone());
@@ -275,9 +278,9 @@ impl State {
     }
 
     /// Raises the floor over indices spent long ago, never over an open one, and forgets what lies below it.
-    fn prune(&mut self) {
+    fn prune(&mut self, at: Time) {
         let lowest_open = self.open.keys().next().copied().unwrap_or(u64::MAX);
-        let cutoff = self.clock.plus_ms(-KEEP_USED_MS);
+        let cutoff = at.plus_ms(-KEEP_USED_MS);
         let old = |(index, at): (&u64, &Time)| (*at < cutoff).then_some(*index);
         if let Some(last) = self.used.range(..lowest_open).filter_map(old).next_back() {
             self.floor = self.floor.max(last.saturating_add(1));
@@ -294,14 +297,15 @@ fn window(at: Time) -> i64 {
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     state: &'a mut State,
-    now: Time,
+    at: Time,
     changes: Vec<Change>,
 }
 
 impl<'a> Draft<'a> {
     /// Begins a record at `now`.
     pub(super) fn new(state: &'a mut State, now: Time) -> Self {
-        Self { state, now, changes: Vec::new() }
+        let at = now.max(state.clock);
+        Self { state, at, changes: Vec::new() }
     }
 
     /// The state with all changes so far.
@@ -315,9 +319,7 @@ impl<'a> Draft<'a> {
         if self.state.forked && !matches!(change, Change::Failed { .. }) {
             return Err(Contradiction::Forked);
         }
-        // INVARIANT(forward-only): the clock never falls, and moves only together with what is written.
-        self.state.clock = self.state.clock.max(self.now);
-        self.state.apply(&change)?;
+        self.state.apply(&change, self.at)?;
         self.changes.push(change);
         Ok(())
     }
@@ -327,8 +329,8 @@ impl<'a> Draft<'a> {
         if self.changes.is_empty() {
             return None;
         }
-        self.state.prune();
-        Some(Reserve { clock: self.state.clock, changes: self.changes })
+        self.state.prune(self.at);
+        Some(Reserve { clock: self.at, changes: self.changes })
     }
 }
 
@@ -414,13 +416,26 @@ mod tests {
     fn forward_only() {
         let mut state = State::new(at(0));
         let seen = |size| Change::Followed(Seen { size, root: Sha256::of(b"root") });
-        apply(&mut state, 5000, vec![seen(9)]).unwrap();
+        apply(&mut state, 5000, vec![seen(9), opened(1, 1)]).unwrap();
         assert!(matches!(
             apply(&mut state, 5000, vec![seen(8)]),
             Err(Contradiction::Backwards { from: 9, to: 8 })
         ));
-        apply(&mut state, 1000, vec![seen(9)]).unwrap();
+        apply(&mut state, 1000, vec![seen(9), opened(2, 2)]).unwrap();
         assert_eq!(state.clock, at(5000));
+    }
+
+    #[test]
+    fn only_an_item_that_is_opened_moves_the_clock() {
+        let mut state = State::new(at(0));
+        apply(&mut state, 0, vec![opened(1, 1), opened(2, 2)]).unwrap();
+        let seen = Change::Followed(Seen { size: 9, root: Sha256::of(b"root") });
+        let failed = Change::Failed { index: 2, code: crate::code("token-busy") };
+        let settled = Change::Settled { index: 1, signed: true };
+        apply(&mut state, 9000, vec![seen, failed, settled, Change::Spent { index: 7 }]).unwrap();
+        assert_eq!((state.clock, state.used[&7]), (at(0), at(9000)));
+        apply(&mut state, 9000, vec![opened(8, 8)]).unwrap();
+        assert_eq!(state.clock, at(9000));
     }
 
     /// INVARIANT(no-reset)

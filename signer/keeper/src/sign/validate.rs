@@ -150,7 +150,10 @@ pub(super) fn room(state: &State) -> Result<(), Refused> {
 
 fn fresh(intent: &Intent, now: Time, journal_clock: Time) -> Result<(), Refused> {
     if now < journal_clock.plus_ms(-CLOCK_BACK_MS) {
-        let why = format!("the clock shows {now}, the journal {journal_clock}: set the clock right");
+        let why = format!(
+            "the clock shows {now}, and an item was signed at {journal_clock}: set the clock right, or, if it was ahead \
+             then, wait for that time or retire this keeper"
+        );
         return Err(Refused::new(Code::Stale, why));
     }
     let apart = now.unix_ms().abs_diff(intent.time.unix_ms());

@@ -139,6 +139,30 @@ fn an_intent_too_old_too_new_or_met_by_a_clock_set_back_is_stale_and_spent() {
     assert_eq!(keeper.refusal(&world, &made), "stale");
 }
 
+#[test]
+fn a_clock_that_jumped_ahead_for_a_moment_does_not_end_signing() {
+    let mut keeper = Software::new();
+    let mut world = keeper.world();
+    let (right, year_ms) = (keeper.now, 365 * 24 * 60 * MINUTE_MS);
+    keeper.now = right.plus_ms(year_ms);
+    let made = world.first_targets(REPOSITORY, "v1");
+    assert_eq!(keeper.refusal(&world, &made), "stale");
+    keeper.now = right;
+    let made = world.first_targets(REPOSITORY, "v1");
+    keeper.through(&mut world, &made);
+    // An intent with the same wrong time moves the journal's clock: then the refusal names both times.
+    (keeper.now, world.now) = (right.plus_ms(year_ms), right.plus_ms(year_ms));
+    let made = world.first_targets("r.example/team/b", "v1");
+    keeper.through(&mut world, &made);
+    (keeper.now, world.now) = (right, right);
+    let made = world.first_targets("r.example/team/c", "v1");
+    let answer = keeper.frame(&world, &[&made], vec![]);
+    let detail = &answer.refused[0].detail;
+    for word in [right.to_string(), right.plus_ms(year_ms).to_string(), "wait for that time".into()] {
+        assert!(detail.contains(&word), "{detail}");
+    }
+}
+
 /// INVARIANT(once) over frames: an index that was accepted or refused is never looked at again.
 #[test]
 fn an_index_is_accepted_once_in_the_same_frame_and_in_later_ones() {
