@@ -139,13 +139,16 @@ fn addressed<'a>(intent: &Intent, charter: &'a Charter) -> Result<&'a CharterKey
 /// Whether one more index can be remembered.
 pub(super) fn room(state: &State) -> Result<(), Refused> {
     if state.used.len() + state.open.len() < MAX_USED {
-        Ok(())
-    } else {
-        Err(Refused::new(
-            Code::Unsettled,
-            format!("{MAX_USED} indices are remembered: settle the open items"),
-        ))
+        return Ok(());
     }
+    let remembered = format!("{MAX_USED} spent indices are remembered: those of the last ten minutes");
+    let why = match state.open.keys().next() {
+        None => format!("{remembered}; wait"),
+        Some(oldest) => {
+            format!("{remembered}, and all above the oldest open item, {oldest}: settle that, or wait")
+        }
+    };
+    Err(Refused::new(Code::Full, why))
 }
 
 fn fresh(intent: &Intent, now: Time, journal_clock: Time) -> Result<(), Refused> {

@@ -1,6 +1,7 @@
 //! Decisions over whole frames, with keys in software: every refusal and every way to close an item.
 
 use super::super::software::{Software, done, signature};
+use super::super::state::MAX_USED;
 use super::super::world::{Made, REPOSITORY, World, targets};
 use super::*;
 use record::wire::{Blob, Extra, SignResult};
@@ -243,11 +244,40 @@ fn nothing_is_signed_while_a_finished_item_waits_for_its_leaf_for_a_minute() {
     let signature = keeper.sign(&made);
     keeper.now = keeper.now.plus_ms(MINUTE_MS + 1);
     let next = world.first_targets("r.example/team/b", "v1");
-    assert_eq!(keeper.refusal(&world, &next), "unsettled");
+    let answer = keeper.frame(&world, &[&next], vec![]);
+    assert_eq!(answer.refused[0].code.as_str(), "unsettled");
+    assert!(answer.refused[0].detail.contains("is not settled"), "{:?}", answer.refused);
     assert!(!spent(&keeper, &next));
     let settle = world.completion(&made, &signature);
     let answer = keeper.frame(&world, &[&next], vec![settle]);
     assert_eq!((answer.settled, answer.accepted), (vec![made.index], vec![next.index]));
+}
+
+#[test]
+fn a_keeper_that_can_remember_no_more_indices_says_so_and_what_makes_room() {
+    let mut keeper = Software::new();
+    let mut world = keeper.world();
+    let (open, next, void) = (
+        world.first_targets("r.example/team/a", "v1"),
+        world.first_targets("r.example/team/b", "v1"),
+        world.first_targets("r.example/team/c", "v1"),
+    );
+    keeper.frame(&world, &[&open], vec![]);
+    keeper.state.used = (1_000..1_000 + MAX_USED as u64 - 1).map(|index| (index, keeper.now)).collect();
+    let mut batch = world.batch(keeper.state.seen.size, &[&next], vec![]);
+    batch.void = vec![void.index];
+    let answer = done(keeper.decide(&world, &batch)).answer;
+    assert_eq!(answer.refused.len(), 2);
+    for refused in &answer.refused {
+        assert_eq!(refused.code.as_str(), "full");
+        assert!(refused.detail.contains(&format!("open item, {}", open.index)), "{}", refused.detail);
+    }
+    assert!(!spent(&keeper, &next) && !spent(&keeper, &void));
+    let signature = keeper.sign(&open);
+    let settle = world.completion(&open, &signature);
+    keeper.now = keeper.now.plus_ms(10 * MINUTE_MS + 1);
+    keeper.frame(&world, &[], vec![settle]);
+    assert!(keeper.state.used.is_empty());
 }
 
 #[test]
