@@ -227,7 +227,7 @@ fn an_intent_for_another_log_keeper_key_purpose_or_format_is_refused() {
 }
 
 #[test]
-fn an_intent_of_another_time_is_refused_as_often_as_it_is_shown() {
+fn an_intent_of_another_time_is_refused_and_its_index_spent_for_when_its_time_comes() {
     let Some(mut rig) = Rig::new() else { return };
     let keeper = rig.start();
     let mut daemon = keeper.connect();
@@ -236,8 +236,23 @@ fn an_intent_of_another_time_is_refused_as_often_as_it_is_shown() {
         intent.time = SystemClock.now().plus_s(minutes * 60);
         let made = rig.world.put(intent, Extra::Targets { prev: None });
         refused(&rig, &mut daemon, &made, "stale", row);
-        refused(&rig, &mut daemon, &made, "stale", row);
     }
+    let mut intent = rig.world.first_targets(REPOSITORY, "soon").intent;
+    intent.time = SystemClock.now().plus_s(302);
+    let made = rig.world.put(intent, Extra::Targets { prev: None });
+    refused(&rig, &mut daemon, &made, "stale", "soon");
+    keeper.kill();
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    let batch = rig.world.batch(daemon.seen, &[&made], vec![]);
+    let later = loop {
+        match daemon.refusal(&batch) {
+            stale if stale == "stale" => std::thread::yield_now(),
+            other => break other,
+        }
+    };
+    assert_eq!(later, "used", "fresh by now, and never looked at again");
+    assert!(rig.signed().is_empty());
 }
 
 /// INVARIANT(once)
@@ -627,7 +642,10 @@ fn settle() {
         }
     }
     let over = rig.world.first_targets(&repository(1024), "v1");
-    refused(&rig, &mut daemon, &over, "unsettled", "the backlog is full");
+    let touched = rig.signed().len();
+    let refusal = daemon.refused(&rig.world.batch(daemon.seen, &[&over], vec![]));
+    assert_eq!((refusal.code.as_str(), refusal.detail.as_str()), ("unsettled", "1024 items are open"));
+    assert_eq!(rig.signed().len(), touched);
     let first = keeper.connect();
     let Some(OpenState::Finished(SignResult::Signed { signature })) = first.told(made[0].index) else {
         panic!()

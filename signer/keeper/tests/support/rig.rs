@@ -7,8 +7,8 @@ use crate::traced::traced;
 use crate::world::World;
 use hsm_sim::{Journal, SoftHsm};
 use record::wire::{
-    Batch, FromSigner, OpenState, PROTO, Reserved, Settle, SignResult, ToSigner, Welcome, read_message,
-    write_message,
+    Batch, FromSigner, OpenState, PROTO, Refusal, Reserved, Settle, SignResult, ToSigner, Welcome,
+    read_message, write_message,
 };
 use record::{Clock, Purpose, Sha256, Signature, Spki, SystemClock};
 use std::collections::BTreeMap;
@@ -302,12 +302,17 @@ impl Daemon {
         }
     }
 
-    /// The code with which the only item of `batch` is refused.
-    pub(crate) fn refusal(&mut self, batch: &Batch) -> String {
-        let answer = self.reserve(batch);
+    /// The refusal of the only item of `batch`.
+    pub(crate) fn refused(&mut self, batch: &Batch) -> Refusal {
+        let mut answer = self.reserve(batch);
         assert!(answer.accepted.is_empty(), "accepted");
         assert_eq!(answer.refused.len(), 1);
-        answer.refused[0].code.to_string()
+        answer.refused.remove(0)
+    }
+
+    /// Its code.
+    pub(crate) fn refusal(&mut self, batch: &Batch) -> String {
+        self.refused(batch).code.to_string()
     }
 
     /// Has one item signed and settled; its sealed file.
