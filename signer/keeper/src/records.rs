@@ -65,15 +65,25 @@ pub struct Record<'a> {
 /// Takes one record at replay: offset, kind, body. What it returns as an error is why the record is refused.
 pub type Replay<'a> = dyn FnMut(u64, u8, &[u8]) -> Result<(), String> + 'a;
 
-/// An open file of records. After a failed write it refuses every further one.
+/// An open file of records.
 #[derive(Debug)]
 pub struct RecordFile {
     form: &'static Form,
     path: PathBuf,
     file: File,
     len: u64,
-    /// Set while a write is under way, and for good when it failed or the file was opened for reading only.
-    failed: bool,
+    growth: Growth,
+}
+
+/// Whether anything may be written behind a file's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Growth {
+    /// Yes.
+    Open,
+    /// A write is under way, or has failed: what is there is not known.
+    InDoubt,
+    /// It has its last record, and was opened for reading only.
+    Sealed,
 }
 
 /// A file that was read and may not be relied on yet. After a sync that failed, the system calls its pages clean: what
@@ -141,7 +151,7 @@ impl RecordFile {
         let torn = (bytes.len() - end) as u64;
         bytes.truncate(end);
         let tail = bytes.split_off(last);
-        let file = Self { form, path: path.to_owned(), file, len: end as u64, failed: false };
+        let file = Self { form, path: path.to_owned(), file, len: end as u64, growth: Growth::Open };
         Ok(Unsynced { file, last: last as u64, tail, torn })
     }
 
@@ -163,7 +173,7 @@ impl RecordFile {
         if end < bytes.len() {
             return Err(damaged(path, form, end as u64, "the last append is damaged"));
         }
-        Ok(Self { form, path: path.to_owned(), file, len, failed: true })
+        Ok(Self { form, path: path.to_owned(), file, len, growth: Growth::Sealed })
     }
 
     /// The first record of a file, without reading the rest, and the file's length.
@@ -174,7 +184,7 @@ impl RecordFile {
         let mut header = vec![0; usize::try_from(len.min(HEADER)).unwrap_or(0)];
         file.read_exact_at(&mut header, 0).map_err(fault)?;
         check_header(path, form, &header)?;
-        let opened = Self { form, path: path.to_owned(), file, len, failed: true };
+        let opened = Self { form, path: path.to_owned(), file, len, growth: Growth::Sealed };
         if len < HEADER + HEAD + OVERHEAD {
             return Err(damaged(path, form, HEADER, "the first record is missing"));
         }
@@ -188,17 +198,21 @@ impl RecordFile {
         let at = self.len;
         let mut bytes = Vec::new();
         encode(&self.path, records, &mut bytes)?;
-        if self.failed || at + bytes.len() as u64 > MAX_FILE {
-            let why =
-                if self.failed { "an earlier write failed" } else { "the file is at its limit of 256 MiB" };
+        let refused = match self.growth {
+            Growth::InDoubt => Some("an earlier write failed"),
+            Growth::Sealed => Some("the file is sealed"),
+            Growth::Open if at + bytes.len() as u64 > MAX_FILE => Some("the file is at its limit of 256 MiB"),
+            Growth::Open => None,
+        };
+        if let Some(why) = refused {
             return Err(Fatal::Write { path: self.path.clone(), source: io::Error::other(why) });
         }
-        self.failed = true;
+        self.growth = Growth::InDoubt;
         self.file
             .write_all_at(&bytes, at)
             .and_then(|()| self.file.sync_data())
             .map_err(|source| Fatal::Write { path: self.path.clone(), source })?;
-        self.failed = false;
+        self.growth = Growth::Open;
         self.len = at + bytes.len() as u64;
         Ok(at + HEAD)
     }
@@ -299,7 +313,7 @@ fn write_new(path: &Path, form: &'static Form, records: &[Record<'_>]) -> Result
         Ok(file)
     };
     let file = written().map_err(|source| Fatal::Write { path: new.clone(), source })?;
-    Ok(RecordFile { form, path: new, file, len: bytes.len() as u64, failed: false })
+    Ok(RecordFile { form, path: new, file, len: bytes.len() as u64, growth: Growth::Open })
 }
 
 /// Puts one append behind `bytes`.

@@ -3,7 +3,7 @@
 //! Unknown and duplicate members are refused. Hashes travel as hex, bytes as base64. This module knows shapes and
 //! limits only; what a message means is in the two programs.
 
-use crate::{Completion, FailureCode, Intent, KeeperName, KeyRecord, Leaf, Origin, Sha256, key::Signature};
+use crate::{FailureCode, KeeperName, KeyRecord, Origin, Sha256, key::Signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};
@@ -422,14 +422,4 @@ pub fn read_message<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<
 /// Writes one message.
 pub fn write_message<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), FrameError> {
     Ok(to.write_all(&to_frame(message)?)?)
-}
-
-/// The completion leaf's bytes for a signature over an intent's payload: what daemon and keeper both expect.
-pub fn completion_leaf(
-    intent: &Intent,
-    spki: &crate::Spki,
-    signature: &Signature,
-) -> Result<Vec<u8>, crate::LeafError> {
-    Leaf::Completion(Completion { payload: intent.payload, signature: signature.clone(), spki: spki.clone() })
-        .encode()
 }

@@ -5,10 +5,9 @@
 //! the same word closes the item. Of all other open items nothing is known after a restart, and the keeper says so:
 //! `Lost`.
 
-use super::charter::CharterKey;
 use super::state::Open;
+use record::Time;
 use record::wire::{OpenState, SignResult};
-use record::{Completion, LeafError, Sha256, Time};
 use std::collections::BTreeMap;
 
 /// Where one open item stands.
@@ -84,15 +83,4 @@ impl Results {
             None => OpenState::Finished(SignResult::Lost {}),
         }
     }
-}
-
-/// The hash of the one leaf that completes `item` with `signature`.
-pub(super) fn completion_hash(
-    item: &Open,
-    key: &CharterKey,
-    signature: &record::Signature,
-) -> Result<Sha256, LeafError> {
-    let completion =
-        Completion { payload: item.payload, signature: signature.clone(), spki: key.spki.clone() };
-    Ok(Sha256::of(&record::Leaf::Completion(completion).encode()?))
 }
