@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | asked to end | |
 //! | 70 | the token or its library does not work | starts it again |
-//! | 71 | the socket cannot be used | starts it again |
+//! | 71 | the socket cannot be used, or the system gives no thread, signal handler or closed process | starts it again |
 //! | 74 | a read, write or sync of durable state failed | must not restart |
 //! | 75 | a token call exceeded its deadline, or another keeper still holds the state | starts it again |
 //! | 78 | configuration, durable state, PIN or key is not as it must be | must not restart |
@@ -65,6 +65,14 @@ pub enum Fatal {
         /// What is wrong.
         why: String,
     },
+    /// The operating system refused what the process itself needs.
+    #[error("{what}")]
+    Process {
+        /// What cannot be had.
+        what: &'static str,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The PIN must not be tried, or was tried and refused.
     #[error(
         "token {token:?}: {why}; no further try is made: correct the PIN's source, then start the keeper"
@@ -110,7 +118,7 @@ impl Fatal {
     pub fn code(&self) -> u8 {
         match self {
             Self::Token { .. } => 70,
-            Self::Socket { .. } => 71,
+            Self::Socket { .. } | Self::Process { .. } => 71,
             Self::Read { .. } | Self::Write { .. } => 74,
             Self::Held { .. } | Self::Hang { .. } => 75,
             Self::Config { .. } | Self::State { .. } | Self::Pin { .. } | Self::Key { .. } => 78,
@@ -147,6 +155,7 @@ mod tests {
         assert_eq!(Fatal::Pin { token: "t".into(), why: "w".into() }.code(), 78);
         assert_eq!(Fatal::Hang { call: "C_Sign", deadline_ms: 1 }.code(), 75);
         assert_eq!(Fatal::Held { path }.code(), 75);
+        assert_eq!(Fatal::Process { what: "w", source: io() }.code(), 71);
         assert_eq!(Fatal::Token { token: "t".into(), why: "w".into() }.code(), 70);
     }
 }

@@ -288,20 +288,26 @@ pub struct Work(Arc<Shared>);
 
 impl Stop {
     /// Ends the process with exit code 0 on SIGTERM or SIGINT, after running work.
-    pub fn on_signal() -> io::Result<Self> {
-        use signal_hook::{consts, low_level::pipe};
+    pub fn on_signal() -> Result<Self, Fatal> {
         let stop = Self::default();
+        stop.wait_for_signal()
+            .map_err(|source| Fatal::Process { what: "the signal handler cannot be installed", source })?;
+        Ok(stop)
+    }
+
+    fn wait_for_signal(&self) -> io::Result<()> {
+        use signal_hook::{consts, low_level::pipe};
         let (mut read, write) = UnixStream::pair()?;
         pipe::register(consts::SIGTERM, write.try_clone()?)?;
         pipe::register(consts::SIGINT, write)?;
-        let waiting = stop.clone();
+        let waiting = self.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let _ = read.read_exact(&mut [0]);
             waiting.drain(STOP_GRACE);
             tracing::info!("asked to end");
             exit::end(0);
         })?;
-        Ok(stop)
+        Ok(())
     }
 
     /// Begins a piece of work. Blocks for good once the process is ending.

@@ -35,8 +35,7 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     let spool = Spool::open(&spool_folder(&config.state), SEGMENT_BYTES)?;
     let token = token::open(&config.token)?;
     let key = token.key(&config.key.cka_id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
-    let stop = Stop::on_signal()
-        .map_err(|e| Fatal::Socket { path: config.listen.socket.clone(), why: e.to_string() })?;
+    let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {

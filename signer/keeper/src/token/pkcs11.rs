@@ -28,9 +28,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub fn open(config: &TokenConfig) -> Result<Arc<dyn Token>, Fatal> {
     let pin = Pin::read(&config.pin)?;
     let context = load(&config.module, &config.label)?;
-    let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end()).map_err(|e| {
-        Fatal::Token { token: config.label.clone(), why: format!("no thread for its watchdog: {e}") }
-    })?;
+    let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end())
+        .map_err(|source| Fatal::Process { what: "the token's watchdog cannot be started", source })?;
     let pool = Pool::open(&context, config, &pin, &watchdog)?;
     let sessions = pool.max();
     tracing::info!(token = config.label, sessions, "token is open");
