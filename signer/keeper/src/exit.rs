@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | asked to end | |
 //! | 70 | the token or its library does not work | starts it again |
-//! | 71 | the socket cannot be used, or the system gives no thread, signal handler or closed process | starts it again |
+//! | 71 | the socket, or what the process itself needs of the system, cannot be had | starts it again |
 //! | 74 | a read, write or sync of durable state failed | must not restart |
 //! | 75 | a token call exceeded its deadline, or another keeper still holds the state | starts it again |
 //! | 78 | configuration, durable state, PIN or key is not as it must be | must not restart |

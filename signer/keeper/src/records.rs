@@ -141,7 +141,8 @@ impl RecordFile {
     }
 
     /// Opens a file and hands every record to `each`: its offset, kind and body. A torn last append is left out. Any
-    /// other damage, a record that `each` refuses, a missing or an empty file: [`Fatal::State`]. Nothing is changed yet.
+    /// other damage, a record that `each` refuses, a missing or an empty file: [`Fatal::State`]. Nothing is changed
+    /// yet.
     pub fn open(path: &Path, form: &'static Form, each: &mut Replay<'_>) -> Result<Unsynced, Fatal> {
         let file =
             OpenOptions::new().read(true).write(true).open(path).map_err(|e| not_opened(path, form, e))?;
@@ -193,7 +194,8 @@ impl RecordFile {
     }
 
     /// Writes all `records` with one write and one `fdatasync`, and returns the offset of the first. When this
-    /// returns they are durable; when the process dies before, the next start finds all of them or none. On an error the process must end: see [`Fatal::end`].
+    /// returns they are durable; when the process dies before, the next start finds all of them or none. On an error
+    /// the process must end: see [`Fatal::end`].
     pub fn append(&mut self, records: &[Record<'_>]) -> Result<u64, Fatal> {
         let at = self.len;
         let mut bytes = Vec::new();
@@ -269,8 +271,8 @@ pub fn lock_folder(path: &Path, form: &Form) -> Result<FolderLock, Fatal> {
     }
 }
 
-/// Creates a folder with the parents that it lacks, each open to its owner only, and makes their names durable. One that
-/// is there already gets its name synced: the one who made it may not have come so far.
+/// Creates a folder with the parents that it lacks, each open to its owner only, and makes their names durable. One
+/// that is there already gets its name synced: the one who made it may not have come so far.
 pub fn create_folder(path: &Path) -> Result<(), Fatal> {
     let made: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| is_missing(folder)).collect();
     DirBuilder::new()

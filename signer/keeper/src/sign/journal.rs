@@ -8,9 +8,9 @@
 //! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
 //! | 5 `clear-fork` | `{clock}` | by an operator, while the keeper does not run |
 //!
-//! The *generation* counts the records of the kinds 3 to 5 that were ever written, over all compactions. A file cannot show
-//! that its end was cut off between two records, or that it is an older copy of itself; the daemon can, which was told
-//! a higher generation.
+//! The *generation* counts the records of the kinds 3 to 5 that were ever written, over all compactions. A file cannot
+//! show that its end was cut off between two records, or that it is an older copy of itself; the daemon can, which was
+//! told a higher generation.
 //!
 //! It promises that [`Journal::reserve`] has put its changes on the disk before it returns, and that whatever cannot
 //! be read back to the byte is refused, never replaced by a fresh start. It does not know why a change was made.
