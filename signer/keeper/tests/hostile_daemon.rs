@@ -9,6 +9,8 @@
     reason = "test code, where a panic is a failed test"
 )]
 
+#[path = "support/place.rs"]
+mod place;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "support/traced.rs"]
@@ -122,12 +124,12 @@ fn log_before_key() {
 #[test]
 fn a_keeper_that_can_not_write_its_journal_ends_with_74_and_touches_no_key() {
     let Some(mut rig) = Rig::new() else { return };
-    let keeper = rig.start_on_a_small_disk();
+    let mut keeper = rig.start_on_a_small_disk();
     let mut daemon = keeper.connect();
     let made: Vec<Made> = (0..100).map(|n| rig.world.first_targets(&repository(n), "v1")).collect();
     let batch = rig.world.batch(0, &made.iter().collect::<Vec<_>>(), vec![]);
     assert!(daemon.ask_in_vain(&batch));
-    assert_eq!(keeper.ends(), 74);
+    assert_eq!(keeper.ended().0, 74);
     assert!(rig.signed().is_empty());
     let again = rig.start();
     let answer = again.connect().reserve(&batch);
@@ -158,11 +160,11 @@ fn a_reservation_whose_sync_fails_ends_with_74_and_is_neither_answered_nor_signe
     }
     // Only that file: the token's journal is synced too.
     let journal = rig.journal().display().to_string();
-    let keeper = rig.start_traced(&["-P", &journal, "-e", "inject=fdatasync:error=EIO:when=1"]);
+    let mut keeper = rig.start_traced(&["-P", &journal, "-e", "inject=fdatasync:error=EIO:when=1"]);
     let mut daemon = keeper.connect();
     let made = rig.world.first_targets(REPOSITORY, "v1");
     assert!(daemon.ask_in_vain(&rig.world.batch(0, &[&made], vec![])));
-    assert_eq!(keeper.ends(), 74);
+    assert_eq!(keeper.ended().0, 74);
     assert!(rig.signed().is_empty());
     // The record is in memory, marked as written: it is relied on only after it was written once more.
     let (code, said) = rig.start_traced_in_vain(&["-e", "inject=fsync:error=EIO:when=1"]);
@@ -543,9 +545,9 @@ fn a_journal_older_than_what_its_keeper_told_ends_the_keeper_with_78_at_the_firs
     // Both look to the start like a journal with a torn end, or with none.
     for journal in [&whole[..whole.len() - 1], &older] {
         std::fs::write(rig.journal(), journal).unwrap();
-        let keeper = rig.start();
+        let mut keeper = rig.start();
         assert!(keeper.connect_knowing(told).is_none());
-        let (code, said) = keeper.ends_saying();
+        let (code, said) = keeper.ended();
         assert!(code == 78 && said.contains("state/journal") && said.contains("is older"), "{code} {said}");
     }
     std::fs::write(rig.journal(), &whole).unwrap();

@@ -1,6 +1,6 @@
 //! Tokens, keys and PINs, as an operator and a starting keeper meet them.
 
-use crate::rig::{ORIGIN, Rig, Running};
+use crate::rig::{ORIGIN, Rig};
 use record::Spki;
 use rustix::process::Signal;
 use std::io::Write;
@@ -59,7 +59,7 @@ fn a_token_is_initialised_once_and_its_pin_works() {
 #[test]
 fn a_wrong_pin_is_tried_exactly_once_and_stops_the_supervisor() {
     let Some(rig) = Rig::new() else { return };
-    std::fs::write(rig.token.pin_file(), "not the pin").unwrap();
+    rig.spoil_pin();
     let (code, said) = rig.start_in_vain();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("the PIN was refused") && !said.contains("not the pin"), "{said}");
@@ -80,8 +80,8 @@ fn the_exit_code_is_told_also_where_a_librarys_exit_handler_hangs() {
     std::fs::write(&source, HANGS_AT_EXIT).unwrap();
     let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
     assert!(built.unwrap().success());
-    std::fs::write(rig.token.pin_file(), "not the pin").unwrap();
-    let ended = rig.command(&["serve"]).env("LD_PRELOAD", &library).output().unwrap();
+    rig.spoil_pin();
+    let ended = rig.command("serve").env("LD_PRELOAD", &library).output().unwrap();
     assert_eq!(ended.status.code(), Some(78), "{}", ended.status);
     assert_eq!(rig.logins(), [WRONG_PIN]);
 }
@@ -100,7 +100,7 @@ fn a_pin_comes_through_an_inherited_descriptor_of_any_kind_and_from_no_other() {
     let Some(rig) = Rig::new() else { return };
     let pin = std::fs::read(rig.token.pin_file()).unwrap();
     rig.configure_token("pin_fd = 9");
-    let serve = rig.command(&["serve"]);
+    let serve = rig.command("serve");
     // A socket has no name under which it could be opened anew.
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     ours.write_all(&pin).unwrap();
@@ -115,9 +115,9 @@ fn a_pin_comes_through_an_inherited_descriptor_of_any_kind_and_from_no_other() {
             .arg(serve.get_program())
             .args(serve.get_args());
         handed.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(input);
-        let mut keeper = Running::start(handed, rig.path("socket"));
+        let mut keeper = rig.start_as(handed);
         keeper.welcome();
-        assert_eq!(keeper.signal(Signal::TERM).code(), Some(0));
+        assert_eq!(keeper.signal(Signal::TERM), Some(0));
     }
     // 0 to 2 are always handed over; what the keeper opens itself comes behind them.
     for fd in 3..10 {
@@ -140,9 +140,9 @@ fn a_pin_comes_from_a_credential_of_the_service_manager() {
     let folder = rig.path("credentials");
     std::fs::create_dir(&folder).unwrap();
     std::fs::copy(rig.token.pin_file(), folder.join("log.pin")).unwrap();
-    let mut serve = rig.command(&["serve"]);
+    let mut serve = rig.command("serve");
     serve.env("CREDENTIALS_DIRECTORY", &folder);
-    Running::start(serve, rig.path("socket")).welcome();
+    rig.start_as(serve).welcome();
     assert_eq!(rig.logins(), [0]);
 }
 
@@ -177,7 +177,7 @@ fn a_key_that_could_leave_its_token_is_refused_by_name() {
     );
     rig.vkey = another_vkey();
     rig.configure("");
-    assert!(rig.command(&["init"]).output().unwrap().status.success());
+    assert!(rig.command("init").output().unwrap().status.success());
     let (code, said) = rig.start_in_vain();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("CKA_ID 01") && said.contains("CKA_EXTRACTABLE is true"), "{said}");
