@@ -26,7 +26,7 @@ use record::{
 use rig::{Daemon, Rig, hello, tamper};
 use std::io::Write;
 use traced::Calls;
-use world::{Made, REPOSITORY, World, targets};
+use world::{Collection, Made, REPOSITORY, World, targets};
 
 /// A repository per row, so that no row stands in another's way.
 fn repository(number: usize) -> String {
@@ -41,25 +41,16 @@ fn refused(rig: &Rig, daemon: &mut Daemon, made: &Made, code: &str, row: &str) {
     assert_eq!(rig.signed(), before, "{row}: a key was touched");
 }
 
-/// The files of a new collection, each signed and settled.
-struct Collection {
-    root: (Made, Vec<u8>),
-    targets: (Made, Vec<u8>),
-    snapshot: (Made, Vec<u8>),
+fn collection(daemon: &mut Daemon, world: &mut World, repository: &str) -> Collection {
+    world.collection(repository, |world, made| daemon.through(world, made))
 }
 
-fn collection(daemon: &mut Daemon, world: &mut World, repository: &str) -> Collection {
-    let certificate = world.certificate(repository);
-    let der = daemon.through(world, &certificate);
-    let root = world.root(repository, &der);
-    let root = (root.clone(), daemon.through(world, &root));
-    let targets = world.first_targets(repository, "v1");
-    let targets = (targets.clone(), daemon.through(world, &targets));
-    let snapshot = world.snapshot(repository, 1, root.0.child(&root.1), targets.0.child(&targets.1));
-    let snapshot = (snapshot.clone(), daemon.through(world, &snapshot));
-    let timestamp = world.timestamp(repository, 1, snapshot.0.child(&snapshot.1));
-    daemon.through(world, &timestamp);
-    Collection { root, targets, snapshot }
+/// The file with one bit of its signature flipped.
+fn unsigned_file(file: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(file.to_vec()).unwrap();
+    let at = text.find("\"sig\":\"").unwrap() + 20;
+    let other = if &text[at..=at] == "A" { "B" } else { "A" };
+    format!("{}{other}{}", &text[..at], &text[at + 1..]).into_bytes()
 }
 
 #[test]
@@ -69,9 +60,12 @@ fn an_honest_daemon_gets_a_whole_collection_signed_and_each_key_is_touched_once_
     let mut daemon = keeper.connect();
     let made = collection(&mut daemon, &mut rig.world, REPOSITORY);
     let next = rig.world.next_targets(&made.targets.0, &made.targets.1, 2, "v2");
-    daemon.through(&mut rig.world, &next);
+    let file = daemon.through(&mut rig.world, &next);
+    let root = made.root.0.child(&made.root.1);
+    let snapshot = rig.world.snapshot(REPOSITORY, 2, root, next.child(&file));
+    daemon.through(&mut rig.world, &snapshot);
     let signed = rig.signed();
-    assert_eq!(signed.len(), 6);
+    assert_eq!(signed.len(), 7);
     assert_eq!((signed[2], signed[5]), (made.targets.0.intent.payload, next.intent.payload));
     assert!(keeper.connect().welcome.open.is_empty());
 }
@@ -290,8 +284,12 @@ fn one_open() {
     let (made, twin) = (rig.world.first_targets(REPOSITORY, "v1"), rig.world.first_targets(REPOSITORY, "v1"));
     let answer = daemon.reserve(&rig.world.batch(0, &[&made, &twin], vec![]));
     assert_eq!((answer.accepted, answer.refused[0].code.as_str()), (vec![made.index], "duplicate"));
-    daemon.signature();
+    let (_, signature) = daemon.signature();
     assert_eq!(rig.signed(), [made.intent.payload]);
+    let settle = rig.world.completion(&made, &signature);
+    let retry = rig.world.first_targets(REPOSITORY, "v1");
+    let answer = daemon.reserve(&rig.world.batch(daemon.seen, &[&retry], vec![settle]));
+    assert_eq!(answer.accepted, [retry.index], "once the first is settled");
 }
 
 /// INVARIANT(own-bytes)
@@ -380,6 +378,12 @@ fn chain() {
     leafless.leaf = Blob(b"{}".to_vec());
     let made = rig.world.snapshot(REPOSITORY, 2, root(), leafless);
     refused(&rig, &mut daemon, &made, "child", "a child without its intent");
+    let unsigned = a.targets.0.child(&unsigned_file(&a.targets.1));
+    let made = rig.world.snapshot(REPOSITORY, 2, root(), unsigned);
+    refused(&rig, &mut daemon, &made, "child", "a child whose signature does not verify");
+    let (foreign, own) = (b.root.0.child(&b.root.1), a.targets.0.child(&a.targets.1));
+    let made = rig.world.snapshot(REPOSITORY, 2, foreign, own);
+    refused(&rig, &mut daemon, &made, "child", "the root of another collection");
 
     let next = rig.world.next_targets(&a.targets.0, &a.targets.1, 2, "v2");
     daemon.through(&mut rig.world, &next);

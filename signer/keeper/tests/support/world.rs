@@ -136,6 +136,13 @@ impl Made {
     }
 }
 
+/// The files of a new collection, each with the intent that it came from.
+pub(crate) struct Collection {
+    pub(crate) root: (Made, Vec<u8>),
+    pub(crate) targets: (Made, Vec<u8>),
+    pub(crate) snapshot: (Made, Vec<u8>),
+}
+
 /// The log, the keys, and the time at which intents are made.
 pub(crate) struct World {
     pub(crate) log: Log,
@@ -267,6 +274,26 @@ impl World {
             Action::Timestamp { version, expires: self.in_days(14), snapshot: FileRef::of(&snapshot.file.0) };
         let intent = self.intent(repository, action);
         self.make(intent, Extra::Timestamp { snapshot })
+    }
+
+    /// Certificate, root, targets, snapshot and timestamp of a new collection; `through` has each signed and settled, and
+    /// gives back its sealed file.
+    pub(crate) fn collection(
+        &mut self,
+        repository: &str,
+        mut through: impl FnMut(&mut Self, &Made) -> Vec<u8>,
+    ) -> Collection {
+        let certificate = self.certificate(repository);
+        let der = through(self, &certificate);
+        let root = self.root(repository, &der);
+        let root = (root.clone(), through(self, &root));
+        let targets = self.first_targets(repository, "v1");
+        let targets = (targets.clone(), through(self, &targets));
+        let snapshot = self.snapshot(repository, 1, root.0.child(&root.1), targets.0.child(&targets.1));
+        let snapshot = (snapshot.clone(), through(self, &snapshot));
+        let timestamp = self.timestamp(repository, 1, snapshot.0.child(&snapshot.1));
+        through(self, &timestamp);
+        Collection { root, targets, snapshot }
     }
 
     /// Logs the completion of `made` and asks to settle it by that.
