@@ -92,7 +92,8 @@ impl Journal {
         Ok((Self { owner, file, generation, compacted_len, compact_after, _lock: lock }, state))
     }
 
-    /// Writes what one frame, or one failed item, changed. `state` is the state with these changes, for the compaction that may follow.
+    /// Writes what one frame, or one failed item, changed. `state` is the state with these changes, for the compaction
+    /// that may follow.
     // INVARIANT(log-before-key): one write and one fdatasync stand between every check and every use of a key.
     pub(super) fn reserve(&mut self, reserve: &Reserve, state: &State) -> Result<Durable, Fatal> {
         self.append(RESERVE, reserve)?;

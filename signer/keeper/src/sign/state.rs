@@ -277,7 +277,9 @@ impl State {
         }
     }
 
-    /// Raises the floor over indices spent long ago, never over an open one, and forgets what lies below it.
+    /// Raises the floor over indices spent long ago, never over an open one, and forgets what lies below it. By the time
+    /// and not by the state's clock, which stands still while nothing is opened; a time that jumps ahead does it early,
+    /// and older intents that were not shown yet are refused and asked for anew.
     fn prune(&mut self, at: Time) {
         let lowest_open = self.open.keys().next().copied().unwrap_or(u64::MAX);
         let cutoff = at.plus_ms(-KEEP_USED_MS);
