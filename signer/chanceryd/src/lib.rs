@@ -8,9 +8,12 @@ pub mod auth;
 mod config;
 mod fatal;
 mod frames;
+mod generations;
 mod health;
 mod http;
 mod keys;
+mod opening;
+mod operator;
 mod publish;
 mod registry;
 mod service;
@@ -20,7 +23,8 @@ mod store;
 
 pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
 pub use fatal::Fatal;
-pub use service::{admin_token_for_operator, init, rebuild, serve};
+pub use operator::{admin_token_for_operator, init, rebuild};
+pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of
 /// the same user. Also ends with its parent where `chancery dev` names itself in `CHANCERY_PARENT`.

@@ -1,26 +1,25 @@
 //! The daemon as a whole: state is opened, the heads are compared, the keepers connected, and only then is served.
 
 use crate::{
-    audit::{LinkError, Log, LogLink, Parts, RecoverError, Refill, reconcile, rollback_leaf},
+    audit::{Log, Parts, Refill},
     auth::Tokens,
     config::Config,
     fatal::Fatal,
     health::Health,
     http,
     keys::KeyDirectory,
+    opening::{self, Opened, state},
     publish::{Publisher, Workshop},
     registry::Registries,
-    signer::{self, Connection, Context},
-    store::{NewLeaf, Store, StoreError, Writer},
+    signer::{Connection, Context},
+    store::{Store, StoreError},
 };
-use futures_util::future::join_all;
-use policy::{PolicySet, Sources};
-use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
-use std::{collections::BTreeMap, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
-use tlog::VerifierKey;
+use policy::PolicySet;
+use record::{Clock, Event, KeeperRecord, Leaf, Nonce, SystemClock};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Life of an administrator's token that is made on this machine.
-const ADMIN_TOKEN_S: i64 = 90 * 86_400;
+/// How long the last leaf, and the writer's end, may take.
+const STOP: Duration = Duration::from_secs(5);
 
 /// What every request handler shares.
 pub(crate) struct Service {
@@ -39,33 +38,25 @@ pub(crate) struct Service {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: &Config) -> Result<(), Fatal> {
-    let _lock = lock(&config.data)?;
-    let vkey = vkey(config)?;
-    let origin = origin(&vkey, config)?;
-    let policy = load_policy(config)?;
+    let _lock = opening::lock(&config.data)?;
+    let vkey = opening::vkey(config)?;
+    let origin = opening::origin(&vkey)?;
+    let policy = opening::load_policy(config)?;
     let path = Store::path_in(&config.data);
-    let (store, mut writer) = Store::open(&path).await?;
-    check_identity(&writer, &vkey, &path)?;
-    if writer.head().size == 0 {
-        let why = "it has no entry at all: an init or a rebuild was cut off";
-        let next = "remove it and run `chancery init` for a new log, or `chanceryd rebuild` for one whose spool is there";
-        return Err(Fatal::State { path, why: why.into(), next: next.into() });
-    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let refill = Refill::UpTo(config.limits.refill_leaves);
-    let link = recover(&mut writer, config, &vkey, refill, clock.as_ref()).await?;
-    compare_with_keepers(config, &store, writer.head().size).await?;
+    let Opened { store, writer, link, generations } = opening::open(config, &vkey, clock.as_ref()).await?;
     let health = Arc::new(Health::default());
     let parts = Parts {
         writer,
         socket: config.log.socket.clone(),
         vkey,
-        refill,
+        refill: Refill::UpTo(config.limits.refill_leaves),
         clock: clock.clone(),
         link: Some(link),
+        generations: generations.clone(),
     };
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
-    let sequencer = tokio::spawn(sequencer.run());
+    tokio::spawn(sequencer.run());
     let keys = Arc::new(KeyDirectory::new(
         configured(config, &store, &health).await.map_err(|e| state(&path, e.full()))?,
     ));
@@ -77,6 +68,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         keys: keys.clone(),
         health: health.clone(),
         clock: clock.clone(),
+        generations,
     };
     let mut signers = BTreeMap::new();
     for keeper in &config.keepers {
@@ -118,7 +110,11 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     });
     let served = http::serve(front, config, service.clone()).await;
     write_stopped(&log, service.clock.as_ref()).await;
-    sequencer.abort();
+    // Readers first: the last connection moves SQLite's journal into the file.
+    service.store.close().await;
+    if tokio::time::timeout(STOP, log.stop()).await.is_err() {
+        tracing::warn!("the log keeper is away: what is committed is appended at the next start");
+    }
     served
 }
 
@@ -143,289 +139,6 @@ async fn configured(
     Ok(ours)
 }
 
-/// Makes a new log: an empty database, the genesis leaf, and the first administrator's token.
-pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal> {
-    std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
-    let _lock = lock(&config.data)?;
-    let vkey = vkey(config)?;
-    let origin = origin(&vkey, config)?;
-    load_policy(config)?;
-    let mut link = connect(config, &vkey).await?;
-    if link.size != 0 {
-        let why = format!("the log keeper's spool has {} leaves already", link.size);
-        let next = "to refill a lost database from it, run `chanceryd rebuild`";
-        return Err(Fatal::State { path: config.log.socket.clone(), why, next: next.into() });
-    }
-    let keepers = present_keepers(config, &origin).await?;
-    let clock = SystemClock;
-    let path = Store::path_in(&config.data);
-    let random = |e: String| Fatal::Unavailable { what: "random bytes".into(), why: e };
-    let nonce = || Nonce::random().map_err(|e| random(e.to_string()));
-    let genesis =
-        Genesis { log: origin.clone(), vkey: vkey.to_string(), time: clock.now(), nonce: nonce()?, keepers };
-    let (created, bearer) =
-        admin_token("system:init", "the first administrator, made by init", &clock, &path)?;
-    write_secret(&mut new_secret_file(admin_token_file)?, admin_token_file, &bearer)?;
-    let mut writer = Store::create(&path, origin.as_str(), &vkey.to_string()).await?;
-    let leaves = [new_leaf(Leaf::Genesis(genesis), &path)?, created];
-    writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
-    reconcile(&mut writer, &mut link, Refill::UpTo(0))
-        .await
-        .map_err(|e| not_reconciled(config, &path, &e))?;
-    tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
-    Ok(())
-}
-
-/// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the
-/// daemon is stopped, and the log says that it was so.
-pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(), Fatal> {
-    let _lock = lock(&config.data)?;
-    let vkey = vkey(config)?;
-    let path = Store::path_in(&config.data);
-    let (store, mut writer) = Store::open(&path).await?;
-    check_identity(&writer, &vkey, &path)?;
-    let refill = Refill::UpTo(config.limits.refill_leaves);
-    let mut link = recover(&mut writer, config, &vkey, refill, &SystemClock).await?;
-    compare_with_keepers(config, &store, writer.head().size).await?;
-    let (created, bearer) =
-        admin_token("system:operator", "an administrator, made by admin-token", &SystemClock, &path)?;
-    // Opened first: a token whose secret has nowhere to go would be lost.
-    let mut file = new_secret_file(out)?;
-    let logged = async {
-        let (placed, _) =
-            writer.commit(link.epoch, &[created], &[]).await.map_err(|e| state(&path, e.full()))?;
-        if placed.iter().any(Result::is_err) {
-            return Err(state(&path, "the token has the id of another one: try again".into()));
-        }
-        // In the spool as well before anybody can use it.
-        reconcile(&mut writer, &mut link, Refill::UpTo(0)).await.map_err(|e| state(&path, e.to_string()))
-    };
-    if let Err(fatal) = logged.await {
-        // The empty file is ours; leaving it would only stop the next try.
-        let _ = std::fs::remove_file(out);
-        return Err(fatal);
-    }
-    write_secret(&mut file, out, &bearer)?;
-    tracing::info!(file = %out.display(), leaves = writer.head().size, "an administrator's token was made");
-    Ok(())
-}
-
-/// The leaf of a new administrator's token, and its secret.
-fn admin_token(by: &str, note: &str, clock: &dyn Clock, path: &Path) -> Result<(NewLeaf, String), Fatal> {
-    let random = |why: String| Fatal::Unavailable { what: "random bytes".into(), why };
-    let (token, bearer, secret_sha256) = crate::auth::new_token().map_err(random)?;
-    let created = Event::TokenCreated {
-        time: clock.now(),
-        nonce: Nonce::random().map_err(|e| random(e.to_string()))?,
-        by: Principal::parse(by).map_err(|e| state(path, e.to_string()))?,
-        token,
-        secret_sha256,
-        scopes: vec!["admin".into()],
-        repositories: vec![],
-        expires: clock.now().plus_s(ADMIN_TOKEN_S),
-        note: note.to_owned(),
-    };
-    Ok((new_leaf(Leaf::Event(created), path)?, bearer))
-}
-
-/// Refills a lost or older database from the log keeper's spool, as far as it goes: an operator has decided.
-pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
-    std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
-    let _lock = lock(&config.data)?;
-    let vkey = vkey(config)?;
-    let path = Store::path_in(&config.data);
-    let mut writer = if path.exists() {
-        Store::open(&path).await.map_err(move_away)?.1
-    } else {
-        Store::create(&path, vkey.name(), &vkey.to_string()).await?
-    };
-    check_identity(&writer, &vkey, &path)?;
-    let before = writer.head().size;
-    recover(&mut writer, config, &vkey, Refill::All, &SystemClock).await?;
-    tracing::info!(
-        before,
-        after = writer.head().size,
-        "the database was refilled from the log keeper's spool"
-    );
-    Ok(())
-}
-
-/// A file that cannot be opened is never replaced: its owner puts it aside first.
-fn move_away(error: Fatal) -> Fatal {
-    match error {
-        Fatal::State { path, why, .. } => {
-            let next =
-                "move chancery.db and its -wal and -shm files away, then run `chanceryd rebuild` again";
-            Fatal::State { path, why, next: next.into() }
-        }
-        other => other,
-    }
-}
-
-/// What may get better by itself is no matter for an operator: a supervisor tries again.
-fn not_reconciled(config: &Config, path: &Path, error: &RecoverError) -> Fatal {
-    if error.is_temporary() {
-        let what = format!("log keeper at {}", config.log.socket.display());
-        Fatal::Unavailable { what, why: error.to_string() }
-    } else {
-        state(path, error.to_string())
-    }
-}
-
-fn state(path: &Path, why: String) -> Fatal {
-    Fatal::State {
-        path: path.to_owned(),
-        why,
-        next: "see the message above; nothing was changed to hide it".into(),
-    }
-}
-
-/// One daemon per data folder: the lock ends with the process.
-fn lock(data: &Path) -> Result<std::fs::File, Fatal> {
-    let path = data.join("lock");
-    if !data.is_dir() {
-        return Err(Fatal::State {
-            path: data.to_owned(),
-            why: "this folder does not exist".into(),
-            next: "run `chancery init` for a new log, or restore the folder".into(),
-        });
-    }
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.map_err(|e| state(&path, e.to_string()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Fatal::Locked { path })?;
-    Ok(file)
-}
-
-fn vkey(config: &Config) -> Result<VerifierKey, Fatal> {
-    let bad = |why: String| Fatal::Config { path: "[log] vkey".into(), why };
-    VerifierKey::parse(&config.log.vkey).map_err(|e| bad(e.to_string()))
-}
-
-fn origin(vkey: &VerifierKey, _config: &Config) -> Result<Origin, Fatal> {
-    Origin::parse(vkey.name()).map_err(|e| Fatal::Config { path: "[log] vkey".into(), why: e.to_string() })
-}
-
-fn load_policy(config: &Config) -> Result<Arc<PolicySet>, Fatal> {
-    let bad = |e: policy::PolicyError| Fatal::Config { path: config.policy.clone(), why: full(&e) };
-    Ok(Arc::new(PolicySet::load(Sources::read(&config.policy).map_err(bad)?).map_err(bad)?))
-}
-
-/// An error with its causes.
-fn full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
-    }
-    text
-}
-
-fn check_identity(writer: &Writer, vkey: &VerifierKey, path: &Path) -> Result<(), Fatal> {
-    let head = writer.head();
-    if head.vkey != vkey.to_string() || head.origin != vkey.name() {
-        return Err(state(path, format!("it holds the log {}, and {vkey} is configured", head.vkey)));
-    }
-    if !head.note.is_empty() {
-        let noted = tlog::Checkpoint::open(&head.note, vkey)
-            .map_err(|e| state(path, format!("its stored note: {e}")))?;
-        if noted.size > head.size {
-            return Err(state(
-                path,
-                format!("its stored note covers {} leaves and it has {}", noted.size, head.size),
-            ));
-        }
-    }
-    Ok(())
-}
-
-async fn connect(config: &Config, vkey: &VerifierKey) -> Result<LogLink, Fatal> {
-    LogLink::connect(&config.log.socket, vkey).await.map_err(|e| match e {
-        LinkError::Violation(why) => Fatal::Config { path: config.log.socket.clone(), why },
-        e => Fatal::Unavailable {
-            what: format!("log keeper at {}", config.log.socket.display()),
-            why: e.to_string(),
-        },
-    })
-}
-
-async fn recover(
-    writer: &mut Writer,
-    config: &Config,
-    vkey: &VerifierKey,
-    refill: Refill,
-    clock: &dyn Clock,
-) -> Result<LogLink, Fatal> {
-    let path = Store::path_in(&config.data);
-    let mut link = connect(config, vkey).await?;
-    let refilled =
-        reconcile(writer, &mut link, refill).await.map_err(|e| not_reconciled(config, &path, &e))?;
-    if refilled > 0
-        && let Some(leaf) = rollback_leaf(clock, link.size - refilled, link.size)
-    {
-        writer.commit(link.epoch, &[leaf], &[]).await.map_err(|e| state(&path, e.full()))?;
-    }
-    Ok(link)
-}
-
-/// Refuses a log that is older than what a signing keeper has seen: database and spool were restored together. A keeper
-/// that is away now is compared when it connects.
-async fn compare_with_keepers(config: &Config, store: &Store, size: u64) -> Result<(), Fatal> {
-    let path = Store::path_in(&config.data);
-    let greetings = config.keepers.iter().map(|keeper| signer::greet(&keeper.socket));
-    for (keeper, greeting) in config.keepers.iter().zip(join_all(greetings).await) {
-        let welcome = match greeting {
-            Ok((.., welcome)) => welcome,
-            Err(e) => {
-                tracing::warn!(keeper = %keeper.name, error = %e, "a signing keeper is not there yet; its head is compared when it is");
-                continue;
-            }
-        };
-        if let Some(why) = signer::strayed(store, size, &welcome).await.map_err(|e| state(&path, e.full()))? {
-            let next = "the log was restored from an older copy, or is another one: restore the newest database and spool; \
-                        a keeper never follows a log that lacks what it has seen";
-            return Err(Fatal::State { path, why, next: next.into() });
-        }
-    }
-    Ok(())
-}
-
-/// Asks every signing keeper who it is, for the genesis leaf.
-async fn present_keepers(config: &Config, origin: &Origin) -> Result<Vec<KeeperRecord>, Fatal> {
-    let mut records = Vec::new();
-    for keeper in &config.keepers {
-        let bad = |why: String| Fatal::Unavailable { what: format!("signing keeper {}", keeper.name), why };
-        let (.., w) = signer::greet(&keeper.socket).await.map_err(|e| bad(e.to_string()))?;
-        if w.keeper != keeper.name || w.origin != *origin {
-            return Err(bad(format!("it is {} of the log {}", w.keeper, w.origin)));
-        }
-        records.push(KeeperRecord { name: w.keeper, charter: w.charter, keys: w.keys });
-    }
-    Ok(records)
-}
-
-/// A file that did not exist, for its owner only.
-fn new_secret_file(path: &Path) -> Result<std::fs::File, Fatal> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    made.map_err(|e| Fatal::State {
-        path: path.to_owned(),
-        why: format!("the administrator's token has nowhere to go: {e}"),
-        next: "name a file that does not exist yet, in a folder that does".into(),
-    })
-}
-
-fn write_secret(file: &mut std::fs::File, path: &Path, text: &str) -> Result<(), Fatal> {
-    use std::io::Write;
-    let written = file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(|e| state(path, format!("the administrator's token could not be written: {e}")))
-}
-
-fn new_leaf(leaf: Leaf, path: &Path) -> Result<NewLeaf, Fatal> {
-    let bytes = leaf.encode().map_err(|e| state(path, e.to_string()))?;
-    Ok(NewLeaf { leaf, bytes, payload: None })
-}
-
 async fn write_started(log: &Log, policy: &PolicySet, clock: &dyn Clock) {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     if let Ok(nonce) = Nonce::random() {
@@ -439,40 +152,9 @@ async fn write_started(log: &Log, policy: &PolicySet, clock: &dyn Clock) {
 async fn write_stopped(log: &Log, clock: &dyn Clock) {
     if let Ok(nonce) = Nonce::random() {
         let leaf = Leaf::Event(Event::Stopped { time: clock.now(), nonce });
-        match tokio::time::timeout(std::time::Duration::from_secs(5), log.append(leaf)).await {
+        match tokio::time::timeout(STOP, log.append(leaf)).await {
             Ok(Ok(_)) => {}
             _ => tracing::error!("the stop could not be written into the log"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt;
-
-    #[test]
-    fn a_secret_goes_into_a_new_file_that_only_its_owner_reads_and_never_over_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("admin.token");
-        write_secret(&mut new_secret_file(&path).unwrap(), &path, "chy_a_b").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "chy_a_b\n");
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        let fatal = new_secret_file(&path).unwrap_err();
-        assert_eq!(fatal.exit_code(), 78);
-        assert!(fatal.to_string().contains("admin.token"), "{fatal}");
-        assert!(new_secret_file(&dir.path().join("none/admin.token")).is_err());
-    }
-
-    #[test]
-    fn a_token_of_the_operator_is_an_administrators_and_the_log_says_whose_act_it_was() {
-        let (leaf, bearer) = admin_token("system:operator", "note", &SystemClock, Path::new("db")).unwrap();
-        let Leaf::Event(Event::TokenCreated { by, scopes, expires, secret_sha256, .. }) = leaf.leaf else {
-            panic!("not a token-created leaf")
-        };
-        assert_eq!((by.as_str(), scopes.as_slice()), ("system:operator", &["admin".to_owned()][..]));
-        assert!(expires > SystemClock.now().plus_s(89 * 86_400));
-        let secret = bearer.rsplit('_').next().unwrap();
-        assert_eq!(secret_sha256, record::Sha256::of(secret.as_bytes()));
     }
 }

@@ -7,6 +7,7 @@
 use crate::{
     audit::Log,
     frames::{self, FrameSink, Frames},
+    generations::Generations,
     health::Health,
     keys::KeyDirectory,
     sign::{self, Receipt},
@@ -99,13 +100,17 @@ pub(crate) struct Context {
     pub keys: Arc<KeyDirectory>,
     pub health: Arc<Health>,
     pub clock: Arc<dyn Clock>,
+    pub generations: Arc<Generations>,
 }
 
 /// Connects to a keeper and asks who it is.
-pub(crate) async fn greet(socket: &Path) -> Result<(Frames, FrameSink, Welcome), SessionError> {
+pub(crate) async fn greet(
+    socket: &Path,
+    generation: u64,
+) -> Result<(Frames, FrameSink, Welcome), SessionError> {
     let (mut frames, mut sink) = frames::connect(socket).await?;
     let daemon = format!("chanceryd {}", std::process::id());
-    sink.send(&ToSigner::Hello { proto: PROTO, daemon }).await?;
+    sink.send(&ToSigner::Hello { proto: PROTO, daemon, generation }).await?;
     match frames.answer().await? {
         FromSigner::Welcome(welcome) => Ok((frames, sink, welcome)),
         other => Err(SessionError::Unusable(
@@ -206,9 +211,10 @@ impl Connection {
     }
 
     async fn session(&mut self) -> Result<std::convert::Infallible, SessionError> {
-        let (frames, sink, welcome) = greet(&self.socket).await?;
+        let (frames, sink, welcome) = greet(&self.socket, self.context.generations.of(&self.name)).await?;
         let mut session = Session::new(frames, sink);
         self.check(&welcome).await?;
+        self.context.generations.raise(&self.name, welcome.generation);
         session.seen = welcome.seen_size;
         self.take_what_waits(&mut session);
         self.close_by_its_word(&mut session, welcome).await?;
@@ -358,6 +364,7 @@ impl Connection {
         session.void.retain(|index| !void.contains(index));
         let batch = Batch {
             note: noted.note.to_string(),
+            from: session.seen,
             consistency: self.context.log.consistency(session.seen, noted.size).await?,
             settle: self.settlements(session, noted.size).await?,
             void: void.iter().copied().collect(),
@@ -446,6 +453,7 @@ impl Connection {
             return Err(SessionError::Unusable("it answered a batch that was not sent".into()));
         };
         session.seen = sent.noted;
+        self.context.generations.raise(&self.name, reserved.generation);
         for left in &reserved.unsettled {
             tracing::error!(keeper = %self.name, intent = left.index, code = %left.code, detail = left.detail, "a settlement was refused");
         }

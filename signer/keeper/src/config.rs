@@ -127,7 +127,7 @@ pub enum PinSource {
     File(PathBuf),
     /// A systemd credential: a file name in `$CREDENTIALS_DIRECTORY`.
     Credential(String),
-    /// An open file descriptor, read to its end once.
+    /// A file descriptor that the process was started with: a file, pipe or socket, read to its end once.
     Fd(u32),
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | asked to end | |
 //! | 70 | the token or its library does not work | starts it again |
-//! | 71 | the socket cannot be used | starts it again |
+//! | 71 | the socket, or what the process itself needs of the system, cannot be had | starts it again |
 //! | 74 | a read, write or sync of durable state failed | must not restart |
 //! | 75 | a token call exceeded its deadline, or another keeper still holds the state | starts it again |
 //! | 78 | configuration, durable state, PIN or key is not as it must be | must not restart |
@@ -12,10 +12,7 @@
 //! It promises that a process which cannot write its state does nothing else any more. It does not know what the
 //! state means.
 
-use std::{io, path::PathBuf, time::Duration};
-
-/// How long libraries' exit handlers may take: a vendor library whose call hangs may hang there as well.
-const EXIT_GRACE: Duration = Duration::from_secs(1);
+use std::{io, path::PathBuf};
 
 /// A reason to end the process. No caller may go on after one.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +65,14 @@ pub enum Fatal {
         /// What is wrong.
         why: String,
     },
+    /// The operating system refused what the process itself needs.
+    #[error("{what}")]
+    Process {
+        /// What cannot be had.
+        what: &'static str,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The PIN must not be tried, or was tried and refused.
     #[error(
         "token {token:?}: {why}; no further try is made: correct the PIN's source, then start the keeper"
@@ -113,14 +118,14 @@ impl Fatal {
     pub fn code(&self) -> u8 {
         match self {
             Self::Token { .. } => 70,
-            Self::Socket { .. } => 71,
+            Self::Socket { .. } | Self::Process { .. } => 71,
             Self::Read { .. } | Self::Write { .. } => 74,
             Self::Held { .. } | Self::Hang { .. } => 75,
             Self::Config { .. } | Self::State { .. } | Self::Pin { .. } | Self::Key { .. } => 78,
         }
     }
 
-    /// Ends the process at once: no destructor runs, nothing more is written to the state.
+    /// Ends the process at once: no destructor or exit handler runs, nothing more is written to the state.
     pub fn end(&self) -> ! {
         match std::error::Error::source(self) {
             Some(source) => tracing::error!(code = self.code(), %source, "{self}"),
@@ -130,14 +135,11 @@ impl Fatal {
     }
 }
 
-/// Ends the process with `code`, also if a library's exit handler hangs.
+/// Ends the process with `code`, whatever its threads and libraries are doing: `_exit`, without exit handlers. Those of
+/// a vendor's library may hang or crash while a worker is inside it, and a process that dies of a signal is started
+/// again, also where its code would have forbidden that: a wrong PIN would be tried until it locks.
 pub(crate) fn end(code: u8) -> ! {
-    // A failed spawn only loses the backstop.
-    let _ = std::thread::Builder::new().name("exit-backstop".into()).spawn(|| {
-        std::thread::sleep(EXIT_GRACE);
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    });
-    std::process::exit(code.into())
+    signal_hook::low_level::exit(code.into())
 }
 
 #[cfg(test)]
@@ -153,6 +155,7 @@ mod tests {
         assert_eq!(Fatal::Pin { token: "t".into(), why: "w".into() }.code(), 78);
         assert_eq!(Fatal::Hang { call: "C_Sign", deadline_ms: 1 }.code(), 75);
         assert_eq!(Fatal::Held { path }.code(), 75);
+        assert_eq!(Fatal::Process { what: "w", source: io() }.code(), 71);
         assert_eq!(Fatal::Token { token: "t".into(), why: "w".into() }.code(), 70);
     }
 }

@@ -98,18 +98,16 @@ struct KeyGenerateArgs {
 fn main() -> ExitCode {
     process::end_on_panic();
     process::log_to_stderr();
-    if let Err(error) = process::harden().and_then(|()| process::follow_parent()) {
-        tracing::error!(%error, "cannot close the process to debuggers and core dumps, or follow its parent");
-        return ExitCode::from(71);
-    }
-    match run(Cli::parse().command) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => fatal.end(),
     }
 }
 
-fn run(command: Command) -> Result<(), Fatal> {
-    match command {
+fn run() -> Result<(), Fatal> {
+    process::harden()?;
+    process::follow_parent()?;
+    match Cli::parse().command {
         Command::Init(args) => match Config::read(&args.config)? {
             Config::Log(config) => log::init(&config),
             Config::Sign(config) => sign::init(&config),

@@ -1,24 +1,28 @@
 //! What the process does to itself before it reads anything: no core dumps, no debugger, closed files, a log.
 
-use crate::exit;
+use crate::exit::{self, Fatal};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::io::Write;
 
 /// Closes the process: a PIN in its memory must not reach a file, a debugger of the same user, or a group.
-pub fn harden() -> std::io::Result<()> {
+pub fn harden() -> Result<(), Fatal> {
+    let what = "the process cannot be closed to debuggers and core dumps";
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .and_then(|()| rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|e| Fatal::Process { what, source: e.into() })
 }
 
 /// Ends with the process that started it, where that one says so: `chancery dev` names its own id in `CHANCERY_PARENT`.
-pub fn follow_parent() -> std::io::Result<()> {
+pub fn follow_parent() -> Result<(), Fatal> {
     let Ok(parent) = std::env::var("CHANCERY_PARENT") else { return Ok(()) };
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    let fault =
+        |source| Fatal::Process { what: "the parent that CHANCERY_PARENT names cannot be followed", source };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(|e| fault(e.into()))?;
     // It may have died before the signal was asked for.
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    if now.as_deref() == Some(&parent) { Ok(()) } else { Err(std::io::Error::other("the parent has gone")) }
+    if now.as_deref() == Some(&parent) { Ok(()) } else { Err(fault(std::io::Error::other("it has gone"))) }
 }
 
 /// Sends the log to stderr: text, or JSON with `CHANCERY_LOG_FORMAT=json`; the level comes from `CHANCERY_LOG`.

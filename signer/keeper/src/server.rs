@@ -1,24 +1,30 @@
 //! The keeper's socket: who may connect, and frames in and out.
 //!
-//! It promises: a peer whose uid is not allowed gets no byte read; no peer can stop the keeper by not reading its
-//! answers; at the end of the process the running frames are finished first. It does not know the messages.
+//! It promises: a peer whose uid is not allowed gets no byte read; nobody waits for a peer that does not read its
+//! answers, it is cut off; a connection's descriptors are closed when it ends, whoever still knows of it; at the end of
+//! the process the running frames are finished first. It does not know the messages.
 
 use crate::config::Listen;
 use crate::exit::{self, Fatal};
-use record::wire::{FrameError, read_message, write_message};
+use record::wire::{FrameError, MAX_FRAME, read_message, to_frame};
 use serde::{Serialize, de::DeserializeOwned};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// Most connections at the same time: a daemon needs one, several daemons some more, each costs a thread.
+/// Most connections at the same time: a daemon needs one, several daemons some more, each costs two threads.
 pub const MAX_CONNECTIONS: usize = 64;
 /// A peer that takes no byte of an answer for this long is cut off.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most frames that wait for one peer: the results of twice as many items as can be open.
+const WAITING_FRAMES: usize = 2048;
+/// Most bytes that wait for one peer: two of the longest frames.
+const WAITING_BYTES: usize = 2 * MAX_FRAME;
 /// How long the end of the process waits for running work: longer than a usual token call, shorter than a
 /// supervisor's patience.
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -53,17 +59,19 @@ impl Server {
         Ok(Self { path: path.clone(), listener, allow_uid: listen.allow_uid.clone() })
     }
 
-    /// Serves for ever, one thread a connection. What `each` returns as an error ends the process.
+    /// Serves for ever, one thread a connection and one for its answers, which the end of the process waits for like
+    /// other work. What `each` returns as an error ends the process.
     pub fn serve(
         self,
+        stop: &Stop,
         each: impl Fn(Connection) -> Result<(), Fatal> + Send + Sync + 'static,
     ) -> Result<(), Fatal> {
         tracing::info!(socket = %self.path.display(), "listening");
         let each = Arc::new(each);
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Open::default();
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.admit(stream, &open, &each),
+                Ok((stream, _)) => self.admit(stream, &open, stop, &each),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     std::thread::sleep(ACCEPT_PAUSE);
@@ -72,29 +80,47 @@ impl Server {
         }
     }
 
-    fn admit<F>(&self, stream: UnixStream, open: &Arc<AtomicUsize>, each: &Arc<F>)
+    fn admit<F>(&self, stream: UnixStream, open: &Open, stop: &Stop, each: &Arc<F>)
     where
         F: Fn(Connection) -> Result<(), Fatal> + Send + Sync + 'static,
     {
-        let connection = match Connection::accept(stream, &self.allow_uid) {
+        let Some(slot) = open.take() else {
+            return tracing::warn!(limit = MAX_CONNECTIONS, "connection refused: too many are open");
+        };
+        let connection = match Connection::accept(stream, &self.allow_uid, slot, stop) {
             Ok(connection) => connection,
             Err(error) => return tracing::warn!(%error, "connection refused"),
         };
-        if open.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
-            open.fetch_sub(1, Ordering::SeqCst);
-            return tracing::warn!(limit = MAX_CONNECTIONS, "connection refused: too many are open");
-        }
-        let (counter, each) = (Arc::clone(open), Arc::clone(each));
+        let each = Arc::clone(each);
         let run = move || {
             if let Err(fatal) = each(connection) {
                 fatal.end();
             }
-            counter.fetch_sub(1, Ordering::SeqCst);
         };
         if let Err(error) = std::thread::Builder::new().name("connection".into()).spawn(run) {
-            open.fetch_sub(1, Ordering::SeqCst);
             tracing::warn!(%error, "connection refused: no thread for it");
         }
+    }
+}
+
+/// How many connections are open.
+#[derive(Debug, Default)]
+struct Open(Arc<AtomicUsize>);
+
+/// One of them, until dropped: both threads of a connection hold it.
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Open {
+    fn take(&self) -> Option<Arc<Slot>> {
+        let slot = Slot(Arc::clone(&self.0));
+        (self.0.fetch_add(1, Ordering::SeqCst) < MAX_CONNECTIONS).then(|| Arc::new(slot))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -125,19 +151,27 @@ pub struct Connection {
     reader: BufReader<UnixStream>,
     writer: Writer,
     peer: String,
+    _slot: Arc<Slot>,
 }
 
 impl Connection {
-    fn accept(stream: UnixStream, allow_uid: &[u32]) -> io::Result<Self> {
+    fn accept(stream: UnixStream, allow_uid: &[u32], slot: Arc<Slot>, stop: &Stop) -> io::Result<Self> {
         let credentials = rustix::net::sockopt::socket_peercred(&stream)?;
         let uid = credentials.uid.as_raw();
         if !allow_uid.contains(&uid) {
             return Err(io::Error::other(format!("uid {uid} is not in allow_uid")));
         }
-        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let peer = format!("uid {uid}, pid {}", credentials.pid.as_raw_nonzero());
-        let writer = Writer(Arc::new(Mutex::new(stream.try_clone()?)));
-        Ok(Self { reader: BufReader::new(stream), writer, peer })
+        let writer = Writer::start(stream.try_clone()?, Arc::clone(&slot), stop)?;
+        Ok(Self { reader: BufReader::new(stream), writer, peer, _slot: slot })
+    }
+
+    /// One end of a connection, as the keeper has it, and the other.
+    #[cfg(test)]
+    pub(crate) fn pair() -> (Self, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (uid, slot) = (rustix::process::geteuid().as_raw(), Open::default().take().unwrap());
+        (Self::accept(ours, &[uid], slot, &Stop::default()).unwrap(), theirs)
     }
 
     /// Waits for the next message; `None` when the peer has gone.
@@ -145,7 +179,7 @@ impl Connection {
         read_message(&mut self.reader)
     }
 
-    /// The writing half, which other threads may hold.
+    /// The writing half, which other threads may hold. The connection ends when nobody holds it any more.
     pub fn writer(&self) -> Writer {
         self.writer.clone()
     }
@@ -156,20 +190,80 @@ impl Connection {
     }
 }
 
-/// The writing half of a connection: whole frames, one at a time.
+/// The writing half of a connection: whole frames, in the order in which they are sent, by a thread of its own.
 #[derive(Debug, Clone)]
-pub struct Writer(Arc<Mutex<UnixStream>>);
+pub struct Writer(Arc<Outbox>);
+
+/// A writing half that does not keep its connection open.
+#[derive(Debug, Clone)]
+pub struct WeakWriter(Weak<Outbox>);
+
+#[derive(Debug)]
+struct Outbox {
+    stream: Arc<UnixStream>,
+    frames: SyncSender<Frame>,
+    waiting_bytes: Arc<AtomicUsize>,
+    stop: Stop,
+}
+
+/// A frame on its way; the end of the process waits for it.
+#[derive(Debug)]
+struct Frame {
+    bytes: Vec<u8>,
+    _work: Work,
+}
 
 impl Writer {
-    /// Sends one message. After an error both halves are shut, since a frame may be half written.
-    pub fn send<T: Serialize>(&self, message: &T) -> Result<(), FrameError> {
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = write_message(&mut *stream, message);
-        if sent.is_err() {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-        sent
+    fn start(stream: UnixStream, slot: Arc<Slot>, stop: &Stop) -> io::Result<Self> {
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let (stream, waiting_bytes) = (Arc::new(stream), Arc::new(AtomicUsize::new(0)));
+        let (frames, queue) = sync_channel(WAITING_FRAMES);
+        let (to, bytes) = (Arc::clone(&stream), Arc::clone(&waiting_bytes));
+        let run = move || {
+            write_all(&queue, &to, &bytes);
+            drop(slot);
+        };
+        std::thread::Builder::new().name("answers".into()).spawn(run)?;
+        Ok(Self(Arc::new(Outbox { stream, frames, waiting_bytes, stop: stop.clone() })))
     }
+
+    /// Sends one message, without waiting for the peer. One for which too much waits already is cut off: it asks again,
+    /// and is told everything.
+    pub fn send<T: Serialize>(&self, message: &T) -> Result<(), FrameError> {
+        let Outbox { stream, frames, waiting_bytes, stop } = &*self.0;
+        let bytes = to_frame(message)?;
+        let (len, before) = (bytes.len(), waiting_bytes.fetch_add(bytes.len(), Ordering::SeqCst));
+        let sent = before + len <= WAITING_BYTES
+            && frames.try_send(Frame { bytes, _work: stop.begin_more() }).is_ok();
+        if sent {
+            return Ok(());
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        Err(io::Error::other("the peer does not read its answers, or is gone").into())
+    }
+
+    /// The same for those who must not keep the connection open.
+    pub fn downgrade(&self) -> WeakWriter {
+        WeakWriter(Arc::downgrade(&self.0))
+    }
+}
+
+impl WeakWriter {
+    /// The writing half, while the connection is open.
+    pub fn upgrade(&self) -> Option<Writer> {
+        self.0.upgrade().map(Writer)
+    }
+}
+
+/// Writes what comes until nobody can send any more, or until the peer takes no byte for [`WRITE_TIMEOUT`].
+fn write_all(queue: &Receiver<Frame>, mut stream: &UnixStream, waiting_bytes: &AtomicUsize) {
+    for frame in queue {
+        if stream.write_all(&frame.bytes).is_err() {
+            break;
+        }
+        waiting_bytes.fetch_sub(frame.bytes.len(), Ordering::SeqCst);
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
 /// The orderly end of the process: running work is counted, and awaited once SIGTERM has come.
@@ -194,20 +288,26 @@ pub struct Work(Arc<Shared>);
 
 impl Stop {
     /// Ends the process with exit code 0 on SIGTERM or SIGINT, after running work.
-    pub fn on_signal() -> io::Result<Self> {
-        use signal_hook::{consts, low_level::pipe};
+    pub fn on_signal() -> Result<Self, Fatal> {
         let stop = Self::default();
+        stop.wait_for_signal()
+            .map_err(|source| Fatal::Process { what: "the signal handler cannot be installed", source })?;
+        Ok(stop)
+    }
+
+    fn wait_for_signal(&self) -> io::Result<()> {
+        use signal_hook::{consts, low_level::pipe};
         let (mut read, write) = UnixStream::pair()?;
         pipe::register(consts::SIGTERM, write.try_clone()?)?;
         pipe::register(consts::SIGINT, write)?;
-        let waiting = stop.clone();
+        let waiting = self.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let _ = read.read_exact(&mut [0]);
             waiting.drain(STOP_GRACE);
             tracing::info!("asked to end");
             exit::end(0);
         })?;
-        Ok(stop)
+        Ok(())
     }
 
     /// Begins a piece of work. Blocks for good once the process is ending.
@@ -217,6 +317,12 @@ impl Stop {
             state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.running += 1;
+        Work(Arc::clone(&self.0))
+    }
+
+    /// Begins work that belongs to other work which is running: not held back while the process is ending.
+    fn begin_more(&self) -> Work {
+        self.0.lock().running += 1;
         Work(Arc::clone(&self.0))
     }
 
@@ -258,7 +364,7 @@ impl Drop for Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use record::wire::ToLog;
+    use record::wire::{Blob, FromLog, ToLog, write_message};
 
     fn listen(folder: &Path, uid: u32) -> Listen {
         Listen { socket: folder.join("s"), allow_uid: vec![uid], socket_gid: None }
@@ -270,7 +376,7 @@ mod tests {
 
     fn echo(server: Server) {
         std::thread::spawn(move || {
-            server.serve(|mut connection| {
+            server.serve(&Stop::default(), |mut connection| {
                 while let Ok(Some(message)) = connection.receive::<ToLog>() {
                     let _ = connection.writer().send(&message);
                 }
@@ -298,6 +404,38 @@ mod tests {
         let mut stream = UnixStream::connect(&listen.socket).unwrap();
         let _ = write_message(&mut stream, &ToLog::Note {});
         assert!(!matches!(read_message::<ToLog>(&mut stream), Ok(Some(_))));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_peer_that_does_not_read_and_it_is_cut_off() {
+        let (connection, mut peer) = Connection::pair();
+        let writer = connection.writer();
+        let long = FromLog::Leaves { from: 0, leaves: vec![Blob(vec![7; 1024 * 1024])] };
+        // Far more than a socket takes: a send that waited would time out.
+        let taken = (0..64).take_while(|_| writer.send(&long).is_ok()).count();
+        assert!((8..64).contains(&taken), "{taken}");
+        assert!(writer.send(&ToLog::Note {}).is_err());
+        std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
+    }
+
+    #[test]
+    fn a_connection_ends_although_others_know_its_writing_half_and_after_its_last_answer() {
+        let (connection, mut peer) = Connection::pair();
+        let known = connection.writer().downgrade();
+        known.upgrade().unwrap().send(&ToLog::Note {}).unwrap();
+        drop(connection);
+        assert!(known.upgrade().is_none());
+        assert_eq!(read_message::<ToLog>(&mut peer).unwrap(), Some(ToLog::Note {}));
+        assert_eq!(read_message::<ToLog>(&mut peer).unwrap(), None);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_connections_and_again_when_one_has_ended() {
+        let open = Open::default();
+        let mut slots: Vec<_> = (0..MAX_CONNECTIONS).map(|_| open.take().unwrap()).collect();
+        assert!(open.take().is_none() && open.take().is_none());
+        slots.pop();
+        assert!(open.take().is_some());
     }
 
     #[test]

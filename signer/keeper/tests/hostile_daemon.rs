@@ -6,23 +6,27 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "test code, where a panic is a failed test"
 )]
 
+#[path = "support/place.rs"]
+mod place;
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/traced.rs"]
+mod traced;
 #[path = "support/world.rs"]
 mod world;
 
-use record::wire::{Blob, Extra, FromSigner, OpenState, SignResult, ToSigner, read_message};
+use record::wire::{Batch, Blob, Extra, FromSigner, OpenState, SignResult, read_message};
 use record::{
     Action, Clock, FileRef, Format, Intent, KeeperName, Leaf, Origin, OutcomeKind, Purpose, Repository,
     Sha256, SystemClock,
 };
-use rig::{Daemon, Rig, tamper};
+use rig::{Daemon, Rig, hello, tamper};
 use std::io::Write;
-use world::{Made, REPOSITORY, World, targets};
+use traced::Calls;
+use world::{Collection, Made, REPOSITORY, World, targets};
 
 /// A repository per row, so that no row stands in another's way.
 fn repository(number: usize) -> String {
@@ -37,25 +41,16 @@ fn refused(rig: &Rig, daemon: &mut Daemon, made: &Made, code: &str, row: &str) {
     assert_eq!(rig.signed(), before, "{row}: a key was touched");
 }
 
-/// The files of a new collection, each signed and settled.
-struct Collection {
-    root: (Made, Vec<u8>),
-    targets: (Made, Vec<u8>),
-    snapshot: (Made, Vec<u8>),
+fn collection(daemon: &mut Daemon, world: &mut World, repository: &str) -> Collection {
+    world.collection(repository, |world, made| daemon.through(world, made))
 }
 
-fn collection(daemon: &mut Daemon, world: &mut World, repository: &str) -> Collection {
-    let certificate = world.certificate(repository);
-    let der = daemon.through(world, &certificate);
-    let root = world.root(repository, &der);
-    let root = (root.clone(), daemon.through(world, &root));
-    let targets = world.first_targets(repository, "v1");
-    let targets = (targets.clone(), daemon.through(world, &targets));
-    let snapshot = world.snapshot(repository, 1, root.0.child(&root.1), targets.0.child(&targets.1));
-    let snapshot = (snapshot.clone(), daemon.through(world, &snapshot));
-    let timestamp = world.timestamp(repository, 1, snapshot.0.child(&snapshot.1));
-    daemon.through(world, &timestamp);
-    Collection { root, targets, snapshot }
+/// The file with one bit of its signature flipped.
+fn unsigned_file(file: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(file.to_vec()).unwrap();
+    let at = text.find("\"sig\":\"").unwrap() + 20;
+    let other = if &text[at..=at] == "A" { "B" } else { "A" };
+    format!("{}{other}{}", &text[..at], &text[at + 1..]).into_bytes()
 }
 
 #[test]
@@ -65,9 +60,12 @@ fn an_honest_daemon_gets_a_whole_collection_signed_and_each_key_is_touched_once_
     let mut daemon = keeper.connect();
     let made = collection(&mut daemon, &mut rig.world, REPOSITORY);
     let next = rig.world.next_targets(&made.targets.0, &made.targets.1, 2, "v2");
-    daemon.through(&mut rig.world, &next);
+    let file = daemon.through(&mut rig.world, &next);
+    let root = made.root.0.child(&made.root.1);
+    let snapshot = rig.world.snapshot(REPOSITORY, 2, root, next.child(&file));
+    daemon.through(&mut rig.world, &snapshot);
     let signed = rig.signed();
-    assert_eq!(signed.len(), 6);
+    assert_eq!(signed.len(), 7);
     assert_eq!((signed[2], signed[5]), (made.targets.0.intent.payload, next.intent.payload));
     assert!(keeper.connect().welcome.open.is_empty());
 }
@@ -102,6 +100,7 @@ fn log_before_key() {
     beyond.note = rig.world.log.note(made.index);
     rows.insert(0, ("a note that ends before it", beyond));
     for (row, mut batch) in rows {
+        batch.from = daemon.seen;
         batch.consistency = rig.world.log.consistency(daemon.seen);
         if row.contains("ends before") {
             batch.consistency.clear();
@@ -119,16 +118,78 @@ fn log_before_key() {
 #[test]
 fn a_keeper_that_can_not_write_its_journal_ends_with_74_and_touches_no_key() {
     let Some(mut rig) = Rig::new() else { return };
-    let keeper = rig.start_on_a_small_disk();
+    let mut keeper = rig.start_on_a_small_disk();
     let mut daemon = keeper.connect();
     let made: Vec<Made> = (0..100).map(|n| rig.world.first_targets(&repository(n), "v1")).collect();
     let batch = rig.world.batch(0, &made.iter().collect::<Vec<_>>(), vec![]);
     assert!(daemon.ask_in_vain(&batch));
-    assert_eq!(keeper.ends(), 74);
+    assert_eq!(keeper.ended().0, 74);
     assert!(rig.signed().is_empty());
     let again = rig.start();
     let answer = again.connect().reserve(&batch);
     assert_eq!(answer.accepted.len(), 100, "nothing of the torn record was kept");
+}
+
+#[test]
+fn a_wrong_pin_is_tried_exactly_once_and_stops_the_supervisor() {
+    let Some(rig) = Rig::new() else { return };
+    rig.spoil_pin();
+    let (code, said) = rig.start_in_vain();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("the PIN was refused") && !said.contains("not the pin"), "{said}");
+    assert_eq!(rig.logins(), [0xa0], "CKR_PIN_INCORRECT");
+}
+
+/// Whether there is a strace.
+fn can_trace() -> bool {
+    hsm_sim::missing(&["strace"]).map(hsm_sim::skip).is_none()
+}
+
+/// INVARIANT(log-before-key)
+#[test]
+fn a_reservation_whose_sync_fails_ends_with_74_and_is_neither_answered_nor_signed() {
+    let Some(mut rig) = Rig::new() else { return };
+    if !can_trace() {
+        return;
+    }
+    // Only that file: the token's journal is synced too.
+    let journal = rig.journal().display().to_string();
+    let mut keeper = rig.start_traced(&["-P", &journal, "-e", "inject=fdatasync:error=EIO:when=1"]);
+    let mut daemon = keeper.connect();
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    assert!(daemon.ask_in_vain(&rig.world.batch(0, &[&made], vec![])));
+    assert_eq!(keeper.ended().0, 74);
+    assert!(rig.signed().is_empty());
+    // The record is in memory, marked as written: it is relied on only after it was written once more.
+    let (code, said) = rig.start_traced_in_vain(&["-e", "inject=fsync:error=EIO:when=1"]);
+    assert!(code == 74 && said.contains("state/journal"), "{code} {said}");
+    let keeper = rig.start_traced(&[]);
+    let calls = Calls::read(&rig.calls());
+    let written = calls.after(0, &["pwrite64", "changes"]);
+    let synced = calls.after(written, &["fsync", "= 0"]);
+    calls.after(synced, &["listen"]);
+    let mut daemon = keeper.connect();
+    assert_eq!(daemon.told(made.index), Some(&OpenState::Finished(SignResult::Lost {})));
+    refused(&rig, &mut daemon, &made, "used", "reserved, though nobody was told");
+}
+
+/// INVARIANT(log-before-key)
+#[test]
+fn a_reservation_is_synced_before_it_is_answered_and_before_the_token_is_asked() {
+    let Some(mut rig) = Rig::new() else { return };
+    if !can_trace() {
+        return;
+    }
+    let keeper = rig.start_traced(&[]);
+    let mut daemon = keeper.connect();
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    daemon.reserve(&rig.world.batch(0, &[&made], vec![]));
+    daemon.signature();
+    let calls = Calls::read(&rig.calls());
+    let written = calls.after(0, &["pwrite64", "changes"]);
+    let synced = calls.after(written, &["fdatasync", "= 0"]);
+    let (answered, touched) = (calls.after(0, &["reserved"]), calls.after(0, &["C_Sign"]));
+    assert!(synced < answered && synced < touched, "{synced} {answered} {touched}");
 }
 
 #[test]
@@ -161,7 +222,7 @@ fn an_intent_for_another_log_keeper_key_purpose_or_format_is_refused() {
 }
 
 #[test]
-fn an_intent_of_another_time_is_refused_as_often_as_it_is_shown() {
+fn an_intent_of_another_time_is_refused_and_its_index_spent_for_when_its_time_comes() {
     let Some(mut rig) = Rig::new() else { return };
     let keeper = rig.start();
     let mut daemon = keeper.connect();
@@ -170,8 +231,23 @@ fn an_intent_of_another_time_is_refused_as_often_as_it_is_shown() {
         intent.time = SystemClock.now().plus_s(minutes * 60);
         let made = rig.world.put(intent, Extra::Targets { prev: None });
         refused(&rig, &mut daemon, &made, "stale", row);
-        refused(&rig, &mut daemon, &made, "stale", row);
     }
+    let mut intent = rig.world.first_targets(REPOSITORY, "soon").intent;
+    intent.time = SystemClock.now().plus_s(302);
+    let made = rig.world.put(intent, Extra::Targets { prev: None });
+    refused(&rig, &mut daemon, &made, "stale", "soon");
+    keeper.kill();
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    let batch = rig.world.batch(daemon.seen, &[&made], vec![]);
+    let later = loop {
+        match daemon.refusal(&batch) {
+            stale if stale == "stale" => std::thread::yield_now(),
+            other => break other,
+        }
+    };
+    assert_eq!(later, "used", "fresh by now, and never looked at again");
+    assert!(rig.signed().is_empty());
 }
 
 /// INVARIANT(once)
@@ -208,8 +284,12 @@ fn one_open() {
     let (made, twin) = (rig.world.first_targets(REPOSITORY, "v1"), rig.world.first_targets(REPOSITORY, "v1"));
     let answer = daemon.reserve(&rig.world.batch(0, &[&made, &twin], vec![]));
     assert_eq!((answer.accepted, answer.refused[0].code.as_str()), (vec![made.index], "duplicate"));
-    daemon.signature();
+    let (_, signature) = daemon.signature();
     assert_eq!(rig.signed(), [made.intent.payload]);
+    let settle = rig.world.completion(&made, &signature);
+    let retry = rig.world.first_targets(REPOSITORY, "v1");
+    let answer = daemon.reserve(&rig.world.batch(daemon.seen, &[&retry], vec![settle]));
+    assert_eq!(answer.accepted, [retry.index], "once the first is settled");
 }
 
 /// INVARIANT(own-bytes)
@@ -298,6 +378,12 @@ fn chain() {
     leafless.leaf = Blob(b"{}".to_vec());
     let made = rig.world.snapshot(REPOSITORY, 2, root(), leafless);
     refused(&rig, &mut daemon, &made, "child", "a child without its intent");
+    let unsigned = a.targets.0.child(&unsigned_file(&a.targets.1));
+    let made = rig.world.snapshot(REPOSITORY, 2, root(), unsigned);
+    refused(&rig, &mut daemon, &made, "child", "a child whose signature does not verify");
+    let (foreign, own) = (b.root.0.child(&b.root.1), a.targets.0.child(&a.targets.1));
+    let made = rig.world.snapshot(REPOSITORY, 2, foreign, own);
+    refused(&rig, &mut daemon, &made, "child", "the root of another collection");
 
     let next = rig.world.next_targets(&a.targets.0, &a.targets.1, 2, "v2");
     daemon.through(&mut rig.world, &next);
@@ -346,6 +432,26 @@ fn forward_only() {
     assert_eq!(daemon.welcome.seen_size, rig.world.log.size());
     assert_eq!(daemon.ask(&older), FromSigner::Behind { size: daemon.seen });
     assert!(rig.signed().is_empty());
+}
+
+#[test]
+fn a_daemon_that_does_not_know_what_another_showed_the_keeper_is_behind_and_no_fork_is_noted() {
+    let Some(mut rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let (mut first, mut second) = (keeper.connect(), keeper.connect());
+    first.reserve(&rig.world.batch(0, &[], vec![]));
+    second.seen = first.seen;
+    rig.world.log.append(b"one more");
+    first.reserve(&rig.world.batch(first.seen, &[], vec![]));
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    let honest = rig.world.batch(second.seen, &[&made], vec![]);
+    assert_eq!(second.ask(&honest), FromSigner::Behind { size: first.seen });
+    assert!(!keeper.connect().welcome.forked);
+    second.seen = first.seen;
+    second.through(&mut rig.world, &made);
+    // The head that was seen needs no proof.
+    let known = Batch { from: 0, ..rig.world.batch(second.seen, &[], vec![]) };
+    second.reserve(&known);
 }
 
 /// INVARIANT(no-reset): a fork of the log stops the keeper, over restarts, until an operator clears it.
@@ -422,6 +528,37 @@ fn a_missing_empty_cut_or_changed_journal_ends_the_start_with_78_and_names_the_f
     rig.start();
 }
 
+/// INVARIANT(no-reset): what nobody can see in the file, the daemon can say.
+#[test]
+fn a_journal_older_than_what_its_keeper_told_ends_the_keeper_with_78_at_the_first_hello() {
+    let Some(mut rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    let first = rig.world.first_targets(&repository(0), "v1");
+    daemon.through(&mut rig.world, &first);
+    let older = std::fs::read(rig.journal()).unwrap();
+    let second = rig.world.first_targets(&repository(1), "v1");
+    let answer = daemon.reserve(&rig.world.batch(daemon.seen, &[&second], vec![]));
+    daemon.signature();
+    let told = answer.generation;
+    assert!(told > daemon.welcome.generation);
+    let welcome = keeper.connect_knowing(told).unwrap().welcome;
+    assert_eq!(welcome.generation, told);
+    keeper.kill();
+    let whole = std::fs::read(rig.journal()).unwrap();
+    // Both look to the start like a journal with a torn end, or with none.
+    for journal in [&whole[..whole.len() - 1], &older] {
+        std::fs::write(rig.journal(), journal).unwrap();
+        let mut keeper = rig.start();
+        assert!(keeper.connect_knowing(told).is_none());
+        let (code, said) = keeper.ended();
+        assert!(code == 78 && said.contains("state/journal") && said.contains("is older"), "{code} {said}");
+    }
+    std::fs::write(rig.journal(), &whole).unwrap();
+    let keeper = rig.start();
+    assert_eq!(keeper.connect_knowing(told).unwrap().welcome.generation, told);
+}
+
 /// INVARIANT(keepers-word)
 #[test]
 fn keepers_word() {
@@ -471,6 +608,30 @@ fn a_keeper_killed_after_it_reserved_says_lost_and_never_signs_that_index_again(
     daemon.through(&mut rig.world, &retry);
 }
 
+#[test]
+fn a_keeper_killed_after_it_said_failed_says_so_again_and_takes_that_outcome() {
+    let Some(mut rig) = Rig::new() else { return };
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    rig.plug(false);
+    let made = rig.world.first_targets(REPOSITORY, "v1");
+    assert_eq!(daemon.reserve(&rig.world.batch(0, &[&made], vec![])).accepted, [made.index]);
+    let (_, result) = daemon.result();
+    assert!(matches!(&result, SignResult::Failed { .. }), "{result:?}");
+    // The daemon logs that word; before it can settle it, the keeper dies.
+    let settle = rig.world.outcome(&made, OutcomeKind::Failed);
+    keeper.kill();
+    rig.plug(true);
+    let keeper = rig.start();
+    let mut daemon = keeper.connect();
+    assert_eq!(daemon.told(made.index), Some(&OpenState::Finished(result)));
+    let lie = rig.world.outcome(&made, OutcomeKind::Unknown);
+    let answer = daemon.reserve(&rig.world.batch(daemon.seen, &[], vec![lie, settle]));
+    assert_eq!((answer.unsettled.len(), answer.settled), (1, vec![made.index]));
+    let again = rig.world.first_targets(REPOSITORY, "v1");
+    daemon.through(&mut rig.world, &again);
+}
+
 /// INVARIANT(settle)
 #[test]
 fn settle() {
@@ -486,7 +647,10 @@ fn settle() {
         }
     }
     let over = rig.world.first_targets(&repository(1024), "v1");
-    refused(&rig, &mut daemon, &over, "unsettled", "the backlog is full");
+    let touched = rig.signed().len();
+    let refusal = daemon.refused(&rig.world.batch(daemon.seen, &[&over], vec![]));
+    assert_eq!((refusal.code.as_str(), refusal.detail.as_str()), ("unsettled", "1024 items are open"));
+    assert_eq!(rig.signed().len(), touched);
     let first = keeper.connect();
     let Some(OpenState::Finished(SignResult::Signed { signature })) = first.told(made[0].index) else {
         panic!()
@@ -506,11 +670,11 @@ fn what_is_no_message_ends_that_connection_and_no_other() {
         ("no JSON", frame(b"hello")),
         (
             "a Batch before Hello",
-            frame(br#"{"batch":{"note":"","consistency":[],"settle":[],"void":[],"sign":[]}}"#),
+            frame(br#"{"batch":{"note":"","from":0,"consistency":[],"settle":[],"void":[],"sign":[]}}"#),
         ),
-        ("an unknown member", frame(br#"{"hello":{"proto":1,"daemon":"x","more":1}}"#)),
-        ("a member twice", frame(br#"{"hello":{"proto":1,"proto":1,"daemon":"x"}}"#)),
-        ("another protocol", frame(br#"{"hello":{"proto":2,"daemon":"x"}}"#)),
+        ("an unknown member", frame(br#"{"hello":{"proto":1,"daemon":"x","generation":0,"more":1}}"#)),
+        ("a member twice", frame(br#"{"hello":{"proto":1,"proto":1,"daemon":"x","generation":0}}"#)),
+        ("another protocol", frame(br#"{"hello":{"proto":2,"daemon":"x","generation":0}}"#)),
         ("a frame of 4 GiB", u32::MAX.to_be_bytes().to_vec()),
     ];
     for (row, bytes) in rows {
@@ -524,10 +688,7 @@ fn what_is_no_message_ends_that_connection_and_no_other() {
         assert_eq!(read_message::<FromSigner>(&mut stream).unwrap_or(None), None, "{row}");
     }
     let mut hello_twice = keeper.connect();
-    assert!(matches!(
-        hello_twice.say(&ToSigner::Hello { proto: 1, daemon: "x".into() }),
-        FromSigner::Refused { .. }
-    ));
+    assert!(matches!(hello_twice.say(&hello(0)), FromSigner::Refused { .. }));
     let mut too_many = rig.world.batch(0, &[], vec![]);
     too_many.void = vec![0; 257];
     assert!(matches!(honest.ask(&too_many), FromSigner::Refused { .. }));

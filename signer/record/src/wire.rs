@@ -3,7 +3,7 @@
 //! Unknown and duplicate members are refused. Hashes travel as hex, bytes as base64. This module knows shapes and
 //! limits only; what a message means is in the two programs.
 
-use crate::{Completion, FailureCode, Intent, KeeperName, KeyRecord, Leaf, Origin, Sha256, key::Signature};
+use crate::{FailureCode, KeeperName, KeyRecord, Origin, Sha256, key::Signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};
@@ -50,6 +50,9 @@ pub enum ToLog {
         proto: u32,
         /// The daemon's name for logs.
         daemon: String,
+        /// The highest epoch that its database was written under; 0 for none. The lease gets a higher one, also from a
+        /// spool that was made anew or is an older copy.
+        epoch: u64,
     },
     /// Write these leaves behind the last one.
     Append {
@@ -81,7 +84,7 @@ pub enum FromLog {
         origin: Origin,
         /// The log key, a C2SP verifier key.
         vkey: String,
-        /// This lease's number, durable, higher than any before.
+        /// This lease's number, durable, higher than any before and than the one in `Hello`.
         epoch: u64,
         /// Leaves in the spool.
         size: u64,
@@ -128,6 +131,9 @@ pub enum ToSigner {
         proto: u32,
         /// The daemon's name for logs.
         daemon: String,
+        /// The highest generation that this keeper has told and the daemon has kept; 0 for none. A keeper whose own is
+        /// lower has lost a part of its journal, and ends.
+        generation: u64,
     },
     /// Follow the log, settle, void, sign: in this order, one Reserve record for all of it.
     Batch(Batch),
@@ -139,7 +145,10 @@ pub enum ToSigner {
 pub struct Batch {
     /// A signed note of the log, at least as large as any sent before.
     pub note: String,
-    /// RFC 6962 consistency proof from the keeper's `seen` to the note.
+    /// The size that the consistency proof starts at: what the sender believes the keeper to have seen. Another daemon
+    /// may have moved the keeper since: it then answers [`FromSigner::Behind`].
+    pub from: u64,
+    /// RFC 6962 consistency proof from `from` leaves to the note.
     pub consistency: Vec<Sha256>,
     /// Items that the log has closed.
     pub settle: Vec<Settle>,
@@ -230,12 +239,13 @@ pub enum FromSigner {
     Welcome(Welcome),
     /// Answer to `Batch`, after the Reserve record is durable and before any result.
     Reserved(Reserved),
-    /// The note is older than what this keeper has seen: ask the log again.
+    /// The note is older than what this keeper has seen, or its proof starts at another size: ask again from there.
+    /// Nothing was done.
     Behind {
         /// What it has seen.
         size: u64,
     },
-    /// The note is not an extension of what this keeper has seen. It refuses all work until an operator acts.
+    /// The note is not an extension of what this keeper has seen, by a proof that starts there. It refuses all work until an operator acts.
     Fork {
         /// What it has seen.
         size: u64,
@@ -278,6 +288,8 @@ pub struct Welcome {
     pub forked: bool,
     /// Items reserved and not yet settled.
     pub open: Vec<OpenItem>,
+    /// How many records its journal has ever got; durable, and never falls. The daemon keeps the highest.
+    pub generation: u64,
 }
 
 /// An item that waits for its leaf in the log.
@@ -332,6 +344,8 @@ pub struct Reserved {
     pub refused: Vec<Refusal>,
     /// Intents that go to the token now; a `Result` follows for each.
     pub accepted: Vec<u64>,
+    /// As in [`Welcome`], with the record of this frame.
+    pub generation: u64,
 }
 
 /// One refused item.
@@ -408,14 +422,4 @@ pub fn read_message<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<
 /// Writes one message.
 pub fn write_message<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), FrameError> {
     Ok(to.write_all(&to_frame(message)?)?)
-}
-
-/// The completion leaf's bytes for a signature over an intent's payload: what daemon and keeper both expect.
-pub fn completion_leaf(
-    intent: &Intent,
-    spki: &crate::Spki,
-    signature: &Signature,
-) -> Result<Vec<u8>, crate::LeafError> {
-    Leaf::Completion(Completion { payload: intent.payload, signature: signature.clone(), spki: spki.clone() })
-        .encode()
 }

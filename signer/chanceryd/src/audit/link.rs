@@ -52,11 +52,12 @@ pub(crate) struct LogLink {
 }
 
 impl LogLink {
-    /// Takes the lease, and checks that it is the keeper of this log's key.
-    pub(crate) async fn connect(socket: &Path, vkey: &VerifierKey) -> Result<Self, LinkError> {
+    /// Takes the lease, and checks that it is the keeper of this log's key. `known` is the epoch in the database: the
+    /// lease's is higher, also from a spool that was made anew.
+    pub(crate) async fn connect(socket: &Path, vkey: &VerifierKey, known: u64) -> Result<Self, LinkError> {
         let (mut frames, mut sink) = frames::connect(socket).await?;
         let daemon = format!("chanceryd {}", std::process::id());
-        sink.send(&ToLog::Hello { proto: PROTO, daemon }).await?;
+        sink.send(&ToLog::Hello { proto: PROTO, daemon, epoch: known }).await?;
         match frames.answer().await? {
             FromLog::Welcome { origin, vkey: shown, epoch, size, root } => {
                 if shown != vkey.to_string() || origin.as_str() != vkey.name() {

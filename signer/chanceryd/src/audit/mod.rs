@@ -63,6 +63,7 @@ pub(crate) enum AppendError {
 enum Work {
     Leaf { leaf: Box<NewLeaf>, reply: oneshot::Sender<Result<Placed, AppendError>> },
     Row { row: Box<NewRow>, reply: oneshot::Sender<Result<(), AppendError>> },
+    Stop(oneshot::Sender<()>),
 }
 
 /// A handle to the log; clones are cheap.
@@ -135,6 +136,15 @@ impl Log {
         let (reply, answer) = oneshot::channel();
         self.work.send(Work::Row { row: Box::new(row), reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
+    }
+
+    /// Ends the writer and closes its database in good order; what was submitted before is written first.
+    pub(crate) async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.work.send(Work::Stop(reply)).await.is_ok() {
+            // A writer that has ended already has nothing to close.
+            let _ended = done.await;
+        }
     }
 
     /// The log's name.

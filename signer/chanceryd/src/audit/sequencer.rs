@@ -2,6 +2,7 @@
 
 use super::{AppendError, LinkError, LogLink, Noted, Placed, Refill, Work, reconcile, recover::RecoverError};
 use crate::{
+    generations::Generations,
     health::Health,
     store::{NewLeaf, NewRow, Rejected, StoreError, Writer},
 };
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub refill: Refill,
     /// The clock for its own leaves.
     pub clock: Arc<dyn Clock>,
+    /// What signing keepers told of their journals, for the next commit.
+    pub generations: Arc<Generations>,
     /// A lease that was taken and reconciled before.
     pub link: Option<LogLink>,
 }
@@ -49,6 +52,7 @@ struct Batch {
     leaves: Vec<(NewLeaf, oneshot::Sender<Result<Placed, AppendError>>)>,
     rows: Vec<(NewRow, oneshot::Sender<Result<(), AppendError>>)>,
     bytes: usize,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Sequencer {
@@ -73,7 +77,12 @@ impl Sequencer {
                     Err(_) => break,
                 }
             }
+            let stop = batch.stop.take();
             self.turn(batch).await;
+            if let Some(reply) = stop {
+                self.parts.writer.close().await;
+                return answer(reply, ());
+            }
         }
     }
 
@@ -109,6 +118,9 @@ impl Sequencer {
 
     /// One batch: commit here, append there, note; only then the answers.
     async fn turn(&mut self, mut batch: Batch) {
+        if batch.leaves.is_empty() && batch.rows.is_empty() {
+            return;
+        }
         batch.leaves.sort_by_key(|(new, _)| !matches!(new.leaf, Leaf::Completion(_) | Leaf::Outcome(_)));
         if let Err(why) = self.prepare().await {
             return batch.refuse(&why);
@@ -150,6 +162,7 @@ impl Sequencer {
 
     async fn commit(&mut self, leaves: &[NewLeaf], rows: &[NewRow]) -> Result<CommitResult, String> {
         let epoch = self.parts.link.as_ref().map_or(0, |l| l.epoch);
+        self.parts.writer.remember_generations(self.parts.generations.all());
         let mut tries = 0;
         loop {
             tries += 1;
@@ -202,7 +215,8 @@ impl Sequencer {
 
     /// Takes the lease again and compares heads.
     async fn reconnect(&mut self) -> Result<(), RecoverError> {
-        let mut link = match LogLink::connect(&self.parts.socket, &self.parts.vkey).await {
+        let known = self.parts.writer.head().epoch;
+        let mut link = match LogLink::connect(&self.parts.socket, &self.parts.vkey, known).await {
             Ok(link) => link,
             Err(e) => {
                 self.health.set_log(Some(e.to_string()));
@@ -265,11 +279,12 @@ impl Batch {
                 self.leaves.push((*leaf, reply));
             }
             Work::Row { row, reply } => self.rows.push((*row, reply)),
+            Work::Stop(reply) => self.stop = Some(reply),
         }
     }
 
     fn has_room(&self) -> bool {
-        self.leaves.len() + self.rows.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
+        self.stop.is_none() && self.leaves.len() + self.rows.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
     }
 
     fn refuse(self, why: &str) {

@@ -1,9 +1,9 @@
 //! Leaves, the head, and the tree's hashes in the database: one transaction a batch.
 
 use super::{Store, StoreError, project, requests::NewRow, signed, unsigned};
-use record::Leaf;
+use record::{KeeperName, Leaf};
 use sqlx::{Connection, Row, SqliteConnection};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tlog::{Frontier, Hash, TILE_WIDTH, TileId, Tiles};
 
 /// The log as the database has it.
@@ -57,6 +57,8 @@ pub(crate) struct Writer {
     connection: SqliteConnection,
     head: Head,
     frontier: Frontier,
+    generations: BTreeMap<KeeperName, u64>,
+    stored: BTreeMap<KeeperName, u64>,
 }
 
 impl Writer {
@@ -77,7 +79,14 @@ impl Writer {
                 frontier.root()
             )));
         }
-        Ok(Self { connection, head, frontier })
+        Ok(Self { connection, head, frontier, generations: BTreeMap::new(), stored: BTreeMap::new() })
+    }
+
+    /// Closes the connection; the last one moves the journal into the file.
+    pub(crate) async fn close(self) {
+        if let Err(e) = self.connection.close().await {
+            tracing::warn!(error = %e, "the database was not closed in good order; its journal is read at the next start");
+        }
     }
 
     /// The head that is committed.
@@ -93,6 +102,11 @@ impl Writer {
     /// Remembers a note; it reaches the disk with the next commit. Losing it is harmless: the keeper signs another.
     pub(crate) fn remember_note(&mut self, note: String) {
         self.head.note = note;
+    }
+
+    /// What signing keepers told of their journals; it reaches the disk with the next commit.
+    pub(crate) fn remember_generations(&mut self, told: BTreeMap<KeeperName, u64>) {
+        self.generations = told;
     }
 
     /// Appends leaves and rows in one transaction. For each leaf its index, or why it was left out.
@@ -126,11 +140,16 @@ impl Writer {
         for row in rows {
             inserted.push(row.insert(&mut tx).await?);
         }
+        let told = self.generations.iter().filter(|told| self.stored.get(told.0) != Some(told.1));
+        for (keeper, told) in told {
+            put_generation(&mut tx, keeper, *told).await?;
+        }
         let head = Head { size: frontier.size(), root: frontier.root(), epoch, ..self.head.clone() };
         replace_head(&mut tx, &self.head, &head).await?;
         tx.commit().await?;
         self.head = head;
         self.frontier = frontier;
+        self.stored.clone_from(&self.generations);
         Ok((placed, inserted))
     }
 
@@ -226,6 +245,20 @@ async fn replace_head(connection: &mut SqliteConnection, old: &Head, new: &Head)
     } else {
         Err(StoreError::Contradiction(format!("another writer moved the head past {} leaves", old.size)))
     }
+}
+
+// INVARIANT(forward-only): what a keeper has told is never lowered.
+async fn put_generation(
+    connection: &mut SqliteConnection,
+    keeper: &KeeperName,
+    told: u64,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO generation (keeper, told) VALUES (?, ?) ON CONFLICT (keeper) DO UPDATE SET told = max(told, excluded.told)")
+        .bind(keeper.as_str())
+        .bind(signed(told))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn insert_leaf(

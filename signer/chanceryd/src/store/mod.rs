@@ -51,7 +51,8 @@ impl From<sqlx::Error> for StoreError {
         // is wrong with the disk, the file or our own statements, and none of these gets better by trying again.
         let primary = match &error {
             sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<i64>().ok()).map(|c| c & 0xff),
-            sqlx::Error::PoolTimedOut => Some(5),
+            // Closed: the daemon is stopping.
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Some(5),
             _ => None,
         };
         if matches!(primary, Some(5 | 6)) { Self::NotApplied(error) } else { Self::Integrity(error) }
@@ -122,6 +123,11 @@ impl Store {
         made.await.map_err(|e| bad(e.to_string()))?;
         sync_directory(path).map_err(|e| bad(e.to_string()))?;
         Writer::new(connection).await.map_err(|e| bad(e.full()))
+    }
+
+    /// Closes the readers.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
     }
 
     /// Opens what [`Store::create`] made: a missing, short or foreign file is an error, never a fresh start.

@@ -1,8 +1,9 @@
 //! Rows for tokens and keepers, and what all rows share.
 
 use super::{Store, StoreError, requests::parse, unsigned};
-use record::{KeeperRecord, Sha256, Time, TokenId};
+use record::{KeeperName, KeeperRecord, Sha256, Time, TokenId};
 use sqlx::Row;
+use std::collections::BTreeMap;
 
 /// An API token without its secret.
 #[derive(Debug, Clone)]
@@ -34,6 +35,12 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// The highest generation that each keeper has told of its journal.
+    pub(crate) async fn generations(&self) -> Result<BTreeMap<KeeperName, u64>, StoreError> {
+        let rows = sqlx::query("SELECT keeper, told FROM generation").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?)))).collect()
     }
 
     /// What each keeper last presented, as the log has it.

@@ -1,4 +1,4 @@
--- Format 1. Everything but `request` rows in state ready and idempotency keys is a projection of the leaves:
+-- Format 1. Everything but `request` rows in state ready, idempotency keys and generations is a projection of the leaves:
 -- the same code fills it when a leaf is committed and when the log is refilled from the keeper's spool.
 
 CREATE TABLE head (
@@ -94,5 +94,8 @@ CREATE TABLE token (
     created INTEGER NOT NULL,
     revoked INTEGER
 ) STRICT;
+
+-- The highest generation of its journal that a signing keeper has told. Not a projection: nobody else knows it.
+CREATE TABLE generation (keeper TEXT PRIMARY KEY, told INTEGER NOT NULL) STRICT;
 
 CREATE TABLE keeper (name TEXT PRIMARY KEY, record TEXT NOT NULL, leaf INTEGER NOT NULL) STRICT;

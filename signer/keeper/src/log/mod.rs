@@ -31,24 +31,23 @@ pub fn init(config: &LogConfig) -> Result<(), Fatal> {
 /// Serves until the process is asked to end.
 pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     // INVARIANT(one-roll): this lock is held until the process ends, and the lease goes to one connection at a time.
-    let lock = lock_folder(&config.state)?;
+    let lock = lock_folder(&config.state, &spool::FORM)?;
     let spool = Spool::open(&spool_folder(&config.state), SEGMENT_BYTES)?;
     let token = token::open(&config.token)?;
     let key = token.key(&config.key.cka_id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
-    let stop = Stop::on_signal()
-        .map_err(|e| Fatal::Socket { path: config.listen.socket.clone(), why: e.to_string() })?;
+    let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {
         config,
         token,
         key,
-        stop,
+        stop: stop.clone(),
         spool: Mutex::new(spool),
         lease: Lease::default(),
         _lock: lock,
     };
-    server.serve(move |connection| keeper.converse(connection))
+    server.serve(&stop, move |connection| keeper.converse(connection))
 }
 
 fn spool_folder(state: &Path) -> PathBuf {
@@ -115,7 +114,7 @@ impl LogKeeper {
 
     /// Gives the lease to the sender of a right `Hello`, with a new epoch.
     fn admit(&self, first: &ToLog) -> Result<Result<(Held, u64, FromLog), FromLog>, Fatal> {
-        let ToLog::Hello { proto: PROTO, daemon } = first else {
+        let ToLog::Hello { proto: PROTO, daemon, epoch: known } = first else {
             return Ok(Err(refused("hello", format!("the first message must be Hello with proto {PROTO}"))));
         };
         let _work = self.stop.begin();
@@ -124,7 +123,10 @@ impl LogKeeper {
             return Ok(Err(FromLog::Busy {}));
         };
         let mut spool = self.spool();
-        let epoch = spool.next_epoch()?;
+        let Some(epoch) = spool.next_epoch(*known)? else {
+            let why = format!("epoch {known} is too far from this spool's {}", spool.epoch());
+            return Ok(Err(refused("epoch", why)));
+        };
         tracing::info!(daemon, epoch, size = spool.size(), "lease given");
         let welcome = FromLog::Welcome {
             origin: self.config.origin.clone(),

@@ -12,9 +12,8 @@
 //! end is found at the start, other damage when it is read. It does not know what leaves say, nor the log key.
 
 use crate::exit::Fatal;
-use crate::records::{OVERHEAD, Record, RecordFile, sync_folder_of};
+use crate::records::{Form, OVERHEAD, Record, RecordFile, create_folder};
 use std::borrow::Cow;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use tlog::{Frontier, Hash, leaf_hash};
 
@@ -23,7 +22,11 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Every how many leaves an offset is remembered: bounds both the index in memory and the walk to a leaf.
 const STRIDE: u64 = 64;
 
-const MAGIC: &[u8; 8] = b"chancSPL";
+/// The spool's files.
+pub(super) static FORM: Form = Form { magic: *b"chancSPL", restore: RESTORE };
+/// How far one lease may raise the epoch over its own: more leases than any log ever gives, so that a spool made anew
+/// always gets there, and little enough that no daemon can use the numbers up.
+const MAX_EPOCH_STEP: u64 = 1 << 32;
 const SUFFIX: &str = ".seg";
 const FRONTIER: u8 = 1;
 const LEAF: u8 = 2;
@@ -69,8 +72,7 @@ struct Opening {
 impl Spool {
     /// Creates an empty spool. Refuses a folder that holds anything.
     pub fn create(folder: &Path) -> Result<(), Fatal> {
-        let write = |source| Fatal::Write { path: folder.to_owned(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(write)?;
+        create_folder(folder)?;
         let read = |source| Fatal::Read { path: folder.to_owned(), source };
         if std::fs::read_dir(folder).map_err(read)?.next().is_some() {
             let next = "a log is begun once: if this is an old test's, remove the folder by hand";
@@ -78,8 +80,7 @@ impl Spool {
         }
         let opening =
             Opening { previous: Place { first: 0, len: 0 }, epoch: 0, frontier: Frontier::default() };
-        RecordFile::create(&segment_path(folder, 0), MAGIC, &[opening.record()])?;
-        sync_folder_of(folder)
+        RecordFile::create(&segment_path(folder, 0), &FORM, &[opening.record()]).map(drop)
     }
 
     /// Opens the spool: reads the last segment, and checks that all earlier ones are there with their final lengths.
@@ -92,10 +93,11 @@ impl Spool {
         let mut reading = Reading::of(*last);
         let path = segment_path(folder, *last);
         let file =
-            RecordFile::open(&path, MAGIC, &mut |offset, kind, body| reading.take(offset, kind, body))?;
+            RecordFile::open(&path, &FORM, &mut |offset, kind, body| reading.take(offset, kind, body))?;
         let Some((frontier, epoch)) = reading.edge else {
             return Err(state(&path, "has no first record".into(), RESTORE));
         };
+        let file = file.rely()?;
         let active = Segment { first: *last, file, index: reading.index, leaves: reading.leaves };
         Ok(Self { folder: folder.to_owned(), segment_bytes, row, active, earlier: None, frontier, epoch })
     }
@@ -117,12 +119,14 @@ impl Spool {
 
     // INVARIANT(forward-only): an epoch is given out only after one higher than all before is durable, and leaves are
     // only added: there is no operation that removes, replaces or renumbers anything.
-    /// Makes the next epoch durable and returns it.
-    pub fn next_epoch(&mut self) -> Result<u64, Fatal> {
-        let epoch = self.epoch + 1;
+    /// Makes the next epoch durable and returns it: higher than every one given out here, and than `known`, which the
+    /// daemon has from a spool that this one replaces. Nothing if that is too far away.
+    pub fn next_epoch(&mut self, known: u64) -> Result<Option<u64>, Fatal> {
+        let reachable = known <= self.epoch.saturating_add(MAX_EPOCH_STEP);
+        let Some(epoch) = self.epoch.max(known).checked_add(1).filter(|_| reachable) else { return Ok(None) };
         self.active.file.append(&[Record { kind: EPOCH, body: Cow::Owned(epoch.to_be_bytes().to_vec()) }])?;
         self.epoch = epoch;
-        Ok(epoch)
+        Ok(Some(epoch))
     }
 
     // INVARIANT(two-copies): these bytes are on this process's own disk before it answers, and only then does the
@@ -165,7 +169,7 @@ impl Spool {
         let first = self.size();
         let previous = Place { first: self.active.first, len: self.active.file.len() };
         let opening = Opening { previous, epoch: self.epoch, frontier: self.frontier.clone() };
-        let file = RecordFile::create(&segment_path(&self.folder, first), MAGIC, &[opening.record()])?;
+        let file = RecordFile::create(&segment_path(&self.folder, first), &FORM, &[opening.record()])?;
         if let Some(sealed) = self.row.last_mut() {
             sealed.len = previous.len;
         }
@@ -195,7 +199,7 @@ impl Segment {
     fn open_sealed(folder: &Path, place: Place) -> Result<Self, Fatal> {
         let mut reading = Reading::of(place.first);
         let path = segment_path(folder, place.first);
-        let file = RecordFile::open_sealed(&path, MAGIC, place.len, &mut |offset, kind, body| {
+        let file = RecordFile::open_sealed(&path, &FORM, place.len, &mut |offset, kind, body| {
             reading.take(offset, kind, body)
         })?;
         Ok(Self { first: place.first, file, index: reading.index, leaves: reading.leaves })
@@ -299,7 +303,9 @@ impl Opening {
     }
 }
 
-const RESTORE: &str = "do not create it anew: restore the file, or rebuild the spool from the database";
+const RESTORE: &str = "restore the newest copy; or, if no signing keeper has seen more of the log than the database has, \
+     move the spool's folder away, create an empty one with `chancery-keeper init`, and start the daemon, which appends \
+     its leaves again";
 
 fn segment_path(folder: &Path, first: u64) -> PathBuf {
     folder.join(format!("{first:020}{SUFFIX}"))
@@ -337,7 +343,7 @@ fn check_row(folder: &Path, firsts: &[u64]) -> Result<Vec<Place>, Fatal> {
     let mut lengths = Vec::with_capacity(firsts.len());
     for first in firsts {
         let path = segment_path(folder, *first);
-        let (kind, body, len) = RecordFile::first_record(&path, MAGIC)?;
+        let (kind, body, len) = RecordFile::first_record(&path, &FORM)?;
         let opening = if kind == FRONTIER {
             Opening::parse(&body)
         } else {
@@ -391,7 +397,7 @@ mod tests {
             batch.iter().for_each(|l| frontier.append(leaf_hash(l)));
             next += batch.len() as u64;
             if next.is_multiple_of(5) {
-                spool.next_epoch().unwrap();
+                spool.next_epoch(0).unwrap();
             }
         }
         (spool, frontier)
@@ -478,20 +484,24 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_append_keeps_whole_leaves_only() {
+    fn a_torn_append_is_cut_with_all_its_leaves() {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = spool_of(folder.path(), 10);
         let (root, before) = (spool.root(), spool.active.file.len());
         drop(spool);
         let mut spool = Spool::open(folder.path(), SMALL).unwrap();
-        spool.append(&[&leaf(10)]).unwrap();
+        spool.append(&[&leaf(10), &leaf(11), &leaf(12)]).unwrap();
         drop(spool);
         let path = &segments(folder.path())[0];
         let whole = std::fs::read(path).unwrap();
-        for cut in usize::try_from(before).unwrap()..whole.len() {
-            std::fs::write(path, &whole[..cut]).unwrap();
+        let before = usize::try_from(before).unwrap();
+        let mut headless = whole.clone();
+        headless[before..before + 20].fill(0);
+        let cuts = (before..whole.len()).map(|cut| whole[..cut].to_vec());
+        for torn in cuts.chain([headless]) {
+            std::fs::write(path, &torn).unwrap();
             let spool = Spool::open(folder.path(), SMALL).unwrap();
-            assert_eq!((spool.size(), spool.root()), (10, root), "cut at {cut}");
+            assert_eq!((spool.size(), spool.root()), (10, root), "of {} bytes", torn.len());
         }
     }
 
@@ -501,10 +511,16 @@ mod tests {
         Spool::create(folder.path()).unwrap();
         for expected in 1..40 {
             let mut spool = Spool::open(folder.path(), 100).unwrap();
-            assert_eq!(spool.next_epoch().unwrap(), expected, "over restarts and new segments");
+            assert_eq!(spool.next_epoch(0).unwrap(), Some(expected), "over restarts and new segments");
             spool.append(&[&leaf(expected)]).unwrap();
             assert_eq!(spool.size(), expected);
         }
+        let mut spool = Spool::open(folder.path(), 100).unwrap();
+        assert_eq!(spool.next_epoch(1000).unwrap(), Some(1001), "over what the daemon knows");
+        assert_eq!(spool.next_epoch(7).unwrap(), Some(1002), "and over its own");
+        assert_eq!(spool.next_epoch(u64::MAX).unwrap(), None);
+        drop(spool);
+        assert_eq!(Spool::open(folder.path(), 100).unwrap().epoch(), 1002);
         // An epoch that is not higher than the one before is damage.
         let mut reading = Reading::of(0);
         let opening =

@@ -15,7 +15,7 @@ use record::wire::{Batch, Item, MAX_ITEMS, Refusal, Reserved};
 pub(super) enum Verdict {
     /// Nothing was done.
     Refused(Refused),
-    /// The note is older than what was seen. Nothing was done.
+    /// The note is older than what was seen, or its proof starts elsewhere. Nothing was done.
     Behind,
     /// The note does not extend what was seen: to be written before it is answered.
     Fork,
@@ -30,7 +30,7 @@ pub(super) enum Verdict {
 pub(super) struct Work {
     /// What to write; nothing when nothing changed.
     pub(super) reserve: Option<Reserve>,
-    /// What to answer.
+    /// What to answer; the journal fills in its generation.
     pub(super) answer: Reserved,
     /// What to hand to the token, after the answer.
     pub(super) accepted: Vec<Checked>,
@@ -50,7 +50,7 @@ pub(super) fn decide(
     if state.forked {
         return Ok(Verdict::Forked);
     }
-    let followed = match validate::follow(&batch.note, &batch.consistency, rules.charter, &state.seen) {
+    let followed = match validate::follow(batch, rules.charter, &state.seen) {
         Ok(Followed::Behind) => return Ok(Verdict::Behind),
         Ok(Followed::Fork) => return Ok(Verdict::Fork),
         Ok(followed) => followed,
@@ -169,6 +169,7 @@ impl Frame<'_> {
             unsettled: self.unsettled,
             refused: self.refused,
             accepted: self.accepted.iter().map(Checked::index).collect(),
+            generation: 0,
         };
         Work { reserve: self.draft.close(), answer, accepted: self.accepted }
     }

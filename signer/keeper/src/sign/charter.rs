@@ -22,8 +22,11 @@
 
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
-use crate::token::CkaId;
-use record::{KeeperName, KeyId, Origin, Purpose, Repository, Sha256, Spki};
+use crate::token::{self, CkaId};
+use record::{
+    Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, Purpose, Repository,
+    Sha256, Spki, Time,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,7 +35,7 @@ use tlog::VerifierKey;
 const SCHEMA: u32 = 1;
 /// Most keys of one keeper: `Welcome` names them all and must stay far below a frame.
 const MAX_KEYS: usize = 256;
-/// Most repositories or prefixes of one key, for the same reason.
+/// Most repositories or prefixes of one key; all together must also fit into one leaf.
 const MAX_REPOSITORIES: usize = 256;
 /// Highest rate: what the fastest network HSMs sign in an hour, rounded up.
 const MAX_RATE: u32 = 50_000_000;
@@ -101,8 +104,10 @@ impl Charter {
         }
         let log_vkey = log_key(&file)?;
         let keys = keys(file.key)?;
+        let sha256 = Sha256::of(bytes);
+        fits_into_a_leaf(&file.keeper, sha256, &keys)?;
         Ok(Self {
-            sha256: Sha256::of(bytes),
+            sha256,
             keeper: file.keeper,
             origin: file.origin,
             log_vkey,
@@ -140,6 +145,9 @@ pub(super) enum CharterError {
     /// No key, or too many.
     #[error("key: a charter has 1 to {MAX_KEYS} keys, this one has {0}")]
     KeyCount(usize),
+    /// Its keys with their repositories are too much for the leaf in which the daemon logs them.
+    #[error("key: all keys with their repositories must fit into one leaf of the log: {0}")]
+    Leaf(LeafError),
     /// A member of one key.
     #[error("key {number}, {member}: {why}")]
     Key {
@@ -204,6 +212,26 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
         }
     }
     Ok(keys)
+}
+
+/// The daemon writes into the log what this keeper presents, and asks nothing of a keeper that the log does not know:
+/// what no leaf can hold is refused here, where its writer reads it.
+#[expect(clippy::expect_used, reason = "constants that fit their grammars, as long as any")]
+fn fits_into_a_leaf(
+    name: &KeeperName,
+    charter: Sha256,
+    keys: &BTreeMap<KeyId, CharterKey>,
+) -> Result<(), CharterError> {
+    let record = |key: &CharterKey| KeyRecord {
+        spki: key.spki.clone(),
+        purpose: key.purpose,
+        repositories: key.repositories.clone(),
+        evidence: token::longest_evidence(),
+    };
+    let keeper = KeeperRecord { name: name.clone(), charter, keys: keys.values().map(record).collect() };
+    let time = Time::from_unix_ms(0).expect("a time");
+    let nonce = Nonce::parse("ffffffffffffffffffffffffffffffff").expect("a nonce");
+    Leaf::Event(Event::Keeper { time, nonce, keeper }).encode().map(drop).map_err(CharterError::Leaf)
 }
 
 impl KeyTable {
@@ -294,6 +322,22 @@ mod tests {
             assert!(error.contains(expected), "{expected}: {error}");
         }
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
+    }
+
+    #[test]
+    fn a_charter_that_no_leaf_of_the_log_can_hold_is_refused() {
+        let good = Software::new().world().charter();
+        let with = |count: usize| {
+            let names: Vec<String> =
+                (0..count).map(|n| format!("\"r.example/{}/{n:03}\"", "x".repeat(200))).collect();
+            good.replacen("[\"r.example/team/\"]", &format!("[{}]", names.join(",")), 1).replacen(
+                "[\"r.example/team/\"]",
+                &format!("[{}]", names.join(",")),
+                1,
+            )
+        };
+        assert!(Charter::parse(with(100).as_bytes()).is_ok());
+        assert!(why(&with(200)).contains("must fit into one leaf of the log"));
     }
 
     #[test]

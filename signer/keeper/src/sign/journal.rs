@@ -2,11 +2,15 @@
 //!
 //! | kind | body (JSON, nothing unknown in it) | written |
 //! |---|---|---|
-//! | 1 `start` | `{schema, keeper, origin, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init` and by compaction |
+//! | 1 `start` | `{schema, keeper, origin, generation, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init` and by compaction |
 //! | 2 `part` | `{used[[index,time]], links[{repository,role,link}]}` | `parts` times behind `start` |
-//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame | before any of them has an effect outside |
+//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame, or that an item failed | before any of them has an effect outside |
 //! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
 //! | 5 `clear-fork` | `{clock}` | by an operator, while the keeper does not run |
+//!
+//! The *generation* counts the records of the kinds 3 to 5 that were ever written, over all compactions. A file cannot
+//! show that its end was cut off between two records, or that it is an older copy of itself; the daemon can, which was
+//! told a higher generation.
 //!
 //! It promises that [`Journal::reserve`] has put its changes on the disk before it returns, and that whatever cannot
 //! be read back to the byte is refused, never replaced by a fresh start. It does not know why a change was made.
@@ -14,16 +18,17 @@
 use super::chain::Link;
 use super::state::{Open, Reserve, Seen, State, Window};
 use crate::exit::Fatal;
-use crate::records::{self, FolderLock, Record, RecordFile};
+use crate::records::{self, FolderLock, Form, Record, RecordFile};
 use record::{KeeperName, KeyId, Origin, Purpose, Repository, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"chancjnl";
+static FORM: Form = Form {
+    magic: *b"chancjnl",
+    restore: "restore the state folder, or retire this keeper; without its journal it could sign twice",
+};
 const SCHEMA: u32 = 1;
 const START: u8 = 1;
 const PART: u8 = 2;
@@ -49,6 +54,7 @@ pub(super) struct Owner {
 pub(super) struct Journal {
     owner: Owner,
     file: RecordFile,
+    generation: u64,
     compacted_len: u64,
     compact_after: u64,
     _lock: FolderLock,
@@ -62,31 +68,32 @@ pub(super) struct Durable(());
 impl Journal {
     /// Creates the journal of a keeper that has seen nothing. Refuses when one exists.
     pub(super) fn create(folder: &Path, owner: Owner, now: Time) -> Result<Self, Fatal> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| Fatal::Write { path: folder.to_owned(), source })?;
-        let lock = records::lock_folder(folder)?;
+        records::create_folder(folder)?;
+        let lock = records::lock_folder(folder, &FORM)?;
         let path = path_in(folder);
-        let bodies = snapshot(&path, &owner, &State::new(now))?;
-        let file = RecordFile::create(&path, MAGIC, &as_records(&bodies))?;
+        let bodies = snapshot(&path, &owner, 0, &State::new(now))?;
+        let file = RecordFile::create(&path, &FORM, &as_records(&bodies))?;
         let compacted_len = file.len();
-        Ok(Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock })
+        let generation = 0;
+        Ok(Self { owner, file, generation, compacted_len, compact_after: COMPACT_AFTER, _lock: lock })
     }
 
     /// Opens the journal and replays it.
     // INVARIANT(no-reset): a missing, foreign or damaged journal ends the start; nothing is made up in its place.
     pub(super) fn open(folder: &Path, owner: Owner) -> Result<(Self, State), Fatal> {
-        let lock = records::lock_folder(folder)?;
+        let lock = records::lock_folder(folder, &FORM)?;
         let path = path_in(folder);
         let mut replay = Replay::new(&owner);
-        let file = RecordFile::open(&path, MAGIC, &mut |end, kind, body| replay.record(end, kind, body))?;
-        let (state, compacted_len) = replay.finish().map_err(|why| damaged(&path, why))?;
-        Ok((Self { owner, file, compacted_len, compact_after: COMPACT_AFTER, _lock: lock }, state))
+        let file = RecordFile::open(&path, &FORM, &mut |end, kind, body| replay.record(end, kind, body))?;
+        let Replayed { state, generation, compacted_len } =
+            replay.finish().map_err(|why| damaged(&path, why))?;
+        let file = file.rely()?;
+        let compact_after = COMPACT_AFTER;
+        Ok((Self { owner, file, generation, compacted_len, compact_after, _lock: lock }, state))
     }
 
-    /// Writes what one frame changed. `state` is the state with these changes, for the compaction that may follow.
+    /// Writes what one frame, or one failed item, changed. `state` is the state with these changes, for the compaction
+    /// that may follow.
     // INVARIANT(log-before-key): one write and one fdatasync stand between every check and every use of a key.
     pub(super) fn reserve(&mut self, reserve: &Reserve, state: &State) -> Result<Durable, Fatal> {
         self.append(RESERVE, reserve)?;
@@ -106,6 +113,25 @@ impl Journal {
         self.append(CLEAR_FORK, &ClearFork { clock })
     }
 
+    /// How many records were ever written. All of them are durable.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Why this journal is not to be used, if a daemon was once told of a higher `generation` than it has.
+    // INVARIANT(no-reset): numbers that were told never fall. A cut or older journal has forgotten used indices and
+    // versions, and the key might sign two contents for one.
+    pub(super) fn older_than(&self, generation: u64) -> Option<Fatal> {
+        (generation > self.generation).then(|| Fatal::State {
+            path: self.path().to_owned(),
+            why: format!(
+                "is older than what this keeper told its daemon: it knows of {} records, the daemon of {generation}",
+                self.generation
+            ),
+            next: format!("take the newest copy: {}", FORM.restore),
+        })
+    }
+
     /// Where the journal lies.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
@@ -114,13 +140,14 @@ impl Journal {
     fn append<T: Serialize>(&mut self, kind: u8, body: &T) -> Result<(), Fatal> {
         let body = encode(self.file.path(), body)?;
         self.file.append(&[Record { kind, body: Cow::Owned(body) }])?;
+        self.generation += 1;
         Ok(())
     }
 
     fn compact(&mut self, state: &State) -> Result<(), Fatal> {
         let path = self.file.path().to_owned();
-        let bodies = snapshot(&path, &self.owner, state)?;
-        self.file = records::replace(&path, MAGIC, &as_records(&bodies))?;
+        let bodies = snapshot(&path, &self.owner, self.generation, state)?;
+        self.file = records::replace(&path, &FORM, &as_records(&bodies))?;
         self.compacted_len = self.file.len();
         Ok(())
     }
@@ -132,6 +159,7 @@ struct Start {
     schema: u32,
     keeper: KeeperName,
     origin: Origin,
+    generation: u64,
     parts: usize,
     seen: Seen,
     forked: bool,
@@ -184,12 +212,13 @@ struct ClearFork {
 }
 
 /// The whole state as the records that a compacted journal begins with.
-fn snapshot(path: &Path, owner: &Owner, state: &State) -> Result<Vec<(u8, Vec<u8>)>, Fatal> {
+fn snapshot(path: &Path, owner: &Owner, generation: u64, state: &State) -> Result<Vec<(u8, Vec<u8>)>, Fatal> {
     let parts = parts(state);
     let start = Start {
         schema: SCHEMA,
         keeper: owner.keeper.clone(),
         origin: owner.origin.clone(),
+        generation,
         parts: parts.len(),
         seen: state.seen,
         forked: state.forked,
@@ -227,18 +256,28 @@ fn parts(state: &State) -> Vec<Part> {
 struct Replay<'a> {
     owner: &'a Owner,
     state: Option<State>,
+    generation: u64,
     parts_missing: usize,
+    compacted_len: u64,
+}
+
+/// A journal that was read to its end.
+struct Replayed {
+    state: State,
+    generation: u64,
     compacted_len: u64,
 }
 
 impl<'a> Replay<'a> {
     fn new(owner: &'a Owner) -> Self {
-        Self { owner, state: None, parts_missing: 0, compacted_len: records::HEADER }
+        Self { owner, state: None, generation: 0, parts_missing: 0, compacted_len: records::HEADER }
     }
 
     fn record(&mut self, at: u64, kind: u8, body: &[u8]) -> Result<(), String> {
         if kind == START || kind == PART {
             self.compacted_len = at + body.len() as u64 + records::OVERHEAD;
+        } else {
+            self.generation += 1;
         }
         match (kind, self.state.as_mut()) {
             (START, None) => self.start(decode(body)?),
@@ -275,14 +314,15 @@ impl<'a> Replay<'a> {
         (state.seen, state.forked, state.floor) = (start.seen, start.forked, start.floor);
         state.open = start.open.into_iter().map(|e| (e.index, e.item)).collect();
         state.rate = start.rate.into_iter().map(|e| (e.key, e.window)).collect();
-        self.parts_missing = start.parts;
+        (self.generation, self.parts_missing) = (start.generation, start.parts);
         self.state = Some(state);
         Ok(())
     }
 
-    fn finish(self) -> Result<(State, u64), &'static str> {
+    fn finish(self) -> Result<Replayed, &'static str> {
+        let Self { generation, compacted_len, .. } = self;
         match self.state {
-            Some(state) if self.parts_missing == 0 => Ok((state, self.compacted_len)),
+            Some(state) if self.parts_missing == 0 => Ok(Replayed { state, generation, compacted_len }),
             Some(_) => Err("a part of the state is missing"),
             None => Err("it holds no state"),
         }
@@ -313,8 +353,7 @@ fn path_in(folder: &Path) -> PathBuf {
 }
 
 fn damaged(path: &Path, why: &str) -> Fatal {
-    let next = "restore the state folder, or retire this keeper; without its journal it could sign twice";
-    Fatal::State { path: path.to_owned(), why: why.to_owned(), next: next.to_owned() }
+    Fatal::State { path: path.to_owned(), why: why.to_owned(), next: FORM.restore.to_owned() }
 }
 
 #[cfg(test)]
@@ -341,6 +380,7 @@ mod tests {
             repository: Repository::parse(&format!("r.example/team/app{index}")).unwrap(),
             role: Purpose::Targets,
             version: Some(1),
+            failed: None,
         };
         Change::Opened { index, item }
     }
@@ -359,6 +399,7 @@ mod tests {
             write(&mut journal, &mut state, vec![open_item(index), Change::Spent { index: 100 + index }]);
         }
         write(&mut journal, &mut state, vec![Change::Settled { index: 3, signed: true }]);
+        write(&mut journal, &mut state, vec![Change::Failed { index: 4, code: crate::code("token-busy") }]);
         state
     }
 
@@ -393,7 +434,30 @@ mod tests {
         assert_eq!(journal.compacted_len, journal.file.len());
         write(&mut journal, &mut state, vec![open_item(51)]);
         drop(journal);
-        assert_eq!(Journal::open(folder.path(), owner()).unwrap().1, state);
+        let (journal, replayed) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!((replayed, journal.generation()), (state, 24));
+    }
+
+    #[test]
+    fn a_journal_that_lost_a_record_it_told_of_is_refused_and_one_that_lost_a_torn_record_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = filled(folder.path());
+        let path = path_in(folder.path());
+        let (mut journal, _) = Journal::open(folder.path(), owner()).unwrap();
+        let told = journal.generation();
+        let before = journal.file.len();
+        write(&mut journal, &mut state, vec![open_item(60)]);
+        drop(journal);
+        // Nobody was told of the last record: its sync did not come back.
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let (journal, _) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!(journal.generation(), told);
+        assert!(journal.older_than(told).is_none() && journal.older_than(0).is_none());
+        drop(journal);
+        std::fs::write(&path, &whole[..before as usize - 1]).unwrap();
+        let (journal, _) = Journal::open(folder.path(), owner()).unwrap();
+        assert!(why(journal.older_than(told).unwrap()).contains("journal"));
     }
 
     #[test]

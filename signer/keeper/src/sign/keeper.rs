@@ -1,7 +1,7 @@
 //! The running keeper: connections, the one lock over its memory, and who is told what.
 //!
 //! It promises the order of effects: checks, then the durable record, then the answer, then the token; and a result on
-//! every connection that was told to wait for it. No lock is held while a token works or a peer is written to.
+//! every connection that was told to wait for it. Nothing waits for a peer, and no lock is held while a token works.
 
 use super::batch::{self, Verdict, Work};
 use super::charter::Charter;
@@ -9,12 +9,12 @@ use super::journal::Journal;
 use super::queue::{Job, Queue};
 use super::refusal::{Code, Refused};
 use super::results::Results;
-use super::state::{Contradiction, State};
+use super::state::{Change, Contradiction, Draft, State};
 use super::validate::Rules;
 use crate::exit::{self, Fatal};
-use crate::server::{self, Connection, Stop, Writer};
+use crate::server::{self, Connection, Stop, WeakWriter, Writer};
 use record::wire::{
-    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, SignResult, ToSigner, Welcome,
+    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, Welcome,
 };
 use record::{Clock, KeyRecord, Time};
 use std::collections::BTreeMap;
@@ -35,12 +35,12 @@ struct Memory {
     journal: Journal,
     state: State,
     results: Results,
-    /// Who waits for the result of an item.
-    waiting: BTreeMap<u64, Vec<Writer>>,
+    /// Who waits for the result of an item, if still connected.
+    waiting: BTreeMap<u64, Vec<WeakWriter>>,
 }
 
 impl Keeper {
-    /// A keeper that has just read its journal: every open item is lost.
+    /// A keeper that has just read its journal: every open item has failed or is lost.
     pub(super) fn new(
         charter: Charter,
         records: Vec<KeyRecord>,
@@ -50,7 +50,7 @@ impl Keeper {
         queue: Queue,
         stop: Stop,
     ) -> Self {
-        let results = Results::after_restart(state.open.keys().copied(), clock.now());
+        let results = Results::after_restart(&state.open, clock.now());
         let memory = Mutex::new(Memory { journal, state, results, waiting: BTreeMap::new() });
         Self { charter, records, memory, clock, queue, stop }
     }
@@ -58,7 +58,7 @@ impl Keeper {
     /// Talks to one daemon until it goes or breaks the protocol.
     pub(super) fn converse(&self, mut connection: Connection) -> Result<(), Fatal> {
         let writer = connection.writer();
-        if !self.hello(&mut connection, &writer) {
+        if !self.hello(&mut connection, &writer)? {
             return Ok(());
         }
         loop {
@@ -73,12 +73,20 @@ impl Keeper {
     }
 
     /// Whether the conversation begins as it must.
-    fn hello(&self, connection: &mut Connection, writer: &Writer) -> bool {
+    ///
+    /// A daemon that was told of more than this journal knows ends the process for good, and not only its own
+    /// connection: the journal was cut or is an older copy, and whoever asks, the key could sign two contents for one
+    /// version. A taken-over daemon can name any number and so stop the keeper until its operator has looked. That is
+    /// withholding, which it can do anyway, by leaving what was signed unsettled; the log line has both numbers.
+    fn hello(&self, connection: &mut Connection, writer: &Writer) -> Result<bool, Fatal> {
         match connection.receive::<ToSigner>() {
-            Ok(Some(ToSigner::Hello { proto: PROTO, daemon })) => {
-                tracing::info!(peer = connection.peer(), daemon, "connected");
+            Ok(Some(ToSigner::Hello { proto: PROTO, daemon, generation })) => {
+                tracing::info!(peer = connection.peer(), daemon, generation, "connected");
+                if let Some(older) = self.lock().journal.older_than(generation) {
+                    return Err(older);
+                }
                 self.greet(writer);
-                return true;
+                return Ok(true);
             }
             Ok(Some(ToSigner::Hello { proto, .. })) => {
                 let why = format!("protocol {proto} is not spoken here, {PROTO} is");
@@ -86,18 +94,19 @@ impl Keeper {
             }
             other => close(connection, writer, other),
         }
-        false
+        Ok(false)
     }
 
-    /// Takes a result from the token, and tells it to those who wait for it.
+    /// Takes a result from the token, and tells it to those who wait for it. A failure is durable before it is told.
     pub(super) fn end(&self, index: u64, result: SignResult) {
         let waiting = {
-            let mut memory = self.lock();
-            memory.results.finish(index, result.clone(), self.clock.now());
+            let (mut memory, now) = (self.lock(), self.clock.now());
+            memory.keep(index, &result, now);
+            memory.results.finish(index, result.clone(), now);
             memory.waiting.remove(&index).unwrap_or_default()
         };
         let message = FromSigner::Result { index, result };
-        waiting.iter().for_each(|writer| send(writer, &message));
+        waiting.iter().filter_map(WeakWriter::upgrade).for_each(|writer| send(&writer, &message));
     }
 
     /// Says what this keeper is and where its open items stand; those at the token are told when they end.
@@ -181,15 +190,29 @@ impl Memory {
         writer: &Writer,
         running: &server::Work,
     ) -> (FromSigner, Vec<Job>) {
+        let Work { reserve, answer, accepted } = work;
         let mut jobs = vec![];
-        if let Some(reserve) = &work.reserve {
+        if let Some(reserve) = &reserve {
             let durable = self.journal.reserve(reserve, &self.state).unwrap_or_else(|fatal| fatal.end());
-            for checked in &work.accepted {
-                self.waiting.entry(checked.index()).or_default().push(writer.clone());
+            for checked in &accepted {
+                self.waiting.entry(checked.index()).or_default().push(writer.downgrade());
                 jobs.push(Job::new(checked, now, &durable, running.clone()));
             }
         }
-        (FromSigner::Reserved(work.answer), jobs)
+        (FromSigner::Reserved(Reserved { generation: self.journal.generation(), ..answer }), jobs)
+    }
+
+    // INVARIANT(keepers-word): the daemon may log a failure and settle it with the keeper's next process, so that must
+    // know it. A signature needs no record: its completion closes a lost item too.
+    fn keep(&mut self, index: u64, result: &SignResult, now: Time) {
+        let SignResult::Failed { code } = result else { return };
+        let mut draft = Draft::new(&mut self.state, now);
+        let changed = draft.change(Change::Failed { index, code: code.clone() });
+        let reserve = draft.close();
+        changed.unwrap_or_else(|contradiction| self.contradicted(&contradiction).end());
+        if let Some(reserve) = reserve {
+            self.journal.reserve(&reserve, &self.state).map(drop).unwrap_or_else(|fatal| fatal.end());
+        }
     }
 
     fn contradicted(&self, contradiction: &Contradiction) -> Fatal {
@@ -215,6 +238,7 @@ impl Memory {
             seen_root: self.state.seen.root,
             forked: self.state.forked,
             open: open.collect(),
+            generation: self.journal.generation(),
         }
     }
 
@@ -223,7 +247,11 @@ impl Memory {
         let mut ended = vec![];
         for index in indices.iter().filter(|i| self.state.open.contains_key(i)) {
             match self.results.told(*index) {
-                OpenState::Working {} => self.waiting.entry(*index).or_default().push(writer.clone()),
+                OpenState::Working {} => {
+                    let waiting = self.waiting.entry(*index).or_default();
+                    waiting.retain(|writer| writer.upgrade().is_some());
+                    waiting.push(writer.downgrade());
+                }
                 OpenState::Finished(result) => ended.push((*index, result)),
             }
         }
@@ -256,5 +284,53 @@ fn close(connection: &Connection, writer: &Writer, said: Result<Option<ToSigner>
 fn send(writer: &Writer, message: &FromSigner) {
     if let Err(error) = writer.send(message) {
         tracing::info!(%error, "an answer did not reach its daemon");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::software::{Software, signature};
+    use super::super::world::REPOSITORY;
+    use super::super::{journal::Owner, queue};
+    use super::*;
+    use record::FixedClock;
+    use record::wire::read_message;
+    use std::os::unix::net::UnixStream;
+
+    fn said(peer: &mut UnixStream) -> Option<FromSigner> {
+        read_message(peer).unwrap()
+    }
+
+    #[test]
+    fn a_result_reaches_who_is_connected_and_an_ended_connection_is_not_kept_open_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let software = Software::new();
+        let mut world = software.world();
+        let charter = Charter::parse(world.charter().as_bytes()).unwrap();
+        let owner = Owner { keeper: charter.keeper.clone(), origin: charter.origin.clone() };
+        let journal = Journal::create(folder.path(), owner, software.now).unwrap();
+        let (queue, _never_signed) = queue::queue();
+        let clock = Arc::new(FixedClock::at(software.now));
+        let keeper = Keeper::new(charter, vec![], journal, software.state, clock, queue, Stop::default());
+        let made = world.first_targets(REPOSITORY, "v1");
+        let (connection, mut peer) = Connection::pair();
+        keeper.batch(&world.batch(0, &[&made], vec![]), &connection.writer()).unwrap();
+        drop(connection);
+        assert!(matches!(said(&mut peer), Some(FromSigner::Reserved(r)) if r.accepted == [made.index]));
+        assert_eq!(said(&mut peer), None, "ended, although its result is not there");
+        for _ in 0..3 {
+            let (connection, mut peer) = Connection::pair();
+            keeper.greet(&connection.writer());
+            drop(connection);
+            assert!(matches!(said(&mut peer), Some(FromSigner::Welcome(w)) if w.open.len() == 1));
+            assert_eq!(said(&mut peer), None);
+        }
+        let (connection, mut peer) = Connection::pair();
+        keeper.greet(&connection.writer());
+        assert_eq!(keeper.lock().waiting[&made.index].len(), 1, "those that have gone are forgotten");
+        let result = SignResult::Signed { signature: signature(&made) };
+        keeper.end(made.index, result.clone());
+        said(&mut peer);
+        assert_eq!(said(&mut peer), Some(FromSigner::Result { index: made.index, result }));
     }
 }

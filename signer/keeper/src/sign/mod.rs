@@ -49,20 +49,17 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let token = token::open(&config.token)?;
     let keys = keys_in(token.as_ref(), &charter)?;
     let records = describe(&charter, &keys);
-    let no_thread = |what: &str, e: std::io::Error| Fatal::Socket {
-        path: config.listen.socket.clone(),
-        why: format!("{what} cannot be started: {e}"),
-    };
-    let stop = Stop::on_signal().map_err(|e| no_thread("the signal handler", e))?;
+    let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(keeper = %config.name, origin = %charter.origin, seen = state.seen.size, open = state.open.len(), "signing keeper");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (queue, jobs) = queue::queue();
-    let keeper = Arc::new(Keeper::new(charter, records, journal, state, Arc::clone(&clock), queue, stop));
+    let keeper =
+        Arc::new(Keeper::new(charter, records, journal, state, Arc::clone(&clock), queue, stop.clone()));
     let ends = Arc::clone(&keeper);
     let workers = queue::Workers { token, keys, clock, ended: move |index, result| ends.end(index, result) };
-    workers.start(jobs).map_err(|e| no_thread("a worker", e))?;
-    server.serve(move |connection| keeper.converse(connection))
+    workers.start(jobs)?;
+    server.serve(&stop, move |connection| keeper.converse(connection))
 }
 
 /// The charter's keys, found in the token; a key that is missing or not the pinned one ends the start.

@@ -7,12 +7,12 @@ use super::journal::Durable;
 use super::refusal::Code;
 use super::state::MAX_OPEN;
 use super::validate::Checked;
+use crate::exit::Fatal;
 use crate::server::Work;
 use crate::token::{Key, Token, TokenError};
 use record::wire::SignResult;
 use record::{Clock, KeyId, Sha256, Time};
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,11 +60,14 @@ pub(super) struct Workers<F> {
 
 impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
     /// Starts one worker for each of the token's sessions.
-    pub(super) fn start(self, jobs: Receiver<Job>) -> io::Result<()> {
+    pub(super) fn start(self, jobs: Receiver<Job>) -> Result<(), Fatal> {
         let (shared, jobs) = (Arc::new(self), Arc::new(Mutex::new(jobs)));
         for number in 0..shared.token.sessions().max(1) {
             let (shared, jobs) = (Arc::clone(&shared), Arc::clone(&jobs));
-            std::thread::Builder::new().name(format!("sign-{number}")).spawn(move || shared.run(&jobs))?;
+            std::thread::Builder::new()
+                .name(format!("sign-{number}"))
+                .spawn(move || shared.run(&jobs))
+                .map_err(|source| Fatal::Process { what: "a signing worker cannot be started", source })?;
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(super) enum Code {
     Rate,
     /// K6: too much that is not settled; also a leaf that does not settle its item.
     Unsettled,
+    /// No index more can be remembered.
+    Full,
     /// K7: the bytes that the keeper builds are not those that the intent names.
     Bytes,
     /// K8: a version out of order.
@@ -36,7 +38,7 @@ pub(super) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Proof,
         Self::Intent,
         Self::Stale,
@@ -45,6 +47,7 @@ impl Code {
         Self::Scope,
         Self::Rate,
         Self::Unsettled,
+        Self::Full,
         Self::Bytes,
         Self::Chain,
         Self::Validity,
@@ -55,7 +58,7 @@ impl Code {
     /// Whether an item refused with this code has spent its index. The others say nothing about the index: what was
     /// shown is not proven to be the log's, is not this keeper's, or may be asked again when there is room.
     pub(super) fn spends(self) -> bool {
-        !matches!(self, Self::Proof | Self::Intent | Self::Unsettled | Self::Frame)
+        !matches!(self, Self::Proof | Self::Intent | Self::Unsettled | Self::Full | Self::Frame)
     }
 
     /// The word on the wire and in the log.
@@ -69,6 +72,7 @@ impl Code {
             Self::Scope => "scope",
             Self::Rate => "rate",
             Self::Unsettled => "unsettled",
+            Self::Full => "full",
             Self::Bytes => "bytes",
             Self::Chain => "chain",
             Self::Validity => "validity",

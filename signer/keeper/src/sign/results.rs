@@ -1,12 +1,13 @@
-//! What became of the open items, as far as this process knows: in memory only.
+//! What became of the open items, as far as this process knows.
 //!
-//! A signature is kept until the log holds its completion, so that a daemon that lost the answer can ask again. After
-//! a restart nothing is known of any open item, and the keeper says so: `Lost`.
+//! A signature is kept in memory until the log holds its completion, so that a daemon that lost the answer can ask
+//! again. A failure is in the journal before it is said: the log may hold that word when this process is gone, and only
+//! the same word closes the item. Of all other open items nothing is known after a restart, and the keeper says so:
+//! `Lost`.
 
-use super::charter::CharterKey;
 use super::state::Open;
+use record::Time;
 use record::wire::{OpenState, SignResult};
-use record::{Completion, LeafError, Sha256, Time};
 use std::collections::BTreeMap;
 
 /// Where one open item stands.
@@ -28,11 +29,16 @@ pub(super) enum Standing {
 pub(super) struct Results(BTreeMap<u64, Standing>);
 
 impl Results {
-    /// The results of a process that has just started: nothing is known of any of the `open` items.
-    // INVARIANT(keepers-word): what this process did not see end is `Lost`, never taken as signed or as failed.
-    pub(super) fn after_restart(open: impl Iterator<Item = u64>, now: Time) -> Self {
-        let lost = Standing::Finished { result: SignResult::Lost {}, at: now };
-        Self(open.map(|index| (index, lost.clone())).collect())
+    /// The results of a process that has just started, from what its journal says of the `open` items.
+    // INVARIANT(keepers-word): what was said to have failed is said to have failed again; what no process saw end is
+    // `Lost`, never taken as signed or as failed.
+    pub(super) fn after_restart(open: &BTreeMap<u64, Open>, now: Time) -> Self {
+        let result = |item: &Open| match &item.failed {
+            Some(code) => SignResult::Failed { code: code.clone() },
+            None => SignResult::Lost {},
+        };
+        let standing = |item| Standing::Finished { result: result(item), at: now };
+        Self(open.iter().map(|(index, item)| (*index, standing(item))).collect())
     }
 
     /// Notes that an item is on its way.
@@ -77,15 +83,4 @@ impl Results {
             None => OpenState::Finished(SignResult::Lost {}),
         }
     }
-}
-
-/// The hash of the one leaf that completes `item` with `signature`.
-pub(super) fn completion_hash(
-    item: &Open,
-    key: &CharterKey,
-    signature: &record::Signature,
-) -> Result<Sha256, LeafError> {
-    let completion =
-        Completion { payload: item.payload, signature: signature.clone(), spki: key.spki.clone() };
-    Ok(Sha256::of(&record::Leaf::Completion(completion).encode()?))
 }

@@ -2,10 +2,10 @@
 
 use super::charter::Charter;
 use super::refusal::{Code, Refused, chain_of};
-use super::results::{self, Results};
+use super::results::Results;
 use super::state::{Change, Open, Seen, State};
 use record::wire::{Settle, SignResult};
-use record::{Leaf, OutcomeKind, Sha256};
+use record::{Completion, Leaf, OutcomeKind, Sha256};
 
 /// The change that `settle` makes, if its leaf stands in the log and fits the item's result.
 // INVARIANT(keepers-word): a signed item is closed by its own completion only, a failed one by a failed outcome only, a
@@ -55,10 +55,11 @@ fn fits(
     let refused = |why: &str| Refused::new(Code::Unsettled, why);
     if let SignResult::Signed { signature } = result {
         let key = charter.key(&item.key).ok_or_else(|| refused("its key is not in the charter"))?;
-        let expected = results::completion_hash(item, key, signature)
+        let (signature, spki) = (signature.clone(), key.spki.clone());
+        let own = Leaf::Completion(Completion { payload: item.payload, signature, spki })
+            .encode()
             .map_err(|e| Refused::new(Code::Unsettled, chain_of(&e)))?;
-        let own = Sha256::of(leaf) == expected;
-        return if own {
+        return if leaf == own {
             Ok(true)
         } else {
             Err(refused("only the completion with this signature closes it"))

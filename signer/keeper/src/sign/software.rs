@@ -48,6 +48,11 @@ impl Software {
         answer.refused.first().unwrap().code.to_string()
     }
 
+    /// Forgets what a process forgets when it dies.
+    pub(super) fn restart(&mut self) {
+        self.results = Results::after_restart(&self.state.open, self.now);
+    }
+
     /// Signs an accepted item, as a token would.
     pub(super) fn sign(&mut self, made: &Made) -> Signature {
         let signature = signature(made);

@@ -5,7 +5,7 @@
 //! it pass, and even if it comes out of the journal. It does not know: files, sockets, tokens, proofs, or the time.
 
 use super::chain::{Chain, ChainError, Step};
-use record::{KeyId, Purpose, Repository, Sha256, Time};
+use record::{FailureCode, KeyId, Purpose, Repository, Sha256, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +44,9 @@ pub(super) struct Open {
     /// TUF version, for metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<u64>,
+    /// The keeper's word that no signature was made, once it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failed: Option<FailureCode>,
 }
 
 impl Open {
@@ -81,13 +84,21 @@ pub(super) enum Change {
         /// What it is.
         item: Open,
     },
+    /// An open item ended without a signature: written before that is said to anybody.
+    Failed {
+        /// Index of the intent.
+        index: u64,
+        /// Why.
+        code: FailureCode,
+    },
 }
 
-/// All changes of one frame, in order: what is written, in one record, before any of them has an effect outside.
+/// Changes in order: what is written, in one record, before any of them has an effect outside. One for each frame that
+/// changes something, and one for each item that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reserve {
-    /// The keeper's clock at the time.
+    /// The keeper's clock at the time, or the state's where that is later.
     pub(super) clock: Time,
     /// The changes.
     pub(super) changes: Vec<Change>,
@@ -102,6 +113,9 @@ pub(super) enum Contradiction {
     /// An item that is not open.
     #[error("index {0} is not open")]
     NotOpen(u64),
+    /// A second word on an item.
+    #[error("index {0} has failed before")]
+    FailedTwice(u64),
     /// A second open item for the same key and bytes.
     #[error("index {0} asks for a signature that another open item asks for")]
     Duplicate(u64),
@@ -146,7 +160,8 @@ pub(super) struct State {
     pub(super) chain: Chain,
     /// Reserved items in the last window, by key.
     pub(super) rate: BTreeMap<KeyId, Window>,
-    /// The latest time at which anything was reserved.
+    /// The latest time at which an item was opened. Each was made about then, by its intent's own time: a clock that
+    /// jumps ahead passes no item, and so does not move this.
     pub(super) clock: Time,
 }
 
@@ -190,16 +205,17 @@ impl State {
         Ok(())
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), Contradiction> {
+    fn apply(&mut self, change: &Change, at: Time) -> Result<(), Contradiction> {
         match change {
             Change::Followed(seen) => self.follow(*seen),
-            Change::Settled { index, signed } => self.settle(*index, *signed),
-            Change::Spent { index } => self.spend(*index),
+            Change::Settled { index, signed } => self.settle(*index, *signed, at),
+            Change::Spent { index } => self.spend(*index, at),
             Change::Confirmed(step) => {
                 self.chain.confirm(step);
                 Ok(())
             }
-            Change::Opened { index, item } => self.open(*index, item),
+            Change::Opened { index, item } => self.open(*index, item, at),
+            Change::Failed { index, code } => self.fail(*index, code),
         }
     }
 
@@ -212,26 +228,26 @@ impl State {
         Ok(())
     }
 
-    fn settle(&mut self, index: u64, signed: bool) -> Result<(), Contradiction> {
+    fn settle(&mut self, index: u64, signed: bool, at: Time) -> Result<(), Contradiction> {
         let item = self.open.remove(&index).ok_or(Contradiction::NotOpen(index))?;
         if let Some(step) = item.step().filter(|_| signed) {
             self.chain.confirm(&step);
         }
-        self.used.insert(index, self.clock);
+        self.used.insert(index, at);
         Ok(())
     }
 
-    fn spend(&mut self, index: u64) -> Result<(), Contradiction> {
+    fn spend(&mut self, index: u64, at: Time) -> Result<(), Contradiction> {
         if self.is_used(index) {
             return Err(Contradiction::Reused(index));
         }
-        self.used.insert(index, self.clock);
+        self.used.insert(index, at);
         Ok(())
     }
 
     // INVARIANT(once): an index is opened at most once. INVARIANT(one-open): no two open items share key and payload,
     // so that the log's completions match its intents in order. INVARIANT(settle): the open items are counted.
-    fn open(&mut self, index: u64, item: &Open) -> Result<(), Contradiction> {
+    fn open(&mut self, index: u64, item: &Open, at: Time) -> Result<(), Contradiction> {
         if self.is_used(index) {
             return Err(Contradiction::Reused(index));
         }
@@ -244,16 +260,29 @@ impl State {
         if let Some(step) = item.step() {
             self.chain.reserve(&step)?;
         }
+        // INVARIANT(forward-only): the clock never falls, and moves only together with what is written.
+        self.clock = self.clock.max(at);
         let count = self.reserved_this_hour(item.key, self.clock).saturating_add(1);
         self.rate.insert(item.key, Window { number: window(self.clock), count });
         self.open.insert(index, item.clone());
         Ok(())
     }
 
-    /// Raises the floor over indices spent long ago, never over an open one, and forgets what lies below it.
-    fn prune(&mut self) {
+    // INVARIANT(keepers-word): what was said of an item outlives the process that said it, and is never said anew.
+    fn fail(&mut self, index: u64, code: &FailureCode) -> Result<(), Contradiction> {
+        let item = self.open.get_mut(&index).ok_or(Contradiction::NotOpen(index))?;
+        match item.failed.replace(code.clone()) {
+            None => Ok(()),
+            Some(_) => Err(Contradiction::FailedTwice(index)),
+        }
+    }
+
+    /// Raises the floor over indices spent long ago, never over an open one, and forgets what lies below it. By the time
+    /// and not by the state's clock, which stands still while nothing is opened; a time that jumps ahead does it early,
+    /// and older intents that were not shown yet are refused and asked for anew.
+    fn prune(&mut self, at: Time) {
         let lowest_open = self.open.keys().next().copied().unwrap_or(u64::MAX);
-        let cutoff = self.clock.plus_ms(-KEEP_USED_MS);
+        let cutoff = at.plus_ms(-KEEP_USED_MS);
         let old = |(index, at): (&u64, &Time)| (*at < cutoff).then_some(*index);
         if let Some(last) = self.used.range(..lowest_open).filter_map(old).next_back() {
             self.floor = self.floor.max(last.saturating_add(1));
@@ -270,14 +299,15 @@ fn window(at: Time) -> i64 {
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     state: &'a mut State,
-    now: Time,
+    at: Time,
     changes: Vec<Change>,
 }
 
 impl<'a> Draft<'a> {
     /// Begins a record at `now`.
     pub(super) fn new(state: &'a mut State, now: Time) -> Self {
-        Self { state, now, changes: Vec::new() }
+        let at = now.max(state.clock);
+        Self { state, at, changes: Vec::new() }
     }
 
     /// The state with all changes so far.
@@ -287,12 +317,11 @@ impl<'a> Draft<'a> {
 
     /// Applies one change. After an error the state is no longer what the journal says: the process must end.
     pub(super) fn change(&mut self, change: Change) -> Result<(), Contradiction> {
-        if self.state.forked {
+        // An item may still be at the token when a fork is seen, and the keeper's word on it stands all the same.
+        if self.state.forked && !matches!(change, Change::Failed { .. }) {
             return Err(Contradiction::Forked);
         }
-        // INVARIANT(forward-only): the clock never falls, and moves only together with what is written.
-        self.state.clock = self.state.clock.max(self.now);
-        self.state.apply(&change)?;
+        self.state.apply(&change, self.at)?;
         self.changes.push(change);
         Ok(())
     }
@@ -302,8 +331,8 @@ impl<'a> Draft<'a> {
         if self.changes.is_empty() {
             return None;
         }
-        self.state.prune();
-        Some(Reserve { clock: self.state.clock, changes: self.changes })
+        self.state.prune(self.at);
+        Some(Reserve { clock: self.at, changes: self.changes })
     }
 }
 
@@ -325,6 +354,7 @@ mod tests {
             repository: Repository::parse("r.example/team/app").unwrap(),
             role: Purpose::Targets,
             version: None,
+            failed: None,
         }
     }
 
@@ -362,6 +392,19 @@ mod tests {
         apply(&mut state, 0, vec![Change::Settled { index: 1, signed: true }, opened(3, 7)]).unwrap();
     }
 
+    /// INVARIANT(keepers-word)
+    #[test]
+    fn keepers_word() {
+        let mut state = State::new(at(0));
+        let failed = || Change::Failed { index: 1, code: crate::code("token-busy") };
+        assert!(matches!(apply(&mut state, 0, vec![failed()]), Err(Contradiction::NotOpen(1))));
+        apply(&mut state, 0, vec![opened(1, 7)]).unwrap();
+        state.forked = true;
+        apply(&mut state, 0, vec![failed()]).unwrap();
+        assert_eq!(state.open[&1].failed, Some(crate::code("token-busy")));
+        assert!(matches!(apply(&mut state, 0, vec![failed()]), Err(Contradiction::FailedTwice(1))));
+    }
+
     /// INVARIANT(settle)
     #[test]
     fn settle() {
@@ -375,13 +418,26 @@ mod tests {
     fn forward_only() {
         let mut state = State::new(at(0));
         let seen = |size| Change::Followed(Seen { size, root: Sha256::of(b"root") });
-        apply(&mut state, 5000, vec![seen(9)]).unwrap();
+        apply(&mut state, 5000, vec![seen(9), opened(1, 1)]).unwrap();
         assert!(matches!(
             apply(&mut state, 5000, vec![seen(8)]),
             Err(Contradiction::Backwards { from: 9, to: 8 })
         ));
-        apply(&mut state, 1000, vec![seen(9)]).unwrap();
+        apply(&mut state, 1000, vec![seen(9), opened(2, 2)]).unwrap();
         assert_eq!(state.clock, at(5000));
+    }
+
+    #[test]
+    fn only_an_item_that_is_opened_moves_the_clock() {
+        let mut state = State::new(at(0));
+        apply(&mut state, 0, vec![opened(1, 1), opened(2, 2)]).unwrap();
+        let seen = Change::Followed(Seen { size: 9, root: Sha256::of(b"root") });
+        let failed = Change::Failed { index: 2, code: crate::code("token-busy") };
+        let settled = Change::Settled { index: 1, signed: true };
+        apply(&mut state, 9000, vec![seen, failed, settled, Change::Spent { index: 7 }]).unwrap();
+        assert_eq!((state.clock, state.used[&7]), (at(0), at(9000)));
+        apply(&mut state, 9000, vec![opened(8, 8)]).unwrap();
+        assert_eq!(state.clock, at(9000));
     }
 
     /// INVARIANT(no-reset)

@@ -10,7 +10,7 @@ use super::results::Results;
 use super::settle::included;
 use super::state::{MAX_OPEN, MAX_USED, Open, Seen, State};
 use formats::dct::{self, SignedFile};
-use record::wire::{Child, Extra, Item};
+use record::wire::{Batch, Child, Extra, Item};
 use record::{Action, Intent, KeyId, Leaf, Purpose, Repository, Sha256, Time};
 
 /// How far an intent's time may lie from the keeper's clock.
@@ -105,6 +105,7 @@ pub(super) fn check(
         repository: intent.repository,
         role: intent.purpose,
         version: step.map(|s| s.version),
+        failed: None,
     };
     Ok(Checked { index: item.index, key: intent.key, payload, item: open, children })
 }
@@ -138,18 +139,24 @@ fn addressed<'a>(intent: &Intent, charter: &'a Charter) -> Result<&'a CharterKey
 /// Whether one more index can be remembered.
 pub(super) fn room(state: &State) -> Result<(), Refused> {
     if state.used.len() + state.open.len() < MAX_USED {
-        Ok(())
-    } else {
-        Err(Refused::new(
-            Code::Unsettled,
-            format!("{MAX_USED} indices are remembered: settle the open items"),
-        ))
+        return Ok(());
     }
+    let remembered = format!("{MAX_USED} spent indices are remembered: those of the last ten minutes");
+    let why = match state.open.keys().next() {
+        None => format!("{remembered}; wait"),
+        Some(oldest) => {
+            format!("{remembered}, and all above the oldest open item, {oldest}: settle that, or wait")
+        }
+    };
+    Err(Refused::new(Code::Full, why))
 }
 
 fn fresh(intent: &Intent, now: Time, journal_clock: Time) -> Result<(), Refused> {
     if now < journal_clock.plus_ms(-CLOCK_BACK_MS) {
-        let why = format!("the clock shows {now}, the journal {journal_clock}: set the clock right");
+        let why = format!(
+            "the clock shows {now}, and an item was signed at {journal_clock}: set the clock right, or, if it was ahead \
+             then, wait for that time or retire this keeper"
+        );
         return Err(Refused::new(Code::Stale, why));
     }
     let apart = now.unix_ms().abs_diff(intent.time.unix_ms());
@@ -321,22 +328,17 @@ pub(super) enum Followed {
     Same,
     /// It extends what was seen.
     Newer(Seen),
-    /// It is older.
+    /// It is older, or larger with a proof from another size than what was seen, which tells nothing.
     Behind,
     /// It does not extend what was seen.
     Fork,
 }
 
-/// Compares a note with what was seen. A note that the log's key has not signed is refused.
+/// Compares a frame's note with what was seen. A note that the log's key has not signed is refused.
 // INVARIANT(forward-only): an older note moves nothing. INVARIANT(no-reset): a note that does not extend what was seen
 // is a fork of the log, whoever is to blame, and is never taken.
-pub(super) fn follow(
-    note: &str,
-    consistency: &[Sha256],
-    charter: &Charter,
-    seen: &Seen,
-) -> Result<Followed, Refused> {
-    let checkpoint = tlog::Checkpoint::open(note, &charter.log_vkey)
+pub(super) fn follow(batch: &Batch, charter: &Charter, seen: &Seen) -> Result<Followed, Refused> {
+    let checkpoint = tlog::Checkpoint::open(&batch.note, &charter.log_vkey)
         .map_err(|e| Refused::new(Code::Proof, format!("the note: {}", chain_of(&e))))?;
     let next = Seen { size: checkpoint.size, root: Sha256::from_bytes(checkpoint.root.0) };
     if next.size < seen.size {
@@ -345,7 +347,11 @@ pub(super) fn follow(
     if next.size == seen.size {
         return Ok(if next.root == seen.root { Followed::Same } else { Followed::Fork });
     }
-    let proof: Vec<tlog::Hash> = consistency.iter().map(|h| tlog::Hash(*h.as_bytes())).collect();
+    // Several daemons may move this keeper: one that does not know of the others' frames is not at fault.
+    if batch.from != seen.size {
+        return Ok(Followed::Behind);
+    }
+    let proof: Vec<tlog::Hash> = batch.consistency.iter().map(|h| tlog::Hash(*h.as_bytes())).collect();
     let old_root = tlog::Hash(*seen.root.as_bytes());
     let extends = tlog::verify_consistency(seen.size, &old_root, next.size, &checkpoint.root, &proof).is_ok();
     Ok(if extends { Followed::Newer(next) } else { Followed::Fork })

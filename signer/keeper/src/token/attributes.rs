@@ -29,6 +29,11 @@ pub(crate) const REQUIRED: [Required; 8] = [
     required("CKA_TOKEN", AttributeType::Token, true),
 ];
 
+/// The longest evidence that a key can have: for checks of what must hold it before there is a token.
+pub(crate) fn longest_evidence() -> Vec<String> {
+    REQUIRED.iter().map(|r| format!("{}=false", r.name)).collect()
+}
+
 /// `id-prime256v1` as DER `OBJECT IDENTIFIER` (RFC 5480).
 pub(crate) const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 

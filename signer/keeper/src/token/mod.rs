@@ -14,7 +14,7 @@ mod watchdog;
 pub use pin::Pin;
 pub use pkcs11::open;
 
-pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine};
+pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine, longest_evidence};
 pub(crate) use pkcs11::load;
 pub(crate) use pool::{initialize, login_once, slot_of, unusable};
 

@@ -3,7 +3,9 @@
 use crate::config::{PinSource, Secrecy, read_trusted};
 use crate::exit::Fatal;
 use cryptoki::types::AuthPin;
-use std::io::Read;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -27,7 +29,7 @@ impl Pin {
             PinSource::Credential(name) => Self::from_credential(name),
             PinSource::Fd(fd) => {
                 let path = PathBuf::from(format!("/proc/self/fd/{fd}"));
-                Self::parse(&path, &read_short(&path)?)
+                Self::parse(&path, &read_short(&path, inherited(*fd, &path))?)
             }
         }
     }
@@ -50,7 +52,7 @@ impl Pin {
             return Err(Fatal::Config { file: name.into(), why: why.into() });
         };
         let path = Path::new(&folder).join(name);
-        Self::parse(&path, &read_short(&path)?)
+        Self::parse(&path, &read_short(&path, File::open(&path))?)
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Fatal> {
@@ -68,10 +70,30 @@ impl Pin {
     }
 }
 
-fn read_short(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fatal> {
+/// The open file of descriptor `fd` that this process was started with. Not opened anew by its name where that can be
+/// avoided: that would check permissions once more, which this user may not have, and sockets have no name to open.
+/// What is read is drained; the descriptor itself stays open.
+fn inherited(fd: u32, path: &Path) -> io::Result<File> {
+    let absent = || io::Error::other("no such descriptor was handed over to this process");
+    let number = i32::try_from(fd).map_err(|_| absent())?;
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).map_err(|_| absent())?;
+    let flags =
+        about.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    // All that this process opens itself is closed at exec; what came through exec is not.
+    if flags.is_none_or(|flags| flags & rustix::fs::OFlags::CLOEXEC.bits() != 0) {
+        return Err(absent());
+    }
+    let own = pidfd_open(getpid(), PidfdFlags::empty());
+    match own.and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty())) {
+        Ok(same) => Ok(File::from(same)),
+        // An old kernel, or a sandbox without this call.
+        Err(_) => File::open(path),
+    }
+}
+
+fn read_short(path: &Path, file: io::Result<File>) -> Result<Zeroizing<Vec<u8>>, Fatal> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PIN + 3));
-    std::fs::File::open(path)
-        .and_then(|f| f.take(MAX_PIN as u64 + 3).read_to_end(&mut bytes))
+    file.and_then(|f| f.take(MAX_PIN as u64 + 3).read_to_end(&mut bytes))
         .map_err(|e| Fatal::Config { file: path.to_owned(), why: format!("the PIN cannot be read: {e}") })?;
     Ok(bytes)
 }

@@ -28,9 +28,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub fn open(config: &TokenConfig) -> Result<Arc<dyn Token>, Fatal> {
     let pin = Pin::read(&config.pin)?;
     let context = load(&config.module, &config.label)?;
-    let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end()).map_err(|e| {
-        Fatal::Token { token: config.label.clone(), why: format!("no thread for its watchdog: {e}") }
-    })?;
+    let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end())
+        .map_err(|source| Fatal::Process { what: "the token's watchdog cannot be started", source })?;
     let pool = Pool::open(&context, config, &pin, &watchdog)?;
     let sessions = pool.max();
     tracing::info!(token = config.label, sessions, "token is open");
@@ -56,8 +55,12 @@ pub(crate) fn load(module: &Path, label: &str) -> Result<Pkcs11, Fatal> {
     let about =
         std::fs::metadata(module).map_err(|e| wrong(format!("the PKCS#11 module cannot be opened: {e}")))?;
     let own = rustix::process::geteuid().as_raw();
-    if (about.uid() != 0 && about.uid() != own) || about.mode() & 0o002 != 0 {
-        return Err(wrong("others could have written this PKCS#11 module: it must belong to root".into()));
+    if (about.uid() != 0 && about.uid() != own) || about.mode() & 0o022 != 0 {
+        let (uid, mode) = (about.uid(), about.mode() & 0o7777);
+        return Err(wrong(format!(
+            "others could have written this PKCS#11 module (uid {uid}, mode {mode:04o}): it must belong to root or to \
+             uid {own}, and be writable by its owner only"
+        )));
     }
     Pkcs11::new(module)
         .map_err(|e| Fatal::Token { token: label.to_owned(), why: format!("{}: {e}", module.display()) })
@@ -293,6 +296,20 @@ fn verifies_ed25519(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_module_that_others_could_have_written_is_not_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let module = folder.path().join("module.so");
+        std::fs::write(&module, "no library").unwrap();
+        for (mode, code) in [(0o755, 70), (0o775, 78), (0o757, 78)] {
+            std::fs::set_permissions(&module, std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = load(&module, "token").unwrap_err();
+            assert_eq!(error.code(), code, "{mode:o}: {error}");
+            assert!(error.to_string().contains(&module.display().to_string()), "{error}");
+        }
+    }
 
     #[test]
     fn pauses_grow_to_half_a_minute() {

@@ -5,19 +5,22 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     reason = "test code"
 )]
 
+#[path = "../support/place.rs"]
+mod place;
 mod rig;
 mod token;
+#[path = "../support/traced.rs"]
+mod traced;
 
 use record::Sha256;
 use record::wire::{FromLog, MAX_READ, ToLog};
-use rig::{ORIGIN, Rig, Running, append, first_segment, hello, leaves, refusal};
+use rig::{ORIGIN, Rig, append, first_segment, hello, hello_knowing, leaves, refusal};
 use rustix::process::Signal;
-use std::process::Command;
 use tlog::{Checkpoint, Frontier, leaf_hash};
+use traced::Calls;
 
 fn root_of(leaves: &[Vec<u8>]) -> Sha256 {
     let mut frontier = Frontier::default();
@@ -154,17 +157,14 @@ fn a_token_that_went_away_and_came_back_signs_again_without_a_restart() {
     let keeper = rig.start();
     let (mut daemon, _) = keeper.welcome();
     daemon.note();
-    let (there, away) = (rig.path("token/tokens"), rig.path("token/away"));
-    std::fs::rename(&there, &away).unwrap();
-    std::fs::create_dir(&there).unwrap();
+    rig.plug(false);
     for _ in 0..3 {
         let FromLog::Refused { code, detail } = daemon.ask(&ToLog::Note {}) else {
             panic!("signed without a token")
         };
         assert!(code.as_str().starts_with("token-"), "{code}: {detail}");
     }
-    std::fs::remove_dir(&there).unwrap();
-    std::fs::rename(&away, &there).unwrap();
+    rig.plug(true);
     loop {
         match daemon.ask(&ToLog::Note {}) {
             FromLog::Noted { note } => break drop(Checkpoint::open(&note, &rig.key()).unwrap()),
@@ -179,18 +179,17 @@ fn sigterm_ends_with_success_and_the_process_is_closed_to_others() {
     let mut keeper = rig.start();
     let (mut daemon, welcome) = keeper.welcome();
     daemon.append(welcome.epoch, 0, &leaves(3));
-    let proc = format!("/proc/{}", keeper.pid());
-    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", keeper.process.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
-    assert_eq!(keeper.signal(Signal::TERM).code(), Some(0));
+    assert_eq!(keeper.signal(Signal::TERM), Some(0));
     assert!(rig.start().welcome().1.size == 3);
 }
 
 #[test]
 fn a_second_init_and_a_missing_empty_or_damaged_spool_end_with_78_and_name_the_file() {
     let Some(rig) = Rig::new() else { return };
-    assert_eq!(rig.command(&["init"]).output().unwrap().status.code(), Some(78));
+    assert_eq!(rig.command("init").output().unwrap().status.code(), Some(78));
     let mut keeper = rig.start();
     let (mut daemon, welcome) = keeper.welcome();
     daemon.append(welcome.epoch, 0, &leaves(3));
@@ -213,30 +212,97 @@ fn a_second_init_and_a_missing_empty_or_damaged_spool_end_with_78_and_name_the_f
 }
 
 #[test]
+fn a_lost_spool_is_rebuilt_by_init_and_append_with_the_same_root_and_a_higher_epoch() {
+    let Some(rig) = Rig::new() else { return };
+    let all = leaves(300);
+    let mut keeper = rig.start();
+    let (mut daemon, mut before) = keeper.welcome();
+    for _ in 0..3 {
+        drop(daemon);
+        (daemon, before) = keeper.welcome();
+    }
+    daemon.append(before.epoch, 0, &all[..200]);
+    daemon.append(before.epoch, 200, &all[200..]);
+    keeper.signal(Signal::TERM);
+    std::fs::rename(rig.path("state/spool"), rig.path("lost")).unwrap();
+    let (code, said) = rig.start_in_vain();
+    assert!(code == 78 && said.contains("state/spool") && said.contains("chancery-keeper init"), "{said}");
+    assert!(rig.command("init").output().unwrap().status.success());
+    let keeper = rig.start();
+    let (mut daemon, after) = keeper.welcome_knowing(before.epoch);
+    assert!(after.epoch > before.epoch && after.size == 0, "{after:?}");
+    daemon.append(after.epoch, 0, &all[..256]);
+    let answer = daemon.append(after.epoch, 256, &all[256..]);
+    assert_eq!(answer, FromLog::Appended { size: 300, root: root_of(&all) });
+    assert_eq!(Checkpoint::open(&daemon.note(), &rig.key()).unwrap().size, 300);
+    // No daemon can use the numbers up.
+    drop(daemon);
+    let far = loop {
+        match keeper.connect().ask(&hello_knowing(u64::MAX)) {
+            FromLog::Busy {} => std::thread::yield_now(),
+            other => break other,
+        }
+    };
+    assert_eq!(refusal(&far), "epoch");
+    assert_eq!(keeper.welcome().1.epoch, after.epoch + 1);
+}
+
+#[test]
 fn a_failed_sync_ends_the_process_with_74_before_any_answer() {
     let Some(rig) = Rig::new() else { return };
     if let Some(missing) = hsm_sim::missing(&["strace"]) {
         return hsm_sim::skip(missing);
     }
-    let serve = rig.command(&["serve"]);
-    let mut traced = Command::new("strace");
     // The second sync of the connection's thread: the first makes the epoch durable.
-    traced.args([
-        "-f",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=fdatasync",
-        "-e",
-        "inject=fdatasync:error=EIO:when=2",
-    ]);
-    traced.arg(serve.get_program()).args(serve.get_args());
-    traced.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let mut keeper = Running::start(traced, rig.path("socket"));
+    let mut keeper = rig.start_traced(&["-e", "inject=fdatasync:error=EIO:when=2"]);
     let (mut daemon, welcome) = keeper.welcome();
     assert_eq!(daemon.try_ask(&append(welcome.epoch, 0, &leaves(2))), None);
-    assert_eq!(keeper.ended().code(), Some(74));
-    // What of it reached the disk is found out at the next start: here all of it, since only the sync failed.
-    let (_, after) = rig.start().welcome();
+    let (code, said) = keeper.ended();
+    assert!(code == 74 && said.contains("00000000000000000000.seg"), "{code} {said}");
+    // The failed sync has left the leaves in memory, marked as written. The next start finds them there like any others
+    // and must write them once more: if that fails it does not serve.
+    let (code, said) = rig.start_traced_in_vain(&["-e", "inject=fsync:error=EIO:when=1"]);
+    assert!(code == 74 && said.contains("00000000000000000000.seg"), "{code} {said}");
+    let keeper = rig.start_traced(&[]);
+    let calls = Calls::read(&rig.calls());
+    let found = calls.after(0, &["openat", "O_RDWR", "00000000000000000000.seg"]);
+    let written = calls.after(found, &["pwrite64", "stopped"]);
+    let synced = calls.after(written, &["fsync", "= 0"]);
+    calls.after(synced, &["listen"]);
+    let (_, after) = keeper.welcome();
     assert!(after.size == 2 && after.epoch > welcome.epoch, "{after:?}");
+}
+
+#[test]
+fn init_syncs_the_name_of_every_folder_that_it_makes() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["strace"]) {
+        return hsm_sim::skip(missing);
+    }
+    let config = std::fs::read_to_string(rig.path("keeper.toml")).unwrap();
+    std::fs::write(rig.path("keeper.toml"), config.replace("'state'", "'new/folders/state'")).unwrap();
+    assert!(rig.traced("init", &["-y"]).output().unwrap().status.success());
+    let calls = Calls::read(&rig.calls());
+    for holds_a_new_name in ["", "/new", "/new/folders", "/new/folders/state", "/new/folders/state/spool"] {
+        let folder = rig.path("").join(holds_a_new_name.trim_start_matches('/'));
+        let folder = folder.to_str().unwrap().trim_end_matches('/');
+        calls.after(0, &["fsync", &format!("<{folder}>"), "= 0"]);
+    }
+}
+
+#[test]
+fn leaves_are_synced_before_they_are_answered() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["strace"]) {
+        return hsm_sim::skip(missing);
+    }
+    let keeper = rig.start_traced(&[]);
+    let (mut daemon, welcome) = keeper.welcome();
+    daemon.append(welcome.epoch, 0, &leaves(2));
+    daemon.note();
+    let calls = Calls::read(&rig.calls());
+    let written = calls.after(0, &["pwrite64", "stopped"]);
+    let synced = calls.after(written, &["fdatasync", "= 0"]);
+    let answered = calls.after(0, &["appended"]);
+    assert!(synced < answered, "line {synced} against line {answered}");
 }

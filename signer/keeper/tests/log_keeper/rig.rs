@@ -1,23 +1,25 @@
-//! A real log keeper over a real SoftHSM token, and a daemon that can say anything to it.
+//! A log keeper with a log key, and a daemon that can say anything to it.
 
-use hsm_sim::{Entry, Journal, SoftHsm};
+use crate::place::{Place, Running, said};
 use record::wire::{Blob, FromLog, PROTO, ToLog, read_message, write_message};
 use record::{Clock, Event, Leaf, Nonce, SystemClock};
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use tlog::VerifierKey;
 
 pub(crate) const ORIGIN: &str = "log.example.com";
-const BINARY: &str = env!("CARGO_BIN_EXE_chancery-keeper");
 
-/// The folder of one keeper: token, configuration, state.
+/// A log keeper's place, and its key.
 pub(crate) struct Rig {
-    folder: tempfile::TempDir,
-    pub(crate) token: SoftHsm,
+    place: Place,
     pub(crate) vkey: String,
+}
+
+impl std::ops::Deref for Rig {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.place
+    }
 }
 
 impl Rig {
@@ -25,44 +27,28 @@ impl Rig {
     pub(crate) fn new() -> Option<Self> {
         let rig = Self::without_key()?;
         let made = rig.generate("01", "ed25519", &["--origin", ORIGIN]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(made.status.success(), "{}", said(&made));
         let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
         let rig = Self { vkey: made["vkey"].as_str().unwrap().to_owned(), ..rig };
         rig.configure("");
-        let init = rig.command(&["init"]).output().unwrap();
-        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        rig.init();
         Some(rig)
     }
 
     /// A token without keys.
     pub(crate) fn without_key() -> Option<Self> {
-        if let Some(missing) = hsm_sim::missing(&["softhsm2-util"]) {
-            hsm_sim::skip(missing);
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let token = SoftHsm::create(&folder.path().join("token"), "log").unwrap();
-        Some(Self { folder, token, vkey: String::new() })
+        Some(Self { place: Place::new("log")?, vkey: String::new() })
     }
 
     /// Writes the configuration; `more` goes to the end of its token table.
     pub(crate) fn configure(&self, more: &str) {
-        let module = self.token.journaled(&self.touched()).unwrap().module().display().to_string();
-        let text = format!(
-            "role = 'log'\norigin = '{ORIGIN}'\nstate = 'state'\nsocket = 'socket'\n[key]\ncka_id = '01'\n\
-             vkey = '{}'\n[token]\nmodule = '{module}'\nlabel = 'log'\npin_file = 'token/pin'\n{more}\n",
-            self.vkey
-        );
-        std::fs::write(self.path("keeper.toml"), text).unwrap();
-        std::fs::set_permissions(self.path("keeper.toml"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        self.configure_token(&format!("pin_file = 'token/pin'\n{more}"));
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn touched(&self) -> PathBuf {
-        self.path("touched.jsonl")
+    /// Writes the configuration with these lines in its token table.
+    pub(crate) fn configure_token(&self, lines: &str) {
+        let key = format!("[key]\ncka_id = '01'\nvkey = '{}'", self.vkey);
+        self.configure_with(&format!("role = 'log'\norigin = '{ORIGIN}'\n{key}"), lines);
     }
 
     /// The verifier key of this log.
@@ -72,107 +58,32 @@ impl Rig {
 
     /// How many signatures the keys of the token have made.
     pub(crate) fn signatures(&self) -> usize {
-        Journal::read(&self.touched()).unwrap().iter().filter(|e| e.signature().is_some()).count()
-    }
-
-    /// The token's answers to logins.
-    pub(crate) fn logins(&self) -> Vec<u64> {
-        let rv = |entry| if let Entry::Login { rv, .. } = entry { Some(rv) } else { None };
-        Journal::read(&self.touched()).unwrap().into_iter().filter_map(rv).collect()
-    }
-
-    /// A command of the program with this rig's configuration and token.
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(words).arg("--config").arg(self.path("keeper.toml"));
-        command.envs(self.token.journaled(&self.touched()).unwrap().env());
-        command
-    }
-
-    /// An operator's command on the token.
-    pub(crate) fn admin(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.arg("admin").args(words).arg("--module").arg(self.token.module());
-        command.arg("--pin-file").arg(self.token.pin_file()).envs(self.token.env());
-        command
-    }
-
-    /// Generates a key.
-    pub(crate) fn generate(&self, id: &str, algorithm: &str, more: &[&str]) -> Output {
-        let words = ["key-generate", "--token-label", "log", "--id", id, "--label", "k", "--type", algorithm];
-        self.admin(&[&words[..], more].concat()).output().unwrap()
-    }
-
-    /// Starts the keeper and waits until it listens.
-    pub(crate) fn start(&self) -> Running {
-        Running::start(self.command(&["serve"]), self.path("socket"))
-    }
-
-    /// Starts a keeper that must not come up: its exit code and what it said.
-    pub(crate) fn start_in_vain(&self) -> (i32, String) {
-        let ended = self.command(&["serve"]).output().unwrap();
-        (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stderr).into_owned())
+        self.entries().iter().filter(|e| e.signature().is_some()).count()
     }
 }
 
-/// A keeper's process; killed when dropped.
-pub(crate) struct Running {
-    process: Child,
-    socket: PathBuf,
-}
-
+/// As the daemons of a log keeper use it.
 impl Running {
-    pub(crate) fn start(mut command: Command, socket: PathBuf) -> Self {
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        loop {
-            let line = lines.next().unwrap_or_else(|| panic!("the keeper did not come up: {said}")).unwrap();
-            if line.contains("listening") {
-                break;
-            }
-            said.push_str(&line);
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, socket }
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// A connection that has said nothing yet.
     pub(crate) fn connect(&self) -> Daemon {
-        Daemon(UnixStream::connect(&self.socket).unwrap())
+        Daemon(self.raw())
     }
 
     /// A connection that has the lease. Waits while an earlier connection's end is not noticed yet.
     pub(crate) fn welcome(&self) -> (Daemon, Welcome) {
+        self.welcome_knowing(0)
+    }
+
+    /// The same for a daemon whose database has this epoch.
+    pub(crate) fn welcome_knowing(&self, epoch: u64) -> (Daemon, Welcome) {
         loop {
             let mut daemon = self.connect();
-            match daemon.ask(&hello()) {
+            match daemon.ask(&hello_knowing(epoch)) {
                 FromLog::Welcome { epoch, size, root, .. } => return (daemon, Welcome { epoch, size, root }),
                 FromLog::Busy {} => std::thread::yield_now(),
                 other => panic!("{other:?}"),
             }
         }
-    }
-
-    pub(crate) fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, signal).unwrap();
-        self.ended()
-    }
-
-    pub(crate) fn ended(&mut self) -> ExitStatus {
-        self.process.wait().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -211,7 +122,12 @@ impl Daemon {
 }
 
 pub(crate) fn hello() -> ToLog {
-    ToLog::Hello { proto: PROTO, daemon: "test".into() }
+    hello_knowing(0)
+}
+
+/// The first message of a daemon whose database has this epoch.
+pub(crate) fn hello_knowing(epoch: u64) -> ToLog {
+    ToLog::Hello { proto: PROTO, daemon: "test".into(), epoch }
 }
 
 pub(crate) fn append(epoch: u64, base: u64, leaves: &[Vec<u8>]) -> ToLog {

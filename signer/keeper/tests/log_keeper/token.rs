@@ -2,8 +2,11 @@
 
 use crate::rig::{ORIGIN, Rig};
 use record::Spki;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use rustix::process::Signal;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::{fs::PermissionsExt, net::UnixStream};
+use std::process::{Command, Stdio};
 
 const WRONG_PIN: u64 = 0xa0;
 
@@ -56,10 +59,30 @@ fn a_token_is_initialised_once_and_its_pin_works() {
 #[test]
 fn a_wrong_pin_is_tried_exactly_once_and_stops_the_supervisor() {
     let Some(rig) = Rig::new() else { return };
-    std::fs::write(rig.token.pin_file(), "not the pin").unwrap();
+    rig.spoil_pin();
     let (code, said) = rig.start_in_vain();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("the PIN was refused") && !said.contains("not the pin"), "{said}");
+    assert_eq!(rig.logins(), [WRONG_PIN]);
+}
+
+/// A library whose exit handler never returns, as a vendor's may do while a call is inside it.
+const HANGS_AT_EXIT: &str =
+    "#include <unistd.h>\n__attribute__((destructor)) static void hang(void) { for (;;) pause(); }\n";
+
+#[test]
+fn the_exit_code_is_told_also_where_a_librarys_exit_handler_hangs() {
+    let Some(rig) = Rig::new() else { return };
+    if let Some(missing) = hsm_sim::missing(&["cc"]) {
+        return hsm_sim::skip(missing);
+    }
+    let (source, library) = (rig.path("hang.c"), rig.path("hang.so"));
+    std::fs::write(&source, HANGS_AT_EXIT).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    assert!(built.unwrap().success());
+    rig.spoil_pin();
+    let ended = rig.command("serve").env("LD_PRELOAD", &library).output().unwrap();
+    assert_eq!(ended.status.code(), Some(78), "{}", ended.status);
     assert_eq!(rig.logins(), [WRONG_PIN]);
 }
 
@@ -70,6 +93,57 @@ fn a_pin_file_that_others_can_read_is_not_read() {
     let (code, said) = rig.start_in_vain();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("0644") && said.contains("pin"), "{said}");
+}
+
+#[test]
+fn a_pin_comes_through_an_inherited_descriptor_of_any_kind_and_from_no_other() {
+    let Some(rig) = Rig::new() else { return };
+    let pin = std::fs::read(rig.token.pin_file()).unwrap();
+    rig.configure_token("pin_fd = 9");
+    let serve = rig.command("serve");
+    // A socket has no name under which it could be opened anew.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.write_all(&pin).unwrap();
+    drop(ours);
+    let (read, mut write) = std::io::pipe().unwrap();
+    write.write_all(&pin).unwrap();
+    drop(write);
+    for input in [Stdio::from(OwnedFd::from(theirs)), Stdio::from(read)] {
+        let mut handed = Command::new("sh");
+        handed
+            .args(["-c", "exec \"$@\" 9<&0 </dev/null", "sh"])
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        handed.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(input);
+        let mut keeper = rig.start_as(handed);
+        keeper.welcome();
+        assert_eq!(keeper.signal(Signal::TERM), Some(0));
+    }
+    // 0 to 2 are always handed over; what the keeper opens itself comes behind them.
+    for fd in 3..10 {
+        rig.configure_token(&format!("pin_fd = {fd}"));
+        let (code, said) = rig.start_in_vain();
+        assert!(
+            code == 78 && said.contains("was handed over") && said.contains(&format!("fd/{fd}")),
+            "{said}"
+        );
+    }
+    assert_eq!(rig.logins(), [0, 0], "and no PIN was tried that was none");
+}
+
+#[test]
+fn a_pin_comes_from_a_credential_of_the_service_manager() {
+    let Some(rig) = Rig::new() else { return };
+    rig.configure_token("pin_credential = 'log.pin'");
+    let (code, said) = rig.start_in_vain();
+    assert!(code == 78 && said.contains("CREDENTIALS_DIRECTORY"), "{said}");
+    let folder = rig.path("credentials");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(rig.token.pin_file(), folder.join("log.pin")).unwrap();
+    let mut serve = rig.command("serve");
+    serve.env("CREDENTIALS_DIRECTORY", &folder);
+    rig.start_as(serve).welcome();
+    assert_eq!(rig.logins(), [0]);
 }
 
 #[test]
@@ -103,7 +177,7 @@ fn a_key_that_could_leave_its_token_is_refused_by_name() {
     );
     rig.vkey = another_vkey();
     rig.configure("");
-    assert!(rig.command(&["init"]).output().unwrap().status.success());
+    assert!(rig.command("init").output().unwrap().status.success());
     let (code, said) = rig.start_in_vain();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("CKA_ID 01") && said.contains("CKA_EXTRACTABLE is true"), "{said}");

@@ -1,98 +1,60 @@
-//! A real signing keeper over a real SoftHSM token, and a daemon that can say anything to it.
-//!
-//! The token stands behind a module that journals every signature a key makes, so that a test can tell not only what
-//! the keeper answered, but also whether a key was touched.
+//! A signing keeper with four keys, and a daemon that can say anything to it.
 
+use crate::place::{Place, Running, said};
 use crate::world::World;
-use hsm_sim::{Journal, SoftHsm};
+use hsm_sim::Entry;
 use record::wire::{
-    Batch, FromSigner, OpenState, PROTO, Reserved, Settle, SignResult, ToSigner, Welcome, read_message,
-    write_message,
+    Batch, FromSigner, OpenState, PROTO, Refusal, Reserved, Settle, SignResult, ToSigner, Welcome,
+    read_message, write_message,
 };
 use record::{Clock, Purpose, Sha256, Signature, Spki, SystemClock};
+use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_chancery-keeper");
-
-/// The folder of one keeper: token, keys, charter, configuration, state.
+/// A signing keeper's place, and the world that it is told of.
 pub(crate) struct Rig {
-    folder: tempfile::TempDir,
-    token: SoftHsm,
+    place: Place,
     pub(crate) world: World,
+}
+
+impl std::ops::Deref for Rig {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.place
+    }
 }
 
 impl Rig {
     /// A keeper with four fresh keys and a fresh journal, or nothing where SoftHSM is not installed.
     pub(crate) fn new() -> Option<Self> {
-        if let Some(missing) = hsm_sim::missing(&["softhsm2-util"]) {
-            hsm_sim::skip(missing);
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let token = SoftHsm::create(&folder.path().join("token"), "signing").unwrap();
-        let keys: BTreeMap<Purpose, Spki> = (1..)
-            .zip(Purpose::ALL)
-            .map(|(number, purpose)| (purpose, generate(&token, number, purpose)))
-            .collect();
-        let rig = Self { folder, token, world: World::new(keys, SystemClock.now()) };
+        let place = Place::new("signing")?;
+        let keys: BTreeMap<Purpose, Spki> =
+            (1..).zip(Purpose::ALL).map(|(number, purpose)| (purpose, generate(&place, number))).collect();
+        let rig = Self { place, world: World::new(keys, SystemClock.now()) };
         rig.write("charter.toml", &rig.world.charter());
-        rig.write("keeper.toml", &rig.config());
-        let init = rig.command("init").output().unwrap();
-        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let own = "role = 'sign'\nname = 'signing'\ncharter = 'charter.toml'";
+        rig.configure_with(own, "pin_file = 'token/pin'\nsessions = 2");
+        rig.init();
         Some(rig)
     }
 
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn config(&self) -> String {
-        let module = self.token.journaled(&self.touched()).unwrap().module().display().to_string();
-        let pin = self.token.pin_file().display();
-        format!(
-            "role = 'sign'\nname = 'signing'\ncharter = 'charter.toml'\nstate = 'state'\nsocket = 'socket'\n\
-             [token]\nmodule = '{module}'\nlabel = 'signing'\npin_file = '{pin}'\nsessions = 2\n"
-        )
-    }
-
-    fn touched(&self) -> PathBuf {
-        self.folder.path().join("touched.jsonl")
-    }
-
     pub(crate) fn journal(&self) -> PathBuf {
-        self.folder.path().join("state/journal")
+        self.path("state/journal")
     }
 
     /// The digests that keys have signed, in order.
     pub(crate) fn signed(&self) -> Vec<Sha256> {
-        let input = |entry: hsm_sim::Entry| match entry {
-            hsm_sim::Entry::Signature { input, .. } => {
+        let input = |entry| match entry {
+            Entry::Signature { input, .. } => {
                 let bytes: [u8; 32] = input.unwrap().try_into().unwrap();
                 Some(Sha256::from_bytes(bytes))
             }
-            hsm_sim::Entry::Login { .. } => None,
+            Entry::Login { .. } => None,
         };
-        Journal::read(&self.touched()).unwrap().into_iter().filter_map(input).collect()
-    }
-
-    /// A command of the keeper's program with this rig's configuration and token.
-    pub(crate) fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(verb.split(' ')).arg("--config").arg(self.folder.path().join("keeper.toml"));
-        command.envs(self.token.journaled(&self.touched()).unwrap().env());
-        command
-    }
-
-    /// Starts the keeper and waits until it listens.
-    pub(crate) fn start(&self) -> Running {
-        Running::start(self.command("serve"), self.folder.path().join("socket"))
+        self.entries().into_iter().filter_map(input).collect()
     }
 
     /// Starts the keeper so that no file it writes can exceed some kilobytes.
@@ -102,89 +64,43 @@ impl Rig {
         limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]).arg(serve.get_program());
         limited.args(serve.get_args());
         limited.envs(serve.get_envs().filter_map(|(k, v)| Some((k, v?))));
-        Running::start(limited, self.folder.path().join("socket"))
-    }
-
-    /// Starts a keeper that must not come up: its exit code and what it said.
-    pub(crate) fn start_in_vain(&self) -> (i32, String) {
-        let ended = self.command("serve").output().unwrap();
-        (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stderr).into_owned())
+        self.start_as(limited)
     }
 }
 
-fn generate(token: &SoftHsm, number: u8, purpose: Purpose) -> Spki {
-    let made = Command::new(BINARY)
-        .args(["admin", "key-generate", "--type", "p256", "--label", purpose.as_str()])
-        .args(["--id", &format!("{number:02}"), "--token-label", token.label()])
-        .arg("--module")
-        .arg(token.module())
-        .arg("--pin-file")
-        .arg(token.pin_file())
-        .envs(token.env())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}: {}", made.status, String::from_utf8_lossy(&made.stderr));
+fn generate(place: &Place, number: u8) -> Spki {
+    let made = place.generate(&format!("{number:02}"), "p256", &[]);
+    assert!(made.status.success(), "{}: {}", made.status, said(&made));
     let described: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
     serde_json::from_value(described["spki"].clone()).unwrap()
 }
 
-/// A keeper's process; killed when dropped.
-pub(crate) struct Running {
-    process: Child,
-    socket: PathBuf,
-}
-
+/// As the daemons of a signing keeper use it.
 impl Running {
-    fn start(mut command: Command, socket: PathBuf) -> Self {
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        loop {
-            let Some(line) = lines.next() else {
-                panic!("the keeper ended, {}: {said}", process.wait().unwrap())
-            };
-            let line = line.unwrap();
-            said.push_str(&line);
-            if line.contains("listening") {
-                break;
-            }
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, socket }
-    }
-
     /// A new connection that has been welcomed.
     pub(crate) fn connect(&self) -> Daemon {
+        self.connect_knowing(0).unwrap()
+    }
+
+    /// A new connection of a daemon that was told of this generation; nothing if the keeper does not answer it.
+    pub(crate) fn connect_knowing(&self, generation: u64) -> Option<Daemon> {
         let mut stream = self.raw();
-        write_message(&mut stream, &ToSigner::Hello { proto: PROTO, daemon: "test".into() }).unwrap();
-        match read_message(&mut stream).unwrap() {
-            Some(FromSigner::Welcome(welcome)) => Daemon { stream, seen: welcome.seen_size, welcome },
+        write_message(&mut stream, &hello(generation)).unwrap();
+        match read_message(&mut stream).unwrap_or(None)? {
+            FromSigner::Welcome(welcome) => Some(Daemon { stream, seen: welcome.seen_size, welcome }),
             other => panic!("{other:?}"),
         }
     }
 
-    /// A connection on which nothing was said.
-    pub(crate) fn raw(&self) -> UnixStream {
-        UnixStream::connect(&self.socket).unwrap()
-    }
-
-    /// SIGKILL, as a power cut of this process.
+    /// SIGKILL.
     pub(crate) fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    /// The exit code with which the keeper ends by itself.
-    pub(crate) fn ends(mut self) -> i32 {
-        self.process.wait().unwrap().code().unwrap()
+        self.signal(Signal::KILL);
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// The first message of a daemon that was told of this generation.
+pub(crate) fn hello(generation: u64) -> ToSigner {
+    ToSigner::Hello { proto: PROTO, daemon: "test".into(), generation }
 }
 
 /// One daemon's connection.
@@ -239,12 +155,17 @@ impl Daemon {
         }
     }
 
-    /// The code with which the only item of `batch` is refused.
-    pub(crate) fn refusal(&mut self, batch: &Batch) -> String {
-        let answer = self.reserve(batch);
+    /// The refusal of the only item of `batch`.
+    pub(crate) fn refused(&mut self, batch: &Batch) -> Refusal {
+        let mut answer = self.reserve(batch);
         assert!(answer.accepted.is_empty(), "accepted");
         assert_eq!(answer.refused.len(), 1);
-        answer.refused[0].code.to_string()
+        answer.refused.remove(0)
+    }
+
+    /// Its code.
+    pub(crate) fn refusal(&mut self, batch: &Batch) -> String {
+        self.refused(batch).code.to_string()
     }
 
     /// Has one item signed and settled; its sealed file.

@@ -136,6 +136,13 @@ impl Made {
     }
 }
 
+/// The files of a new collection, each with the intent that it came from.
+pub(crate) struct Collection {
+    pub(crate) root: (Made, Vec<u8>),
+    pub(crate) targets: (Made, Vec<u8>),
+    pub(crate) snapshot: (Made, Vec<u8>),
+}
+
 /// The log, the keys, and the time at which intents are made.
 pub(crate) struct World {
     pub(crate) log: Log,
@@ -269,6 +276,26 @@ impl World {
         self.make(intent, Extra::Timestamp { snapshot })
     }
 
+    /// Certificate, root, targets, snapshot and timestamp of a new collection; `through` has each signed and settled, and
+    /// gives back its sealed file.
+    pub(crate) fn collection(
+        &mut self,
+        repository: &str,
+        mut through: impl FnMut(&mut Self, &Made) -> Vec<u8>,
+    ) -> Collection {
+        let certificate = self.certificate(repository);
+        let der = through(self, &certificate);
+        let root = self.root(repository, &der);
+        let root = (root.clone(), through(self, &root));
+        let targets = self.first_targets(repository, "v1");
+        let targets = (targets.clone(), through(self, &targets));
+        let snapshot = self.snapshot(repository, 1, root.0.child(&root.1), targets.0.child(&targets.1));
+        let snapshot = (snapshot.clone(), through(self, &snapshot));
+        let timestamp = self.timestamp(repository, 1, snapshot.0.child(&snapshot.1));
+        through(self, &timestamp);
+        Collection { root, targets, snapshot }
+    }
+
     /// Logs the completion of `made` and asks to settle it by that.
     pub(crate) fn completion(&mut self, made: &Made, signature: &Signature) -> Settle {
         let spki = self.spki[&made.intent.purpose].clone();
@@ -299,6 +326,7 @@ impl World {
     pub(crate) fn batch(&self, seen: u64, sign: &[&Made], settle: Vec<Settle>) -> Batch {
         let mut batch = Batch {
             note: self.log.note(self.log.size()),
+            from: seen,
             consistency: self.log.consistency(seen),
             settle,
             void: vec![],

@@ -1,0 +1,167 @@
+//! Opening what is there: the database, held by one process, brought to one head with the log keeper's spool, and
+//! compared with what the signing keepers have seen. Nothing here makes state, or lowers a head.
+
+use crate::{
+    audit::{LinkError, LogLink, RecoverError, Refill, reconcile, rollback_leaf},
+    config::Config,
+    fatal::Fatal,
+    generations::Generations,
+    signer,
+    store::{Store, Writer},
+};
+use futures_util::future::join_all;
+use policy::{PolicySet, Sources};
+use record::{Clock, Origin};
+use std::{os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
+use tlog::VerifierKey;
+
+/// State that may be written: every part of it agrees.
+pub(crate) struct Opened {
+    pub store: Store,
+    pub writer: Writer,
+    pub link: LogLink,
+    pub generations: Arc<Generations>,
+}
+
+/// Opens the database of this log and makes its head and the log keeper's one.
+pub(crate) async fn open(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
+    let path = Store::path_in(&config.data);
+    let (store, mut writer) = Store::open(&path).await?;
+    check_identity(&writer, vkey, &path)?;
+    if writer.head().size == 0 {
+        let why = "it has no entry at all: an init or a rebuild was cut off";
+        let next = "remove it and run `chancery init` for a new log, or `chanceryd rebuild` for one whose spool is there";
+        return Err(Fatal::State { path, why: why.into(), next: next.into() });
+    }
+    let refill = Refill::UpTo(config.limits.refill_leaves);
+    let link = recover(&mut writer, config, vkey, refill, clock).await?;
+    let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
+    let generations = Arc::new(Generations::new(stored));
+    compare_with_keepers(config, &store, writer.head().size, &generations).await?;
+    Ok(Opened { store, writer, link, generations })
+}
+
+/// What may get better by itself is no matter for an operator: a supervisor tries again.
+pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError) -> Fatal {
+    if error.is_temporary() {
+        let what = format!("log keeper at {}", config.log.socket.display());
+        Fatal::Unavailable { what, why: error.to_string() }
+    } else {
+        state(path, error.to_string())
+    }
+}
+
+pub(crate) fn state(path: &Path, why: String) -> Fatal {
+    Fatal::State {
+        path: path.to_owned(),
+        why,
+        next: "see the message above; nothing was changed to hide it".into(),
+    }
+}
+
+/// One daemon per data folder: the lock ends with the process.
+pub(crate) fn lock(data: &Path) -> Result<std::fs::File, Fatal> {
+    let path = data.join("lock");
+    if !data.is_dir() {
+        return Err(Fatal::State {
+            path: data.to_owned(),
+            why: "this folder does not exist".into(),
+            next: "run `chancery init` for a new log, or restore the folder".into(),
+        });
+    }
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(|e| state(&path, e.to_string()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Fatal::Locked { path })?;
+    Ok(file)
+}
+
+pub(crate) fn vkey(config: &Config) -> Result<VerifierKey, Fatal> {
+    let bad = |why: String| Fatal::Config { path: "[log] vkey".into(), why };
+    VerifierKey::parse(&config.log.vkey).map_err(|e| bad(e.to_string()))
+}
+
+pub(crate) fn origin(vkey: &VerifierKey) -> Result<Origin, Fatal> {
+    Origin::parse(vkey.name()).map_err(|e| Fatal::Config { path: "[log] vkey".into(), why: e.to_string() })
+}
+
+pub(crate) fn load_policy(config: &Config) -> Result<Arc<PolicySet>, Fatal> {
+    let bad =
+        |e: policy::PolicyError| Fatal::Config { path: config.policy.clone(), why: api::chain_text(&e) };
+    Ok(Arc::new(PolicySet::load(Sources::read(&config.policy).map_err(bad)?).map_err(bad)?))
+}
+
+pub(crate) fn check_identity(writer: &Writer, vkey: &VerifierKey, path: &Path) -> Result<(), Fatal> {
+    let head = writer.head();
+    if head.vkey != vkey.to_string() || head.origin != vkey.name() {
+        return Err(state(path, format!("it holds the log {}, and {vkey} is configured", head.vkey)));
+    }
+    if !head.note.is_empty() {
+        let noted = tlog::Checkpoint::open(&head.note, vkey)
+            .map_err(|e| state(path, format!("its stored note: {e}")))?;
+        if noted.size > head.size {
+            return Err(state(
+                path,
+                format!("its stored note covers {} leaves and it has {}", noted.size, head.size),
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn connect(config: &Config, vkey: &VerifierKey, known: u64) -> Result<LogLink, Fatal> {
+    LogLink::connect(&config.log.socket, vkey, known).await.map_err(|e| match e {
+        LinkError::Violation(why) => Fatal::Config { path: config.log.socket.clone(), why },
+        e => Fatal::Unavailable {
+            what: format!("log keeper at {}", config.log.socket.display()),
+            why: e.to_string(),
+        },
+    })
+}
+
+pub(crate) async fn recover(
+    writer: &mut Writer,
+    config: &Config,
+    vkey: &VerifierKey,
+    refill: Refill,
+    clock: &dyn Clock,
+) -> Result<LogLink, Fatal> {
+    let path = Store::path_in(&config.data);
+    let mut link = connect(config, vkey, writer.head().epoch).await?;
+    let refilled =
+        reconcile(writer, &mut link, refill).await.map_err(|e| not_reconciled(config, &path, &e))?;
+    if refilled > 0
+        && let Some(leaf) = rollback_leaf(clock, link.size - refilled, link.size)
+    {
+        writer.commit(link.epoch, &[leaf], &[]).await.map_err(|e| state(&path, e.full()))?;
+    }
+    Ok(link)
+}
+
+/// Refuses a log that is older than what a signing keeper has seen: database and spool were restored together. A keeper
+/// that is away now is compared when it connects.
+async fn compare_with_keepers(
+    config: &Config,
+    store: &Store,
+    size: u64,
+    generations: &Generations,
+) -> Result<(), Fatal> {
+    let path = Store::path_in(&config.data);
+    let greetings =
+        config.keepers.iter().map(|keeper| signer::greet(&keeper.socket, generations.of(&keeper.name)));
+    for (keeper, greeting) in config.keepers.iter().zip(join_all(greetings).await) {
+        let welcome = match greeting {
+            Ok((.., welcome)) => welcome,
+            Err(e) => {
+                tracing::warn!(keeper = %keeper.name, error = %e, "a signing keeper is not there yet; its head is compared when it is");
+                continue;
+            }
+        };
+        if let Some(why) = signer::strayed(store, size, &welcome).await.map_err(|e| state(&path, e.full()))? {
+            let next = "the log was restored from an older copy, or is another one: restore the newest database and spool; \
+                        a keeper never follows a log that lacks what it has seen";
+            return Err(Fatal::State { path, why, next: next.into() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator.
+
+use crate::{
+    audit::{Refill, reconcile},
+    config::Config,
+    fatal::Fatal,
+    opening::{self, Opened, connect, not_reconciled, state},
+    signer,
+    store::{NewLeaf, Store},
+};
+use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
+use std::{os::unix::fs::OpenOptionsExt, path::Path};
+
+/// Life of an administrator's token that is made on this machine.
+const ADMIN_TOKEN_S: i64 = 90 * 86_400;
+
+/// Makes a new log: an empty database, the genesis leaf, and the first administrator's token.
+pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal> {
+    std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
+    let _lock = opening::lock(&config.data)?;
+    let vkey = opening::vkey(config)?;
+    let origin = opening::origin(&vkey)?;
+    opening::load_policy(config)?;
+    let mut link = connect(config, &vkey, 0).await?;
+    if link.size != 0 {
+        let why = format!("the log keeper's spool has {} leaves already", link.size);
+        let next = "to refill a lost database from it, run `chanceryd rebuild`";
+        return Err(Fatal::State { path: config.log.socket.clone(), why, next: next.into() });
+    }
+    let keepers = present_keepers(config, &origin).await?;
+    let clock = SystemClock;
+    let path = Store::path_in(&config.data);
+    let random = |e: String| Fatal::Unavailable { what: "random bytes".into(), why: e };
+    let nonce = || Nonce::random().map_err(|e| random(e.to_string()));
+    let genesis =
+        Genesis { log: origin.clone(), vkey: vkey.to_string(), time: clock.now(), nonce: nonce()?, keepers };
+    let (created, bearer) =
+        admin_token("system:init", "the first administrator, made by init", &clock, &path)?;
+    write_secret(&mut new_secret_file(admin_token_file)?, admin_token_file, &bearer)?;
+    let mut writer = Store::create(&path, origin.as_str(), &vkey.to_string()).await?;
+    let leaves = [new_leaf(Leaf::Genesis(genesis), &path)?, created];
+    writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
+    reconcile(&mut writer, &mut link, Refill::UpTo(0))
+        .await
+        .map_err(|e| not_reconciled(config, &path, &e))?;
+    tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
+    Ok(())
+}
+
+/// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the
+/// daemon is stopped, and the log says that it was so.
+pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(), Fatal> {
+    let _lock = opening::lock(&config.data)?;
+    let vkey = opening::vkey(config)?;
+    let path = Store::path_in(&config.data);
+    let Opened { mut writer, mut link, .. } = opening::open(config, &vkey, &SystemClock).await?;
+    let (created, bearer) =
+        admin_token("system:operator", "an administrator, made by admin-token", &SystemClock, &path)?;
+    // Opened first: a token whose secret has nowhere to go would be lost.
+    let mut file = new_secret_file(out)?;
+    let logged = async {
+        let (placed, _) =
+            writer.commit(link.epoch, &[created], &[]).await.map_err(|e| state(&path, e.full()))?;
+        if placed.iter().any(Result::is_err) {
+            return Err(state(&path, "the token has the id of another one: try again".into()));
+        }
+        // In the spool as well before anybody can use it.
+        reconcile(&mut writer, &mut link, Refill::UpTo(0)).await.map_err(|e| state(&path, e.to_string()))
+    };
+    if let Err(fatal) = logged.await {
+        // The empty file is ours; leaving it would only stop the next try.
+        let _ = std::fs::remove_file(out);
+        return Err(fatal);
+    }
+    write_secret(&mut file, out, &bearer)?;
+    tracing::info!(file = %out.display(), leaves = writer.head().size, "an administrator's token was made");
+    Ok(())
+}
+
+/// The leaf of a new administrator's token, and its secret.
+fn admin_token(by: &str, note: &str, clock: &dyn Clock, path: &Path) -> Result<(NewLeaf, String), Fatal> {
+    let random = |why: String| Fatal::Unavailable { what: "random bytes".into(), why };
+    let (token, bearer, secret_sha256) = crate::auth::new_token().map_err(random)?;
+    let created = Event::TokenCreated {
+        time: clock.now(),
+        nonce: Nonce::random().map_err(|e| random(e.to_string()))?,
+        by: Principal::parse(by).map_err(|e| state(path, e.to_string()))?,
+        token,
+        secret_sha256,
+        scopes: vec!["admin".into()],
+        repositories: vec![],
+        expires: clock.now().plus_s(ADMIN_TOKEN_S),
+        note: note.to_owned(),
+    };
+    Ok((new_leaf(Leaf::Event(created), path)?, bearer))
+}
+
+/// Refills a lost or older database from the log keeper's spool, as far as it goes: an operator has decided.
+pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
+    std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
+    let _lock = opening::lock(&config.data)?;
+    let vkey = opening::vkey(config)?;
+    let path = Store::path_in(&config.data);
+    let mut writer = if path.exists() {
+        Store::open(&path).await.map_err(move_away)?.1
+    } else {
+        Store::create(&path, vkey.name(), &vkey.to_string()).await?
+    };
+    opening::check_identity(&writer, &vkey, &path)?;
+    let before = writer.head().size;
+    opening::recover(&mut writer, config, &vkey, Refill::All, &SystemClock).await?;
+    tracing::info!(
+        before,
+        after = writer.head().size,
+        "the database was refilled from the log keeper's spool"
+    );
+    Ok(())
+}
+
+/// A file that cannot be opened is never replaced: its owner puts it aside first.
+fn move_away(error: Fatal) -> Fatal {
+    match error {
+        Fatal::State { path, why, .. } => {
+            let next =
+                "move chancery.db and its -wal and -shm files away, then run `chanceryd rebuild` again";
+            Fatal::State { path, why, next: next.into() }
+        }
+        other => other,
+    }
+}
+
+/// Asks every signing keeper who it is, for the genesis leaf.
+async fn present_keepers(config: &Config, origin: &Origin) -> Result<Vec<KeeperRecord>, Fatal> {
+    let mut records = Vec::new();
+    for keeper in &config.keepers {
+        let bad = |why: String| Fatal::Unavailable { what: format!("signing keeper {}", keeper.name), why };
+        let (.., w) = signer::greet(&keeper.socket, 0).await.map_err(|e| bad(e.to_string()))?;
+        if w.keeper != keeper.name || w.origin != *origin {
+            return Err(bad(format!("it is {} of the log {}", w.keeper, w.origin)));
+        }
+        records.push(KeeperRecord { name: w.keeper, charter: w.charter, keys: w.keys });
+    }
+    Ok(records)
+}
+
+/// A file that did not exist, for its owner only.
+fn new_secret_file(path: &Path) -> Result<std::fs::File, Fatal> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(|e| Fatal::State {
+        path: path.to_owned(),
+        why: format!("the administrator's token has nowhere to go: {e}"),
+        next: "name a file that does not exist yet, in a folder that does".into(),
+    })
+}
+
+fn write_secret(file: &mut std::fs::File, path: &Path, text: &str) -> Result<(), Fatal> {
+    use std::io::Write;
+    let written = file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|e| state(path, format!("the administrator's token could not be written: {e}")))
+}
+
+fn new_leaf(leaf: Leaf, path: &Path) -> Result<NewLeaf, Fatal> {
+    let bytes = leaf.encode().map_err(|e| state(path, e.to_string()))?;
+    Ok(NewLeaf { leaf, bytes, payload: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_secret_goes_into_a_new_file_that_only_its_owner_reads_and_never_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        write_secret(&mut new_secret_file(&path).unwrap(), &path, "chy_a_b").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "chy_a_b\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let fatal = new_secret_file(&path).unwrap_err();
+        assert_eq!(fatal.exit_code(), 78);
+        assert!(fatal.to_string().contains("admin.token"), "{fatal}");
+        assert!(new_secret_file(&dir.path().join("none/admin.token")).is_err());
+    }
+
+    #[test]
+    fn a_token_of_the_operator_is_an_administrators_and_the_log_says_whose_act_it_was() {
+        let (leaf, bearer) = admin_token("system:operator", "note", &SystemClock, Path::new("db")).unwrap();
+        let Leaf::Event(Event::TokenCreated { by, scopes, expires, secret_sha256, .. }) = leaf.leaf else {
+            panic!("not a token-created leaf")
+        };
+        assert_eq!((by.as_str(), scopes.as_slice()), ("system:operator", &["admin".to_owned()][..]));
+        assert!(expires > SystemClock.now().plus_s(89 * 86_400));
+        let secret = bearer.rsplit('_').next().unwrap();
+        assert_eq!(secret_sha256, record::Sha256::of(secret.as_bytes()));
+    }
+}
