@@ -1,5 +1,5 @@
 //! The Docker Content Trust files: built from intents, compared with golden files, shown to the real client.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "test code")]
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 mod build;
 mod collection;
