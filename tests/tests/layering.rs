@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("cli", "signer/cli", &["record", "tlog", "formats", "api", "policy"]),
     ("hsm-sim", "hsm-sim", &["hsm-sim-pkcs11"]),
     ("hsm-sim-pkcs11", "hsm-sim/pkcs11", &[]),
+    ("hsm-sim-yubikey", "hsm-sim/yubikey", &[]),
 ];
 
 /// What a reviewer of the key processes does not want to find in them.
