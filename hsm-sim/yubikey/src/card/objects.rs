@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The longest object, measured on 5.8.0.
-const MAX_OBJECT_BYTES: usize = 3063;
+pub(super) const MAX_OBJECT_BYTES: usize = 3063;
 /// What all objects may have together; Yubico's documents give about 51 KB.
 const MAX_OBJECTS_BYTES: usize = 51_200;
 
