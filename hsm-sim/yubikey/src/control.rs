@@ -6,7 +6,8 @@
 use crate::{
     Error,
     apdu::Sw,
-    switches::{Fault, Inner, Switches, TouchMode, Trap},
+    runner::OUT_FOR,
+    switches::{Fault, Inner, Switches, TouchMode, Trap, Trigger},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,10 +25,6 @@ use std::{
 const MAX_LINE_BYTES: u64 = 4096;
 /// pcscd looks for a card every 400 ms and powers a new one at once; this is for a machine under load.
 const PCSCD_PATIENCE: Duration = Duration::from_secs(20);
-/// A card that comes back sooner may not have been missed: pcscd looks every 400 ms.
-const OUT_FOR: Duration = Duration::from_millis(1000);
-/// GENERAL AUTHENTICATE: what "the next operation" means if nobody names another.
-const GENERAL_AUTHENTICATE: u8 = 0x87;
 
 /// What can be done to a card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +49,7 @@ pub enum Action {
     Insert,
     /// Pulls the card out.
     Remove,
-    /// Pulls the card out during the next command with this instruction, by default GENERAL AUTHENTICATE.
+    /// Pulls the card out during the next command with this instruction, by default the next use of a private key.
     RemoveDuringNextOp {
         /// The instruction byte.
         #[serde(default)]
@@ -99,24 +96,16 @@ struct Answer {
 impl Control {
     /// Does it, and tells how the card stands then: see [`Control::dump`].
     pub fn perform(&self, action: &Action) -> Result<Value, Error> {
-        let switches = &self.switches;
         match action {
             Action::Touch { wait_ms } => self.touch(Duration::from_millis(*wait_ms))?,
             Action::AwaitTouch { wait_ms } => self.await_touch(Duration::from_millis(*wait_ms))?,
-            Action::TouchPolicy { mode } => switches.turn(|inner| inner.touch_mode = *mode),
+            Action::TouchPolicy { mode } => self.touch_policy(*mode),
             Action::Insert => self.insert()?,
             Action::Remove => self.remove()?,
-            Action::RemoveDuringNextOp { ins, before } => {
-                let fault = if *before { Fault::VanishBefore } else { Fault::VanishAfter };
-                let ins = ins.or(Some(GENERAL_AUTHENTICATE));
-                switches.turn(|inner| inner.trap = Some(Trap { ins, fault }));
-            }
+            Action::RemoveDuringNextOp { ins, before } => self.remove_during_next_op(*ins, *before),
             Action::PowerCycle => self.power_cycle()?,
-            Action::SlowDown { ms } => switches.turn(|inner| inner.slow_down = Duration::from_millis(*ms)),
-            Action::NextSw { sw, ins } => {
-                let fault = Fault::Answer(Sw(*sw));
-                switches.turn(|inner| inner.trap = Some(Trap { ins: *ins, fault }));
-            }
+            Action::SlowDown { ms } => self.slow_down(Duration::from_millis(*ms)),
+            Action::NextSw { sw, ins } => self.next_sw(Sw(*sw), *ins),
             Action::Dump => {}
         }
         Ok(self.dump())
@@ -136,8 +125,16 @@ impl Control {
         self.switches.expect("a wait for a touch", within, |inner| inner.awaiting_touch)
     }
 
-    /// Plugs the card in, and waits until pcscd shows it.
+    /// What the finger does from now on. It does not end a wait that has begun.
+    pub fn touch_policy(&self, mode: TouchMode) {
+        self.switches.turn(|inner| inner.touch_mode = mode);
+    }
+
+    /// Plugs the card in, and waits until pcscd shows it. A card that was out for less than a second stays out for so long:
+    /// pcscd would not have missed it.
     pub fn insert(&self) -> Result<(), Error> {
+        let out_for = self.switches.turn(|inner| inner.out_since.map(|since| since.elapsed()));
+        thread::sleep(out_for.map_or(Duration::ZERO, |out_for| OUT_FOR.saturating_sub(out_for)));
         self.switches.turn(|inner| inner.plug(true));
         self.switches.expect("the insertion into pcscd's reader", PCSCD_PATIENCE, |inner| inner.seen)
     }
@@ -145,14 +142,52 @@ impl Control {
     /// Pulls the card out. pcscd notices within 400 ms, or at once if it is talking to the card.
     pub fn remove(&self) -> Result<(), Error> {
         self.switches.turn(|inner| inner.plug(false));
-        self.switches.expect("the removal", PCSCD_PATIENCE, |inner| inner.link.is_none())
+        self.wait_until_removed(PCSCD_PATIENCE)
+    }
+
+    /// Pulls the card out during the next command with this instruction; `None`: the next use of a private key. `before`:
+    /// when nothing has happened yet. Else when all is done and journaled, and the reply is not out.
+    pub fn remove_during_next_op(&self, ins: Option<u8>, before: bool) {
+        let fault = if before { Fault::VanishBefore } else { Fault::VanishAfter };
+        let on = ins.map_or(Trigger::KeyUse, Trigger::Instruction);
+        self.switches.turn(|inner| inner.trap = Some(Trap { on, fault }));
+    }
+
+    /// Waits until the card is out.
+    pub fn wait_until_removed(&self, within: Duration) -> Result<(), Error> {
+        self.switches.expect("the removal", within, |inner| !inner.inserted && inner.link.is_none())
+    }
+
+    /// Waits until pcscd does not see the card: it was pulled out, or pcscd ended.
+    pub fn wait_until_unseen(&self, within: Duration) -> Result<(), Error> {
+        self.switches.expect("the end of the connection to pcscd", within, |inner| !inner.seen)
+    }
+
+    /// The next command, or the next with this instruction, is answered with `sw` and not done.
+    pub fn next_sw(&self, sw: Sw, ins: Option<u8>) {
+        let on = ins.map_or(Trigger::Any, Trigger::Instruction);
+        self.switches.turn(|inner| inner.trap = Some(Trap { on, fault: Fault::Answer(sw) }));
+    }
+
+    /// Every command takes so much longer from now on.
+    pub fn slow_down(&self, by: Duration) {
+        self.switches.turn(|inner| inner.slow_down = by);
     }
 
     /// Pulls the card out long enough for pcscd to miss it, and plugs it in.
     pub fn power_cycle(&self) -> Result<(), Error> {
         self.remove()?;
-        thread::sleep(OUT_FOR);
         self.insert()
+    }
+
+    /// Waits until `is` holds for [`Control::dump`]. `what` is for the error.
+    pub fn wait_for(
+        &self,
+        what: &'static str,
+        within: Duration,
+        is: impl Fn(&Value) -> bool,
+    ) -> Result<(), Error> {
+        self.switches.expect(what, within, |inner| is(&inner.dump()))
     }
 
     /// How the card stands: no secrets.

@@ -97,11 +97,11 @@ enum Ctl {
     Insert,
     /// Pull the card out.
     Remove,
-    /// Pull the card out during the next command with this instruction.
+    /// Pull the card out during the next use of a private key.
     RemoveDuringNextOp {
-        /// The instruction byte in hex.
-        #[arg(long, value_parser = hex_byte, default_value = "87")]
-        ins: u8,
+        /// During the next command with this instruction byte, in hex.
+        #[arg(long, value_parser = hex_byte)]
+        ins: Option<u8>,
         /// Before anything happened, instead of after everything but the reply.
         #[arg(long)]
         before: bool,
@@ -207,7 +207,7 @@ impl From<Ctl> for Action {
             Ctl::TouchPolicy { mode } => Self::TouchPolicy { mode },
             Ctl::Insert => Self::Insert,
             Ctl::Remove => Self::Remove,
-            Ctl::RemoveDuringNextOp { ins, before } => Self::RemoveDuringNextOp { ins: Some(ins), before },
+            Ctl::RemoveDuringNextOp { ins, before } => Self::RemoveDuringNextOp { ins, before },
             Ctl::PowerCycle => Self::PowerCycle,
             Ctl::SlowDown { ms } => Self::SlowDown { ms },
             Ctl::NextSw { sw, ins } => Self::NextSw { sw, ins },

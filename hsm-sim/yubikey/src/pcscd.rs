@@ -63,9 +63,7 @@ impl Pcscd {
             (0..cards.div_ceil(SLOTS_A_READER)).map(|_| free_pair()).collect::<Result<_, _>>()?;
         let config = dir.join("readers");
         fs::create_dir_all(&config).map_err(Error::file("make the folder", &config))?;
-        let file = config.join("vpcd");
-        fs::write(&file, configuration(&readers))
-            .map_err(Error::file("write the readers' configuration", &file))?;
+        configure(dir, &readers).map_err(Error::file("write the readers' configuration", &config))?;
         let socket = dir.join("pcscd.comm");
         let listener = UnixListener::bind(&socket).map_err(Error::file("make pcscd's socket", &socket))?;
         let log = dir.join("pcscd.log");
@@ -86,9 +84,9 @@ impl Pcscd {
         self.ports.get(slot).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
     }
 
-    /// The reader of the card number `slot`, as PC/SC names it.
+    /// The reader of the card number `slot`, from 0, as PC/SC names it.
     pub fn reader_name(slot: usize) -> String {
-        format!("{FRIENDLY_NAME} {:02X} {:02X}", slot / SLOTS_A_READER, slot % SLOTS_A_READER)
+        format!("{} 00 {:02X}", friendly_name(slot / SLOTS_A_READER), slot % SLOTS_A_READER)
     }
 }
 
@@ -108,13 +106,23 @@ fn launch(socket: OwnedFd, log: File, config: &OsStr) -> io::Result<(Child, Pipe
     Ok((shell.spawn()?, lifeline))
 }
 
-fn configuration(readers: &[u16]) -> String {
-    let reader = |port: &u16| {
-        format!(
-            "FRIENDLYNAME \"{FRIENDLY_NAME}\"\nDEVICENAME /dev/null:0x{port:04X}\nLIBPATH {DRIVER}\nCHANNELID 0x{port:04X}\n\n"
-        )
-    };
-    readers.iter().map(reader).collect()
+/// The driver keeps its slots in one table: a second reader needs a driver of its own, which a copy is.
+fn configure(dir: &Path, readers: &[u16]) -> io::Result<()> {
+    let mut text = String::new();
+    for (number, port) in readers.iter().enumerate() {
+        let driver = dir.join(format!("vpcd-{number}.so"));
+        fs::copy(DRIVER, &driver)?;
+        let (name, driver) = (friendly_name(number), driver.display());
+        text.push_str(&format!(
+            "FRIENDLYNAME \"{name}\"\nDEVICENAME /dev/null:0x{port:04X}\nLIBPATH {driver}\nCHANNELID 0x{port:04X}\n\n"
+        ));
+    }
+    fs::write(dir.join("readers").join("vpcd"), text)
+}
+
+/// pcscd gives two readers of one name the same number.
+fn friendly_name(reader: usize) -> String {
+    if reader == 0 { FRIENDLY_NAME.to_owned() } else { format!("{FRIENDLY_NAME} {}", reader + 1) }
 }
 
 /// Two neighbouring ports that nobody listens on. They are free again when this returns; who comes first has them.

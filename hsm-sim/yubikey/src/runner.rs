@@ -20,6 +20,11 @@ use std::{
 
 /// Between two attempts to reach a reader that is not there yet.
 const RETRY: Duration = Duration::from_millis(50);
+/// So often pcscd looks at a card without powering it before it is clear that it took it for the one before: it looks every
+/// 400 ms and had not missed that one.
+const LOOKS_WITHOUT_POWER: u32 = 5;
+/// Out for so long, a card is missed.
+pub(crate) const OUT_FOR: Duration = Duration::from_millis(1000);
 /// Without end: the wait ends when the card is plugged in or dismantled.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -29,6 +34,14 @@ pub(crate) struct Runner {
     pub(crate) surroundings: Surroundings,
     pub(crate) log: Option<ApduLog>,
     pub(crate) reader: SocketAddr,
+}
+
+/// How a card came out of the reader.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Out,
+    /// pcscd took it for the card before.
+    Unnoticed,
 }
 
 /// The real [`Ports`].
@@ -47,35 +60,32 @@ impl Runner {
         while switches.wait(FOR_EVER, |inner| inner.inserted || inner.stopped)
             && !switches.turn(|i| i.stopped)
         {
-            match TcpStream::connect(self.reader) {
-                Ok(link) => self.plugged_in(link),
-                Err(_) => drop(switches.wait(RETRY, |inner| inner.stopped)),
-            }
+            let pause = match TcpStream::connect(self.reader).map(|link| self.plugged_in(link)) {
+                Ok(End::Unnoticed) => OUT_FOR,
+                Ok(End::Out) | Err(_) => RETRY,
+            };
+            switches.wait(pause, |inner| inner.stopped);
         }
     }
 
-    fn plugged_in(&mut self, link: TcpStream) {
+    fn plugged_in(&mut self, link: TcpStream) -> End {
         let switches = Arc::clone(&self.surroundings.switches);
         let other = link.try_clone().ok();
         let still = switches.turn(|inner| {
-            inner.link = other;
-            (inner.powered, inner.seen) = (false, false);
+            inner.connect(other);
             inner.inserted && !inner.stopped
         });
-        if still {
-            // Whatever ended it, the card is out now: a broken link is a card that was pulled.
-            let _ = self.serve(link);
-        }
+        // A broken link is a card that was pulled out.
+        let end = if still { self.serve(link).unwrap_or(End::Out) } else { End::Out };
         self.card.unplug();
-        switches.turn(|inner| {
-            inner.link = None;
-            (inner.powered, inner.seen) = (false, false);
-        });
+        switches.turn(|inner| inner.connect(None));
         self.show();
+        end
     }
 
-    fn serve(&mut self, mut link: TcpStream) -> io::Result<()> {
+    fn serve(&mut self, mut link: TcpStream) -> io::Result<End> {
         link.set_nodelay(true)?;
+        let mut looks = 0;
         while let Some(order) = vpcd::receive(&mut link)? {
             match order {
                 Order::Reset => self.card.reset(),
@@ -85,16 +95,25 @@ impl Runner {
                 }
                 Order::Atr => {
                     vpcd::send(&mut link, &ATR)?;
-                    self.surroundings.switches.turn(|inner| inner.seen = inner.powered);
+                    looks += 1;
+                    let powered = self.surroundings.switches.turn(|inner| {
+                        inner.looked_at();
+                        inner.powered
+                    });
+                    if !powered && looks >= LOOKS_WITHOUT_POWER {
+                        return Ok(End::Unnoticed);
+                    }
                 }
-                Order::Apdu(apdu) => match self.exchange(&apdu) {
-                    Some(reply) => vpcd::send(&mut link, &reply)?,
-                    None => return Ok(()),
-                },
+                Order::Apdu(apdu) => {
+                    let Some(reply) = self.exchange(&apdu) else { return Ok(End::Out) };
+                    vpcd::send(&mut link, &reply)?;
+                    // Afterwards: who sees the new state and pulls the card must not swallow the reply.
+                    self.show();
+                }
                 Order::Unknown => {}
             }
         }
-        Ok(())
+        Ok(End::Out)
     }
 
     /// `None` if the card was pulled out before the reply was.
@@ -111,7 +130,6 @@ impl Runner {
             // The log is a comfort; a full disk shows in the journal.
             let _ = log.append(apdu, &reply);
         }
-        self.show();
         if fault == Some(Fault::VanishAfter) {
             return self.vanish();
         }

@@ -10,8 +10,12 @@ use std::{
     net::{Shutdown, TcpStream},
     str::FromStr,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+const CHAINED: u8 = 0x10;
+const GENERAL_AUTHENTICATE: u8 = 0x87;
+const MANAGEMENT_KEY: u8 = 0x9b;
 
 /// What the finger does when the card blinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +44,33 @@ pub(crate) enum Fault {
     VanishAfter,
 }
 
-/// A fault and the instruction that sets it off; `None`: the next one.
+/// A fault and what sets it off.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trap {
-    pub(crate) ins: Option<u8>,
+    pub(crate) on: Trigger,
     pub(crate) fault: Fault,
+}
+
+/// The command that sets a fault off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    Any,
+    /// GENERAL AUTHENTICATE with a slot, not with the management key.
+    KeyUse,
+    Instruction(u8),
+}
+
+impl Trigger {
+    /// Only the last segment of a chain is a command.
+    fn is(self, apdu: &[u8]) -> bool {
+        match (self, apdu) {
+            (_, [cla, ..]) if cla & CHAINED != 0 => false,
+            (Self::Any, _) => true,
+            (Self::KeyUse, [_, ins, _, p2, ..]) => *ins == GENERAL_AUTHENTICATE && *p2 != MANAGEMENT_KEY,
+            (Self::Instruction(wanted), [_, ins, ..]) => *ins == wanted,
+            _ => false,
+        }
+    }
 }
 
 /// Everything that is turned, and what the card's thread shows in return.
@@ -65,8 +91,12 @@ pub(crate) struct Inner {
     pub(crate) link: Option<TcpStream>,
     /// pcscd powered the card since it was plugged in.
     pub(crate) powered: bool,
-    /// pcscd has looked for the card after that: its clients see it now.
+    /// How often pcscd looked at the card after that.
+    looks: u32,
+    /// Its clients see the card.
     pub(crate) seen: bool,
+    /// When the card was last pulled out.
+    pub(crate) out_since: Option<Instant>,
     pub(crate) apdus: u64,
     pub(crate) summary: Value,
 }
@@ -92,7 +122,9 @@ impl Switches {
             slow_down: Duration::ZERO,
             link: None,
             powered: false,
+            looks: 0,
             seen: false,
+            out_since: None,
             apdus: 0,
             summary: Value::Null,
         };
@@ -164,6 +196,24 @@ impl Inner {
         self.touched
     }
 
+    /// A new connection to the reader, or its end.
+    pub(crate) fn connect(&mut self, link: Option<TcpStream>) {
+        if link.is_none() {
+            self.out_since = Some(Instant::now());
+        }
+        self.link = link;
+        (self.powered, self.looks, self.seen) = (false, 0, false);
+    }
+
+    /// pcscd looked whether the card is there. The first look after the power belongs to powering it; at the second,
+    /// clients see the card.
+    pub(crate) fn looked_at(&mut self) {
+        if self.powered {
+            self.looks += 1;
+            self.seen = self.looks >= 2;
+        }
+    }
+
     /// Pulls the card out, or plugs it in.
     pub(crate) fn plug(&mut self, inserted: bool) {
         self.inserted = inserted;
@@ -178,11 +228,9 @@ impl Inner {
         self.cut();
     }
 
-    /// The fault that this command sets off. Only the last segment of a chain is a command.
+    /// The fault that this command sets off.
     pub(crate) fn spring(&mut self, apdu: &[u8]) -> Option<Fault> {
-        let [cla, ins, ..] = apdu else { return None };
-        let trap = self.trap.take_if(|trap| cla & 0x10 == 0 && trap.ins.is_none_or(|wanted| wanted == *ins));
-        trap.map(|trap| trap.fault)
+        self.trap.take_if(|trap| trap.on.is(apdu)).map(|trap| trap.fault)
     }
 
     pub(crate) fn dump(&self) -> Value {
@@ -309,12 +357,19 @@ mod tests {
     }
 
     #[test]
-    fn a_trap_springs_once_and_on_its_instruction_only() {
+    fn a_trap_springs_once_and_on_its_command_only() {
         let mut inner = Switches::new(TouchMode::Auto, SHORT).inner.into_inner().unwrap();
-        inner.trap = Some(Trap { ins: Some(0x87), fault: Fault::VanishAfter });
-        assert_eq!(inner.spring(&[0, 0x20, 0, 0x80]), None);
-        assert_eq!(inner.spring(&[0x10, 0x87, 0, 0x80]), None);
-        assert_eq!(inner.spring(&[0, 0x87, 0, 0x80]), Some(Fault::VanishAfter));
-        assert_eq!(inner.spring(&[0, 0x87, 0, 0x80]), None);
+        let [verify, segment, proof, sign] =
+            [[0, 0x20, 0, 0x80], [0x10, 0x87, 0x11, 0x9c], [0, 0x87, 3, 0x9b], [0, 0x87, 0x11, 0x9c]];
+        for (on, passes, springs) in [
+            (Trigger::Any, &[segment][..], verify),
+            (Trigger::KeyUse, &[verify, segment, proof], sign),
+            (Trigger::Instruction(0x87), &[verify, segment], proof),
+        ] {
+            inner.trap = Some(Trap { on, fault: Fault::VanishAfter });
+            assert!(passes.iter().all(|apdu| inner.spring(apdu).is_none()), "{on:?}");
+            assert_eq!(inner.spring(&springs), Some(Fault::VanishAfter), "{on:?}");
+            assert_eq!(inner.spring(&springs), None, "{on:?}");
+        }
     }
 }

@@ -135,9 +135,10 @@ impl Card {
     }
 
     fn command(&mut self, command: &Command<'_>, ports: &mut dyn Ports) -> Answer {
-        let class = command.cla & !CHAINED;
-        if !matches!(class, 0 | 0x80) && !(matches!(class, 4 | 0x84) && command.ins == SELECT) {
-            return Err(Sw::NO_CLASS);
+        match command.cla & !CHAINED {
+            0 | 0x80 => {}
+            4 | 0x84 if command.ins == SELECT => {}
+            _ => return Err(Sw::NO_CLASS),
         }
         if command.ins == GET_RESPONSE {
             return self.rest_of_response();
