@@ -9,6 +9,7 @@ use crate::{
     switches::{Fault, Inner, Switches},
     vpcd::{self, Order},
 };
+use rustix::net::sockopt::set_tcp_quickack;
 use std::{
     io,
     net::{SocketAddr, TcpStream},
@@ -86,7 +87,7 @@ impl Runner {
     fn serve(&mut self, mut link: TcpStream) -> io::Result<End> {
         link.set_nodelay(true)?;
         let mut looks = 0;
-        while let Some(order) = vpcd::receive(&mut link)? {
+        while let Some(order) = receive(&mut link)? {
             match order {
                 Order::Reset => self.card.reset(),
                 Order::PowerOn => {
@@ -148,6 +149,13 @@ impl Runner {
             inner.apdus += 1;
         });
     }
+}
+
+/// The driver sends length and payload apart and waits for the first to be acknowledged, which by default takes 40 ms.
+/// The kernel forgets the wish, so it is told before each order.
+fn receive(link: &mut TcpStream) -> io::Result<Option<Order>> {
+    set_tcp_quickack(&*link, true)?;
+    vpcd::receive(link)
 }
 
 impl Ports for Surroundings {
