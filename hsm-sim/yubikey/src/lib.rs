@@ -42,3 +42,4 @@ pub use profile::Profile;
 pub use state::State;
 pub use switches::TouchMode;
 pub use virtual_yubikey::{Builder, TOUCH_TIMEOUT, VirtualYubiKey};
+pub use vpcd::play_blank;

@@ -1,11 +1,13 @@
 //! `hsm-sim-yubikey`: plays a YubiKey for the pcscd of this machine, and turns one that plays.
 
 use clap::{Parser, Subcommand};
-use hsm_sim_yubikey::{Action, Error, Profile, TouchMode, VirtualYubiKey, send};
+use hsm_sim_yubikey::{
+    Action, Error, Pcscd, Profile, SOCKET_VARIABLE, TouchMode, VirtualYubiKey, play_blank, send,
+};
 use std::{
     io::{self, Write},
     net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::Duration,
@@ -23,6 +25,21 @@ struct Arguments {
 enum Task {
     /// Play a card until this program is ended.
     Run(Run),
+    /// Start a pcscd of one's own, and end it with this program. Needs root, as pcscd does.
+    Pcscd {
+        /// Takes its socket, configuration and log.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Slots for so many cards.
+        #[arg(long, default_value_t = 1)]
+        cards: usize,
+    },
+    /// Play a card that knows nothing, for the empty slot beside a YubiKey: ykman 5 waits for a card there.
+    Blank {
+        /// The slot of vpcd.
+        #[arg(long)]
+        vpcd: String,
+    },
     /// Turn a card that plays.
     Ctl {
         /// The card's control socket.
@@ -146,6 +163,11 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<(), Error> {
     match task {
         Task::Run(arguments) => run(&arguments),
+        Task::Pcscd { dir, cards } => pcscd(&dir, cards),
+        Task::Blank { vpcd } => {
+            let lost = |source| Error::Start { what: "a blank card", source };
+            play_blank(address(&vpcd)?).map_err(lost)
+        }
         Task::Ctl { socket, action } => {
             let card = send(&socket, &action.into())?;
             print(format!("{card:#}\n").as_bytes())
@@ -175,6 +197,19 @@ fn run(arguments: &Run) -> Result<(), Error> {
     }
     let card = builder.insert()?;
     print(format!("card {} with firmware {} is plugged in\n", card.serial(), arguments.profile).as_bytes())?;
+    loop {
+        thread::park();
+    }
+}
+
+/// Prints what clients and cards need, and waits to be ended.
+fn pcscd(dir: &Path, cards: usize) -> Result<(), Error> {
+    let pcscd = Pcscd::start(dir, cards)?;
+    let mut text = format!("{SOCKET_VARIABLE}={}\n", pcscd.socket().display());
+    for (slot, vpcd) in (0..cards).filter_map(|slot| Some((slot, pcscd.vpcd(slot)?))) {
+        text.push_str(&format!("vpcd {vpcd} {}\n", Pcscd::reader_name(slot)));
+    }
+    print(text.as_bytes())?;
     loop {
         thread::park();
     }

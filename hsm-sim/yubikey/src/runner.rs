@@ -9,7 +9,6 @@ use crate::{
     switches::{Fault, Inner, Switches},
     vpcd::{self, Order},
 };
-use rustix::net::sockopt::set_tcp_quickack;
 use std::{
     io,
     net::{SocketAddr, TcpStream},
@@ -87,7 +86,7 @@ impl Runner {
     fn serve(&mut self, mut link: TcpStream) -> io::Result<End> {
         link.set_nodelay(true)?;
         let mut looks = 0;
-        while let Some(order) = receive(&mut link)? {
+        while let Some(order) = vpcd::receive_at_once(&mut link)? {
             match order {
                 Order::Reset => self.card.reset(),
                 Order::PowerOn => {
@@ -149,13 +148,6 @@ impl Runner {
             inner.apdus += 1;
         });
     }
-}
-
-/// The driver sends length and payload apart and waits for the first to be acknowledged, which by default takes 40 ms.
-/// The kernel forgets the wish, so it is told before each order.
-fn receive(link: &mut TcpStream) -> io::Result<Option<Order>> {
-    set_tcp_quickack(&*link, true)?;
-    vpcd::receive(link)
 }
 
 impl Ports for Surroundings {

@@ -3,7 +3,16 @@
 //! A frame is a length of two bytes, most significant first, and so many bytes. One byte is an order of the reader: 0
 //! power off, 1 power on, 2 reset, 4 tell the ATR. Anything longer is an APDU. Only ATR and APDU are answered.
 
-use std::io::{self, Read, Write};
+use rustix::net::sockopt::set_tcp_quickack;
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+/// The shortest ATR there is.
+const BLANK_ATR: [u8; 2] = [0x3b, 0];
+/// "No precise diagnosis": a client that gets this does not take the card for an old YubiKey.
+const BLANK_SW: [u8; 2] = [0x6f, 0];
 
 /// What the reader wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +26,29 @@ pub(crate) enum Order {
     Unknown,
 }
 
+/// Plays a card that knows nothing, until the reader goes away. It fills the slot beside a YubiKey: `ykman` 5 waits three
+/// seconds for a card in every empty one that bears a YubiKey's name.
+pub fn play_blank(reader: SocketAddr) -> io::Result<()> {
+    let mut link = TcpStream::connect(reader)?;
+    while let Some(order) = receive_at_once(&mut link)? {
+        match order {
+            Order::Atr => send(&mut link, &BLANK_ATR)?,
+            Order::Apdu(_) => send(&mut link, &BLANK_SW)?,
+            Order::Reset | Order::PowerOn | Order::Unknown => {}
+        }
+    }
+    Ok(())
+}
+
+/// [`receive`], without the 40 ms that the driver would wait: it sends length and payload apart and holds the second back
+/// until the first is acknowledged. The kernel forgets the wish, so it is told before each order.
+pub(crate) fn receive_at_once(link: &mut TcpStream) -> io::Result<Option<Order>> {
+    set_tcp_quickack(&*link, true)?;
+    receive(link)
+}
+
 /// The next order; `None` when the reader went away.
-pub(crate) fn receive(from: &mut impl Read) -> io::Result<Option<Order>> {
+fn receive(from: &mut impl Read) -> io::Result<Option<Order>> {
     let mut length = [0; 2];
     match from.read_exact(&mut length) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
