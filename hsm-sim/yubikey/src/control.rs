@@ -136,7 +136,7 @@ impl Control {
         let out_for = self.switches.turn(|inner| inner.out_since.map(|since| since.elapsed()));
         thread::sleep(out_for.map_or(Duration::ZERO, |out_for| OUT_FOR.saturating_sub(out_for)));
         self.switches.turn(|inner| inner.plug(true));
-        self.switches.expect("the insertion into pcscd's reader", PCSCD_PATIENCE, |inner| inner.seen)
+        self.wait_until_seen(PCSCD_PATIENCE)
     }
 
     /// Pulls the card out. pcscd notices within 400 ms, or at once if it is talking to the card.
@@ -156,6 +156,15 @@ impl Control {
     /// Waits until the card is out.
     pub fn wait_until_removed(&self, within: Duration) -> Result<(), Error> {
         self.switches.expect("the removal", within, |inner| !inner.inserted && inner.link.is_none())
+    }
+
+    /// Waits until pcscd shows the card to its clients.
+    pub fn wait_until_seen(&self, within: Duration) -> Result<(), Error> {
+        if self.switches.wait(within, |inner| inner.seen) {
+            return Ok(());
+        }
+        let hint = "; is pcscd there, with this slot of vpcd? Its log may say why not".to_owned();
+        Err(Error::NotInTime { what: "the insertion into pcscd's reader", within, hint })
     }
 
     /// Waits until pcscd does not see the card: it was pulled out, or pcscd ended.

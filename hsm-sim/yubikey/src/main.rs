@@ -25,7 +25,7 @@ struct Arguments {
 enum Task {
     /// Play a card until this program is ended.
     Run(Run),
-    /// Start a pcscd of one's own, and end it with this program. Needs root, as pcscd does.
+    /// Start a pcscd of one's own, and end it with this program. Needs root, or a folder /run/pcscd.
     Pcscd {
         /// Takes its socket, configuration and log.
         #[arg(long)]

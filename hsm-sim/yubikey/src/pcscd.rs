@@ -4,6 +4,7 @@
 //! Clients find it by `PCSCLITE_CSOCK_NAME`. So many of them run beside each other and beside the machine's own.
 
 use crate::Error;
+use rustix::process::geteuid;
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -21,6 +22,8 @@ const FRIENDLY_NAME: &str = "Yubico YubiKey CCID";
 /// Where Debian's package vsmartcard-vpcd puts the driver.
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 const PCSCD: &str = "/usr/sbin/pcscd";
+/// pcscd insists on this folder, whatever socket it is handed.
+const RUN: &str = "/run/pcscd";
 /// The driver opens two slots a reader, on neighbouring ports.
 const SLOTS_A_READER: usize = 2;
 /// Below the ports that the kernel gives to clients.
@@ -51,10 +54,14 @@ impl Pcscd {
     pub fn missing() -> Option<String> {
         let absent: Vec<&str> =
             [PCSCD, DRIVER].into_iter().filter(|path| !Path::new(path).exists()).collect();
-        let text = || {
-            format!("not here: {}; Debian's packages pcscd and vsmartcard-vpcd have them", absent.join(", "))
-        };
-        (!absent.is_empty()).then(text)
+        if !absent.is_empty() {
+            let absent = absent.join(", ");
+            return Some(format!(
+                "not here: {absent}; Debian's packages pcscd and vsmartcard-vpcd have them"
+            ));
+        }
+        let startable = geteuid().is_root() || Path::new(RUN).is_dir();
+        (!startable).then(|| format!("not here: {RUN}, which pcscd makes if it is root; make it, or be root"))
     }
 
     /// Starts one with room for so many cards. `dir` takes its socket, its configuration and its log.

@@ -1,7 +1,7 @@
 //! A card in this process: a thread that plays it, and the handle that ends it.
 
 use crate::{
-    Action, Control, Error, Profile, State, TouchMode,
+    Control, Error, Profile, State, TouchMode,
     apdu_log::ApduLog,
     card::{Card, Options},
     control,
@@ -70,11 +70,6 @@ impl VirtualYubiKey {
     /// A handle that may go to other threads.
     pub fn control(&self) -> Control {
         self.control.clone()
-    }
-
-    /// Waits until pcscd shows the card to its clients.
-    pub fn wait_until_seen(&self, within: Duration) -> Result<(), Error> {
-        self.control.switches.expect("the insertion into pcscd's reader", within, |inner| inner.seen)
     }
 }
 
@@ -189,7 +184,7 @@ impl Builder {
     /// [`Builder::start`], and waits until pcscd shows the card.
     pub fn insert(self) -> Result<VirtualYubiKey, Error> {
         let card = self.start()?;
-        card.control.perform(&Action::Insert)?;
+        card.control.insert()?;
         Ok(card)
     }
 

@@ -158,3 +158,40 @@ fn pcscd_ends_with_its_owner() {
     let config = dir.path().to_str().unwrap().as_bytes().to_vec();
     assert!(!command_lines.into_iter().any(|line| line.windows(config.len()).any(|part| part == config)));
 }
+
+#[test]
+fn a_line_is_on_disk_before_its_signature_leaves_the_card() {
+    let Some(bench) = Bench::set_up(&["strace", "yubico-piv-tool"], Profile::V5_4_3) else { return };
+    bench.card.remove().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("strace");
+    // -D: strace is the child of the card, so that killing the card ends both.
+    command.current_dir(&dir).args([
+        "-D",
+        "-f",
+        "-e",
+        "trace=write,sendto,fdatasync",
+        "-s",
+        "400",
+        "-o",
+        "trace",
+        PROGRAM,
+    ]);
+    command.args(["run", "--state", "state", "--serial", "77", "--profile", "5.4.3", "--control", "ctl"]);
+    command.args(["--journal", "journal", "--vpcd", &bench.pcscd.vpcd(0).unwrap().to_string()]);
+    let _playing = Playing::start(&mut command);
+    bench.run("yubico-piv-tool", &["-rYubico", "-agenerate", "-s9a", "-AECCP256"]);
+    bench.run("yubico-piv-tool", &["-rYubico", "-aattest", "-s9a"]);
+
+    let text = fs::read_to_string(dir.path().join("trace")).unwrap();
+    let calls: Vec<&str> = text.lines().collect();
+    let after = |from: usize, part: &str| {
+        let found = calls.iter().skip(from).position(|call| call.contains(part));
+        from + found.unwrap_or_else(|| panic!("no {part:?} from line {from} of: {text}"))
+    };
+    let line = after(0, "\\\"operation\\\":\\\"attest");
+    assert!(calls[line].contains("write("), "{}", calls[line]);
+    let synced = after(line, "fdatasync(");
+    assert!(calls[synced].ends_with("= 0"), "{}", calls[synced]);
+    assert!(after(line, "sendto(") > synced, "{text}");
+}
