@@ -150,10 +150,12 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Continues the journal at `path`, or begins it. One card a journal: the numbers have one writer.
+    /// Continues the journal at `path`, or begins it. The file is locked: its numbers have one writer.
     pub(crate) fn open(path: &Path, serial: u32) -> Result<Self, Error> {
         let unusable = || Error::file("open the journal for appending", path);
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable())?;
+        file.try_lock()
+            .map_err(|error| Error::file("lock the journal for one card alone", path)(error.into()))?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable())?;
         let n = YubiKeyJournal::read(path)?.last().map_or(0, |last| last.n);
@@ -219,6 +221,7 @@ mod tests {
         let mut writer = Writer::open(&path, 7).unwrap();
         writer.append(&signed(&[1])).unwrap();
         writer.append(&signed(&[2])).unwrap();
+        drop(writer);
         let text = fs::read(&path).unwrap();
         let first = text.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         for cut in first + 1..text.len() {
@@ -230,6 +233,17 @@ mod tests {
         assert!(matches!(YubiKeyJournal::read(&path), Err(Error::JournalGap { line: 1, found: 2, .. })));
         fs::write(&path, b"{}\n").unwrap();
         assert!(matches!(YubiKeyJournal::read(&path), Err(Error::JournalLine { line: 1, .. })));
+    }
+
+    #[test]
+    fn a_journal_has_one_writer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let writer = Writer::open(&path, 7).unwrap();
+        let error = Writer::open(&path, 8).unwrap_err();
+        assert!(error.to_string().contains("lock the journal"), "{error}");
+        drop(writer);
+        Writer::open(&path, 8).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     journal::{Signed, Writer},
     ports::{Ports, Touch},
     state::State,
-    switches::{Fault, Inner, Switches},
+    switches::{Fault, Switches},
     vpcd::{self, Order},
 };
 use std::{
@@ -70,9 +70,10 @@ impl Runner {
 
     fn plugged_in(&mut self, link: TcpStream) -> End {
         let switches = Arc::clone(&self.surroundings.switches);
-        let other = link.try_clone().ok();
+        // Without a second handle nobody could pull the card out.
+        let Ok(other) = link.try_clone() else { return End::Out };
         let still = switches.turn(|inner| {
-            inner.connect(other);
+            inner.connect(Some(other));
             inner.inserted && !inner.stopped
         });
         // A broken link is a card that was pulled out.
@@ -108,6 +109,7 @@ impl Runner {
                     let Some(reply) = self.exchange(&apdu) else { return Ok(End::Out) };
                     vpcd::send(&mut link, &reply)?;
                     // Afterwards: who sees the new state and pulls the card must not swallow the reply.
+                    self.surroundings.switches.turn(|inner| inner.apdus += 1);
                     self.show();
                 }
                 Order::Unknown => {}
@@ -143,10 +145,7 @@ impl Runner {
 
     fn show(&self) {
         let summary = self.card.summary();
-        self.surroundings.switches.turn(|inner: &mut Inner| {
-            inner.summary = summary;
-            inner.apdus += 1;
-        });
+        self.surroundings.switches.turn(|inner| inner.summary = summary);
     }
 }
 

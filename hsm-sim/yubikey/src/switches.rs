@@ -97,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) seen: bool,
     /// When the card was last pulled out.
     pub(crate) out_since: Option<Instant>,
+    /// How many were answered.
     pub(crate) apdus: u64,
     pub(crate) summary: Value,
 }

@@ -202,3 +202,141 @@ impl Builder {
         Ok(state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ATR, vpcd};
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A reader that is no pcscd.
+    struct Reader {
+        listener: TcpListener,
+        card: Option<TcpStream>,
+    }
+
+    impl Reader {
+        fn new() -> Self {
+            Self { listener: TcpListener::bind("127.0.0.1:0").unwrap(), card: None }
+        }
+
+        fn builder(&self) -> Builder {
+            VirtualYubiKey::builder().reader(self.listener.local_addr().unwrap())
+        }
+
+        fn card(&mut self) -> &mut TcpStream {
+            let listener = &self.listener;
+            self.card.get_or_insert_with(|| listener.accept().unwrap().0)
+        }
+
+        fn order(&mut self, order: &[u8]) {
+            vpcd::send(self.card(), order).unwrap();
+        }
+
+        /// `None` if the card is gone.
+        fn ask(&mut self, order: &[u8]) -> Option<Vec<u8>> {
+            self.order(order);
+            let mut length = [0; 2];
+            self.card().read_exact(&mut length).ok()?;
+            let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+            self.card().read_exact(&mut reply).unwrap();
+            Some(reply)
+        }
+
+        fn select_piv(&mut self) {
+            let reply = self.ask(&[0, 0xa4, 4, 0, 5, 0xa0, 0, 0, 3, 8]).unwrap();
+            assert_eq!(reply[reply.len() - 2..], [0x90, 0]);
+        }
+
+        fn verify(&mut self) -> Option<Vec<u8>> {
+            self.ask(b"\x00\x20\x00\x80\x08123456\xff\xff")
+        }
+
+        fn is_verified(&mut self) -> bool {
+            self.select_piv();
+            self.ask(&[0, 0x20, 0, 0x80]).unwrap() == [0x90, 0]
+        }
+    }
+
+    #[test]
+    fn a_reader_gets_the_atr_and_answers_and_every_reset_ends_the_session() {
+        let mut reader = Reader::new();
+        let card = reader.builder().start().unwrap();
+        reader.order(&[1]);
+        assert_eq!(reader.ask(&[4]).unwrap(), ATR);
+        for reset in [0, 1, 2] {
+            reader.select_piv();
+            assert_eq!(reader.verify().unwrap(), [0x90, 0]);
+            assert!(reader.is_verified());
+            reader.order(&[reset]);
+            assert!(!reader.is_verified());
+        }
+        card.wait_for("four replies", PATIENCE, |dump| dump["apdus"].as_u64() >= Some(4)).unwrap();
+    }
+
+    #[test]
+    fn a_card_is_seen_at_the_second_look_after_the_power() {
+        let mut reader = Reader::new();
+        let card = reader.builder().start().unwrap();
+        for (order, seen) in [(&[4][..], false), (&[1], false), (&[4], false), (&[4], true)] {
+            if order == [1] {
+                reader.order(order);
+            } else {
+                reader.ask(order).unwrap();
+            }
+            assert_eq!(
+                card.wait_until_seen(Duration::from_millis(if seen { 20_000 } else { 20 })).is_ok(),
+                seen
+            );
+        }
+    }
+
+    #[test]
+    fn a_card_that_is_never_powered_comes_out_and_in_again() {
+        let mut reader = Reader::new();
+        let _card = reader.builder().start().unwrap();
+        while reader.ask(&[4]).is_some() {}
+        reader.card = None;
+        assert_eq!(reader.ask(&[4]).unwrap(), ATR);
+    }
+
+    #[test]
+    fn a_card_that_vanishes_at_a_command_has_done_it_or_not_as_it_was_told() {
+        for (before, left) in [(false, 2), (true, 3)] {
+            let mut reader = Reader::new();
+            let card = reader.builder().start().unwrap();
+            reader.select_piv();
+            card.remove_during_next_op(Some(0x20), before);
+            assert_eq!(reader.ask(b"\x00\x20\x00\x80\x08000000\xff\xff"), None);
+            card.wait_until_removed(PATIENCE).unwrap();
+            assert_eq!(card.dump()["card"]["pin"]["left"], left);
+        }
+    }
+
+    #[test]
+    fn a_forced_status_word_leaves_the_card_as_it_was() {
+        let mut reader = Reader::new();
+        let card = reader.builder().start().unwrap();
+        reader.select_piv();
+        card.next_sw(crate::Sw(0x6f00), None);
+        assert_eq!(reader.verify().unwrap(), [0x6f, 0]);
+        assert!(!reader.is_verified());
+    }
+
+    #[test]
+    fn the_state_of_another_card_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state");
+        let start =
+            |serial, profile| VirtualYubiKey::builder().state(&file).serial(serial).profile(profile).start();
+        drop(start(1, Profile::V5_7_4).unwrap());
+        assert!(matches!(start(2, Profile::V5_7_4), Err(Error::StateOfAnother { found: 1, .. })));
+        assert!(matches!(start(1, Profile::V5_4_3), Err(Error::StateOfAnother { .. })));
+        drop(start(1, Profile::V5_7_4).unwrap());
+    }
+}

@@ -8,6 +8,7 @@ use crate::{
     algorithm::{PinPolicy, Slot, TouchPolicy},
     apdu::{Command, Sw},
     journal::{Operation, PinState, Signed, TouchState},
+    key::PrivateKey,
     ports::{Ports, Touch},
     tlv::{self, Tlv},
 };
@@ -28,8 +29,7 @@ impl Card {
         }
         let slot = Slot::new(command.p2).filter(|slot| *slot != Slot::ATTESTATION).ok_or(Sw::WRONG_DATA)?;
         let made = match asked.tag {
-            CHALLENGE => self.use_key(slot, command.p1, asked, ports)?,
-            EXPONENTIATION => self.use_key(slot, command.p1, asked, ports)?,
+            CHALLENGE | EXPONENTIATION => self.use_key(slot, command.p1, asked, ports)?,
             _ => return Err(Sw::WRONG_DATA),
         };
         Ok(tlv::encode(TEMPLATE, &tlv::encode(RESPONSE, &made)))
@@ -37,8 +37,8 @@ impl Card {
 
     fn use_key(&mut self, slot: Slot, algorithm: u8, asked: Tlv<'_>, ports: &mut dyn Ports) -> Answer {
         let key = self.state.slots.get(&slot).ok_or(Sw::WRONG_DATA)?;
-        let (pin_policy, touch_policy) = (key.pin_policy, key.touch_policy);
-        let its_algorithm = key.key.algorithm();
+        let (pin_policy, touch_policy, its_algorithm) =
+            (key.pin_policy, key.touch_policy, key.key.algorithm());
         self.require_pin(pin_policy)?;
         if its_algorithm.id() != algorithm {
             return Err(Sw::WRONG_DATA);
@@ -48,28 +48,25 @@ impl Card {
         if pin_policy != PinPolicy::Never {
             self.session.pin_fresh = false;
         }
-        let made = self.compute(slot, asked, ports)?;
-        if asked.tag == CHALLENGE {
-            let (input_sha256, input) = Signed::digest(asked.value);
-            let (operation, signature) = (Operation::Sign, made.clone());
-            let algorithm = its_algorithm;
-            self.journal(
-                &Signed {
-                    operation,
-                    slot,
-                    algorithm,
-                    input_sha256,
-                    input,
-                    signature,
-                    pin_policy,
-                    pin,
-                    touch_policy,
-                    touch,
-                },
-                ports,
-            )?;
+        if asked.tag == EXPONENTIATION {
+            return self.key(slot)?.agree(asked.value).map_err(|_| Sw::WRONG_DATA);
         }
-        Ok(made)
+        let signature = self.key(slot)?.sign(asked.value, &mut random(ports)?).map_err(|_| Sw::WRONG_DATA)?;
+        let (input_sha256, input) = Signed::digest(asked.value);
+        let signed = Signed {
+            operation: Operation::Sign,
+            slot,
+            algorithm: its_algorithm,
+            input_sha256,
+            input,
+            signature,
+            pin_policy,
+            pin,
+            touch_policy,
+            touch,
+        };
+        self.journal(&signed, ports)?;
+        Ok(signed.signature)
     }
 
     /// INVARIANT(journal-first): no signature leaves the card before its line is in the journal. A journal that fails
@@ -115,13 +112,8 @@ impl Card {
         if given { Ok(()) } else { Err(Sw::SECURITY_STATUS) }
     }
 
-    fn compute(&self, slot: Slot, asked: Tlv<'_>, ports: &mut dyn Ports) -> Answer {
-        let key = self.state.slots.get(&slot).ok_or(Sw::WRONG_DATA)?;
-        let made = match asked.tag {
-            CHALLENGE => key.key.sign(asked.value, &mut random(ports)?),
-            _ => key.key.agree(asked.value),
-        };
-        made.map_err(|_| Sw::WRONG_DATA)
+    fn key(&self, slot: Slot) -> Result<&PrivateKey, Sw> {
+        self.state.slots.get(&slot).map(|key| &key.key).ok_or(Sw::WRONG_DATA)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hsm-sim-yubikey");
@@ -151,12 +151,43 @@ fn pcscd_ends_with_its_owner() {
     drop(pcscd);
     // The reader is gone, and with it the connection: the card is out.
     card.wait_until_unseen(PATIENCE).unwrap();
-    let command_lines = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let config = dir.path().to_str().unwrap().as_bytes().to_vec();
-    assert!(!command_lines.into_iter().any(|line| line.windows(config.len()).any(|part| part == config)));
+    wait_until_nobody_names(&dir);
+}
+
+#[test]
+fn pcscd_ends_with_its_owner_even_if_that_is_killed() {
+    if let Some(why) = Pcscd::missing() {
+        println!("SKIPPED: {why}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = Command::new(PROGRAM)
+        .args(["pcscd", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("PCSCLITE_CSOCK_NAME="), "{line}");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_until_nobody_names(&dir);
+}
+
+/// No process has the folder in its command line any more.
+fn wait_until_nobody_names(dir: &tempfile::TempDir) {
+    let path = dir.path().to_str().unwrap().as_bytes();
+    let named = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        lines.into_iter().any(|line| line.windows(path.len()).any(|part| part == path))
+    };
+    let since = Instant::now();
+    while named() {
+        assert!(since.elapsed() < PATIENCE, "a process still names {}", dir.path().display());
+        std::thread::yield_now();
+    }
 }
 
 #[test]
