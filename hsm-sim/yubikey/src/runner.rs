@@ -79,8 +79,9 @@ impl Runner {
         // A broken link is a card that was pulled out.
         let end = if still { self.serve(link).unwrap_or(End::Out) } else { End::Out };
         self.card.unplug();
-        switches.turn(|inner| inner.connect(None));
+        // First: who waits for the card to be out reads how it stands then.
         self.show();
+        switches.turn(|inner| inner.connect(None));
         end
     }
 

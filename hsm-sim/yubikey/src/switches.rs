@@ -191,10 +191,11 @@ impl Switches {
 }
 
 impl Inner {
-    /// Touches; false if the card does not wait for it.
+    /// Touches; false if the card does not wait for it. A second touch is for the next wait, not for this one again.
     pub(crate) fn touch(&mut self) -> bool {
-        self.touched = self.awaiting_touch;
-        self.touched
+        let awaited = std::mem::take(&mut self.awaiting_touch);
+        self.touched |= awaited;
+        awaited
     }
 
     /// A new connection to the reader, or its end.
@@ -326,6 +327,20 @@ mod tests {
         assert!(switches.turn(Inner::touch));
         assert_eq!(card.join().unwrap(), Touch::Given);
         assert!(!switches.turn(Inner::touch));
+    }
+
+    #[test]
+    fn two_waits_take_two_touches() {
+        let switches = Arc::new(Switches::new(TouchMode::Manual, LONG));
+        let card = thread::spawn({
+            let switches = Arc::clone(&switches);
+            move || [switches.await_touch(), switches.await_touch()]
+        });
+        for _ in 0..2 {
+            assert!(switches.wait(LONG, |inner| inner.awaiting_touch));
+            assert!(switches.turn(Inner::touch));
+        }
+        assert_eq!(card.join().unwrap(), [Touch::Given; 2]);
     }
 
     #[test]

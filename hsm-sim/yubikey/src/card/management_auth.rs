@@ -1,7 +1,8 @@
 //! The management key: proving it (GENERAL AUTHENTICATE 9B) and replacing it (SET MANAGEMENT KEY).
 //!
-//! A challenge is used once, and only in the flow and with the algorithm it was made for: else the card could be asked to
-//! encrypt its own witness. The card never encrypts what it was not first proved.
+//! A challenge is used once, and only in the flow it was made for: else the card could be asked to encrypt its own witness.
+//! It is bound to its algorithm too, for only the key's own is heard, and replacing the key drops the challenge. The card
+//! never encrypts for somebody who has not proved the key.
 
 use super::{
     Answer, Card,
@@ -25,9 +26,9 @@ const TOUCH: u8 = 0xfe;
 #[derive(Debug)]
 pub(super) enum Pending {
     /// Mutual: the card showed this block encrypted and wants it back plain.
-    Witness(MgmtAlgorithm, Vec<u8>),
+    Witness(Vec<u8>),
     /// Single: the card showed this block plain and wants it back encrypted.
-    Challenge(MgmtAlgorithm, Vec<u8>),
+    Challenge(Vec<u8>),
 }
 
 impl Card {
@@ -45,13 +46,13 @@ impl Card {
         match (asked.tag, asked.value, pending) {
             (WITNESS, [], _) => self.show_witness(algorithm, ports),
             (CHALLENGE, [], _) => self.show_challenge(algorithm, ports),
-            (WITNESS, witness, Some(Pending::Witness(made_for, expected))) if made_for == algorithm => {
+            (WITNESS, witness, Some(Pending::Witness(expected))) => {
                 let challenge = tlv::find(template, CHALLENGE).ok_or(Sw::WRONG_DATA)?;
                 let response = self.state.management.encrypt(challenge).ok_or(Sw::WRONG_DATA)?;
                 self.prove(witness == expected, ports)?;
                 Ok(tlv::encode(0x7c, &tlv::encode(RESPONSE, &response)))
             }
-            (RESPONSE, response, Some(Pending::Challenge(made_for, challenge))) if made_for == algorithm => {
+            (RESPONSE, response, Some(Pending::Challenge(challenge))) => {
                 let expected = self.state.management.encrypt(&challenge);
                 self.prove(expected.is_some_and(|expected| expected == response), ports)?;
                 Ok(Vec::new())
@@ -80,14 +81,14 @@ impl Card {
     fn show_witness(&mut self, algorithm: MgmtAlgorithm, ports: &mut dyn Ports) -> Answer {
         let witness = self.begin(algorithm, ports)?;
         let shown = self.state.management.encrypt(&witness).ok_or(Sw::WRONG_DATA)?;
-        self.session.pending = Some(Pending::Witness(algorithm, witness));
+        self.session.pending = Some(Pending::Witness(witness));
         Ok(tlv::encode(0x7c, &tlv::encode(WITNESS, &shown)))
     }
 
     fn show_challenge(&mut self, algorithm: MgmtAlgorithm, ports: &mut dyn Ports) -> Answer {
         let challenge = self.begin(algorithm, ports)?;
         let shown = tlv::encode(0x7c, &tlv::encode(CHALLENGE, &challenge));
-        self.session.pending = Some(Pending::Challenge(algorithm, challenge));
+        self.session.pending = Some(Pending::Challenge(challenge));
         Ok(shown)
     }
 

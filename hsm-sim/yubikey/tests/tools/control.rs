@@ -191,7 +191,7 @@ fn wait_until_nobody_names(dir: &tempfile::TempDir) {
 }
 
 #[test]
-fn a_line_is_on_disk_before_its_signature_leaves_the_card() {
+fn a_state_and_a_line_are_on_disk_before_the_reply_leaves_the_card() {
     let Some(bench) = Bench::set_up(&["strace", "yubico-piv-tool"], Profile::V5_4_3) else { return };
     bench.card.remove().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -201,9 +201,9 @@ fn a_line_is_on_disk_before_its_signature_leaves_the_card() {
         "-D",
         "-f",
         "-e",
-        "trace=write,sendto,fdatasync",
+        "trace=write,sendto,fdatasync,fsync,rename",
         "-s",
-        "400",
+        "65536",
         "-o",
         "trace",
         PROGRAM,
@@ -220,7 +220,13 @@ fn a_line_is_on_disk_before_its_signature_leaves_the_card() {
         let found = calls.iter().skip(from).position(|call| call.contains(part));
         from + found.unwrap_or_else(|| panic!("no {part:?} from line {from} of: {text}"))
     };
-    let line = after(0, "\\\"operation\\\":\\\"attest");
+    // The key that GENERATE made: the state beside, the state itself, and its name.
+    let key = after(0, "ECCP256");
+    let renamed = after(after(key, "fsync("), "rename(");
+    let named = after(renamed, "fsync(");
+    assert!(after(key, "sendto(") > named, "{text}");
+    // The signature that ATTEST made.
+    let line = after(named, "\\\"operation\\\":\\\"attest");
     assert!(calls[line].contains("write("), "{}", calls[line]);
     let synced = after(line, "fdatasync(");
     assert!(calls[synced].ends_with("= 0"), "{}", calls[synced]);

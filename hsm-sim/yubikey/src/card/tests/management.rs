@@ -20,7 +20,7 @@ fn answer(bench: &Bench, challenge: &[u8]) -> Vec<u8> {
 /// The card keeps the plain witness; a client would decrypt the shown one.
 fn witness(bench: &Bench) -> Vec<u8> {
     match &bench.card.session.pending {
-        Some(super::super::management_auth::Pending::Witness(_, plain)) => plain.clone(),
+        Some(super::super::management_auth::Pending::Witness(plain)) => plain.clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -121,6 +121,15 @@ fn a_cached_touch_outlives_a_reset_and_not_the_plug() {
 }
 
 #[test]
+fn a_new_key_does_not_inherit_the_touch_of_the_old() {
+    let mut bench = touch_key(TOUCH_CACHED);
+    assert_eq!(bench.try_sign(0x9a), OK);
+    bench.generate(0x9a, P256, ONCE, TOUCH_CACHED);
+    bench.world.touch = Touch::Missing;
+    assert_eq!(bench.try_sign(0x9a), 0x6982);
+}
+
+#[test]
 fn journal_first() {
     let mut bench = four_keys();
     bench.world.disk_full = true;
