@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use hsm_sim_yubikey::{
-    Action, Error, Pcscd, Profile, SOCKET_VARIABLE, TouchMode, VirtualYubiKey, play_blank, send,
+    Action, Error, Pcscd, PinPolicy, Profile, SOCKET_VARIABLE, Slot, TouchMode, TouchPolicy, VirtualYubiKey,
+    play_blank, send,
 };
 use std::{
     io::{self, Write},
@@ -65,6 +66,10 @@ struct Run {
     /// The serial number.
     #[arg(long)]
     serial: u32,
+    /// A P-256 key that the card has in this slot, such as 9c:always:always: slot, PIN policy, touch policy. Its public half is
+    /// printed in hex.
+    #[arg(long = "key", value_parser = new_key)]
+    keys: Vec<(Slot, PinPolicy, TouchPolicy)>,
     /// The slot of vpcd.
     #[arg(long, default_value = "127.0.0.1:35963")]
     vpcd: String,
@@ -195,7 +200,15 @@ fn run(arguments: &Run) -> Result<(), Error> {
     if arguments.zero_retries {
         builder = builder.zero_retries();
     }
+    for (slot, pin, touch) in &arguments.keys {
+        builder = builder.key(*slot, *pin, *touch);
+    }
     let card = builder.insert()?;
+    for (slot, ..) in &arguments.keys {
+        let hex: String =
+            card.public_key(*slot).unwrap_or_default().iter().map(|b| format!("{b:02x}")).collect();
+        print(format!("key {slot} {hex}\n").as_bytes())?;
+    }
     print(format!("card {} with firmware {} is plugged in\n", card.serial(), arguments.profile).as_bytes())?;
     loop {
         thread::park();
@@ -224,6 +237,17 @@ fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut to = io::stdout();
     let written = to.write_all(bytes).and_then(|()| to.flush());
     written.map_err(|source| Error::File { action: "write", path: "standard output".into(), source })
+}
+
+fn new_key(text: &str) -> Result<(Slot, PinPolicy, TouchPolicy), String> {
+    let wrong = || format!("{text:?} is no SLOT:PIN:TOUCH, such as 9c:always:never");
+    let [slot, pin, touch] = text.split(':').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+    let pins = [("never", PinPolicy::Never), ("once", PinPolicy::Once), ("always", PinPolicy::Always)];
+    let touches =
+        [("never", TouchPolicy::Never), ("always", TouchPolicy::Always), ("cached", TouchPolicy::Cached)];
+    let pin = pins.into_iter().find(|(word, _)| *word == pin).ok_or_else(wrong)?.1;
+    let touch = touches.into_iter().find(|(word, _)| *word == touch).ok_or_else(wrong)?.1;
+    Ok((Slot::try_from(slot.to_owned())?, pin, touch))
 }
 
 fn hex_byte(text: &str) -> Result<u8, String> {

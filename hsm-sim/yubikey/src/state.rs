@@ -5,11 +5,12 @@
 
 use crate::{
     Error,
-    algorithm::{PinPolicy, Slot, TouchPolicy, Version},
+    algorithm::{Algorithm, PinPolicy, Slot, TouchPolicy, Version},
     hex::Hex,
     key::PrivateKey,
     management_key::ManagementKey,
     profile::{FACTORY_MANAGEMENT_KEY, Profile},
+    rng::Expander,
     tlv,
 };
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,15 @@ pub(crate) struct Key {
     pub(crate) generated: bool,
 }
 
+/// A key that a card shall have when it is plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewKey {
+    pub(crate) slot: Slot,
+    pub(crate) pin_policy: PinPolicy,
+    pub(crate) touch_policy: TouchPolicy,
+    pub(crate) generated: bool,
+}
+
 /// The identifier of a data object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -111,6 +121,32 @@ impl State {
             slots: BTreeMap::from([(Slot::ATTESTATION, f9)]),
             objects: BTreeMap::from([(ATTESTATION_CERTIFICATE, Hex(certificate))]),
         })
+    }
+
+    /// Puts a P-256 key into an empty slot as GENERATE would; gives the key in it, as DER `SubjectPublicKeyInfo`.
+    pub fn generate(
+        &mut self,
+        slot: Slot,
+        pin_policy: PinPolicy,
+        touch_policy: TouchPolicy,
+    ) -> Result<Vec<u8>, Error> {
+        self.provision(&NewKey { slot, pin_policy, touch_policy, generated: true })
+    }
+
+    /// Puts a P-256 key into an empty slot; gives the key in it, as DER `SubjectPublicKeyInfo`.
+    pub(crate) fn provision(&mut self, new: &NewKey) -> Result<Vec<u8>, Error> {
+        if let Some(there) = self.slots.get(&new.slot) {
+            return Ok(there.key.spki());
+        }
+        let broken = |_| Error::Fixture { profile: self.profile() };
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|error| Error::Start { what: "a generator of keys", source: io::Error::other(error) })?;
+        let key = PrivateKey::generate(Algorithm::EccP256, &mut Expander::new(seed)).map_err(broken)?;
+        let spki = key.spki();
+        let NewKey { slot, pin_policy, touch_policy, generated } = *new;
+        self.slots.insert(slot, Key { key, pin_policy, touch_policy, generated });
+        Ok(spki)
     }
 
     /// What RESET does: everything as from the factory, but f9 with its certificate stays as it is.

@@ -1,15 +1,17 @@
 //! A card in this process: a thread that plays it, and the handle that ends it.
 
 use crate::{
-    Control, Error, Profile, State, TouchMode,
+    Control, Error, PinPolicy, Profile, Slot, State, TouchMode, TouchPolicy,
     apdu_log::ApduLog,
     card::{Card, Options},
     control,
     journal::Writer,
     runner::{Runner, Surroundings},
+    state::NewKey,
     switches::{Inner, Switches},
 };
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
@@ -26,6 +28,7 @@ pub const TOUCH_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct VirtualYubiKey {
     control: Control,
     serial: u32,
+    provisioned: BTreeMap<Slot, Vec<u8>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,6 +45,8 @@ pub struct Builder {
     touch: TouchMode,
     touch_timeout: Duration,
     options: Options,
+    keys: Vec<NewKey>,
+    pin_tries_left: Option<u8>,
 }
 
 impl VirtualYubiKey {
@@ -59,12 +64,19 @@ impl VirtualYubiKey {
             touch: TouchMode::Auto,
             touch_timeout: TOUCH_TIMEOUT,
             options: Options::default(),
+            keys: Vec::new(),
+            pin_tries_left: None,
         }
     }
 
     /// The card's serial number.
     pub fn serial(&self) -> u32 {
         self.serial
+    }
+
+    /// The key that [`Builder::key`] or [`Builder::imported_key`] has put into a slot, as DER `SubjectPublicKeyInfo`.
+    pub fn public_key(&self, slot: Slot) -> Option<&[u8]> {
+        self.provisioned.get(&slot).map(Vec::as_slice)
     }
 
     /// A handle that may go to other threads.
@@ -158,12 +170,31 @@ impl Builder {
         self
     }
 
+    /// A P-256 key that was generated on the card, unless its slot has one already.
+    pub fn key(mut self, slot: Slot, pin_policy: PinPolicy, touch_policy: TouchPolicy) -> Self {
+        self.keys.push(NewKey { slot, pin_policy, touch_policy, generated: true });
+        self
+    }
+
+    /// A P-256 key that was made elsewhere, unless its slot has one already.
+    pub fn imported_key(mut self, slot: Slot, pin_policy: PinPolicy, touch_policy: TouchPolicy) -> Self {
+        self.keys.push(NewKey { slot, pin_policy, touch_policy, generated: false });
+        self
+    }
+
+    /// So many tries are left of the PIN's three, as if wrong ones had been tried.
+    pub fn pin_tries_left(mut self, left: u8) -> Self {
+        self.pin_tries_left = Some(left);
+        self
+    }
+
     /// Starts the card and plugs it in. It connects to the reader as soon as that is there.
     pub fn start(self) -> Result<VirtualYubiKey, Error> {
         let switches = Arc::new(Switches::new(self.touch, self.touch_timeout));
         let control = Control { switches: Arc::clone(&switches) };
+        let (state, provisioned) = self.load()?;
         let runner = Runner {
-            card: Card::new(self.load()?, self.options),
+            card: Card::new(state, self.options),
             surroundings: Surroundings {
                 switches,
                 journal: self.journal.as_deref().map(|file| Writer::open(file, self.serial)).transpose()?,
@@ -178,7 +209,7 @@ impl Builder {
         }
         let thread = thread::Builder::new().name("yubikey".to_owned()).spawn(move || runner.run());
         let thread = Some(thread.map_err(Error::start("the card's thread"))?);
-        Ok(VirtualYubiKey { control, serial: self.serial, thread })
+        Ok(VirtualYubiKey { control, serial: self.serial, provisioned, thread })
     }
 
     /// [`Builder::start`], and waits until pcscd shows the card.
@@ -188,7 +219,23 @@ impl Builder {
         Ok(card)
     }
 
-    fn load(&self) -> Result<State, Error> {
+    /// The card's memory with the keys it shall have, on disk already.
+    fn load(&self) -> Result<(State, BTreeMap<Slot, Vec<u8>>), Error> {
+        let mut state = self.load_as_it_was()?;
+        let mut provisioned = BTreeMap::new();
+        for new in &self.keys {
+            provisioned.insert(new.slot, state.provision(new)?);
+        }
+        if let Some(left) = self.pin_tries_left {
+            state.pin.left = left;
+        }
+        if let Some(file) = &self.state {
+            state.save(file).map_err(Error::file("write the state", file))?;
+        }
+        Ok((state, provisioned))
+    }
+
+    fn load_as_it_was(&self) -> Result<State, Error> {
         let Some(file) = &self.state else { return State::factory(self.profile, self.serial) };
         let Some(state) = State::load(file)? else {
             let state = State::factory(self.profile, self.serial)?;
@@ -326,6 +373,25 @@ mod tests {
         card.next_sw(crate::Sw(0x6f00), None);
         assert_eq!(reader.verify().unwrap(), [0x6f, 0]);
         assert!(!reader.is_verified());
+    }
+
+    #[test]
+    fn a_card_has_the_keys_it_was_asked_for_and_the_same_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state");
+        let start = || {
+            let card = VirtualYubiKey::builder().state(&file);
+            let card = card.key(Slot::SIGNATURE, PinPolicy::Always, TouchPolicy::Always);
+            card.imported_key(Slot::AUTHENTICATION, PinPolicy::Once, TouchPolicy::Never).start().unwrap()
+        };
+        let keys = |card: &VirtualYubiKey| {
+            [Slot::SIGNATURE, Slot::AUTHENTICATION].map(|slot| card.public_key(slot).unwrap().to_vec())
+        };
+        let before = keys(&start());
+        assert_ne!(before[0], before[1]);
+        assert_eq!(keys(&start()), before);
+        let state = State::load(&file).unwrap().unwrap();
+        assert!(state.slots[&Slot::SIGNATURE].generated && !state.slots[&Slot::AUTHENTICATION].generated);
     }
 
     #[test]
