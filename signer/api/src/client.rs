@@ -274,7 +274,8 @@ impl Client {
 
     /// `POST /v1/requests`: asks for a signature. The same `key` with the same request gives the same answer.
     pub async fn sign(&self, request: &NewRequest, key: &IdempotencyKey) -> Result<Request, ClientError> {
-        let call = self.call(Method::POST, "v1/requests").header("Idempotency-Key", key.as_str());
+        let call = self.call(Method::POST, "v1/requests").query(&[("touch", "none")]);
+        let call = call.header("Idempotency-Key", key.as_str());
         self.document(call.json(request)).await
     }
 
@@ -284,6 +285,20 @@ impl Client {
         let call = self.call(Method::GET, &format!("v1/requests/{id}"));
         let wait = wait_s.min(LONG_POLL_MAX_S);
         self.document(if wait == 0 { call } else { call.query(&[("wait", wait)]) }).await
+    }
+
+    /// As [`Client::request`], and ends also when the request waits for a touch other than the one of which `known` is the
+    /// `until`.
+    pub async fn follow(
+        &self,
+        id: &RequestId,
+        wait_s: u64,
+        known: Option<Time>,
+    ) -> Result<Request, ClientError> {
+        let touch = known.map_or_else(|| "none".to_owned(), |until| until.to_string());
+        let wait = wait_s.min(LONG_POLL_MAX_S).to_string();
+        let call = self.call(Method::GET, &format!("v1/requests/{id}"));
+        self.document(call.query(&[("wait", wait), ("touch", touch)])).await
     }
 
     /// `POST /v1/repositories`: makes a collection's root.

@@ -9,7 +9,9 @@ pub use client::{
     Probe, REQUEST_DEADLINE, Secret, Trust, chain_text,
 };
 
-use record::{Digest, ImageRef, KeyRecord, Reason, Repository, RequestId, Sha256, Tag, Time, TokenId};
+use record::{
+    Digest, ImageRef, KeyRecord, PivSlot, Reason, Repository, RequestId, Sha256, Tag, Time, TokenId,
+};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/requests`: sign this image under this tag. Needs the header `Idempotency-Key`.
@@ -45,9 +47,26 @@ pub struct Request {
     /// Version of the targets file that holds the tag, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets_version: Option<u64>,
+    /// A touch that it waits for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch: Option<Touch>,
     /// Why it ended badly, for [`RequestState::Failed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+}
+
+/// A touch that a device waits for: somebody's finger decides whether this is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Touch {
+    /// The device, such as `YubiKey 12345678`.
+    pub device: String,
+    /// The slot of the key.
+    pub slot: PivSlot,
+    /// When the device gives up. Also tells one touch from the next.
+    pub until: Time,
+    /// What it is for, such as `release r.example/app:v1 sha256:...`.
+    pub what: String,
 }
 
 /// Leaf indices of a request.

@@ -20,6 +20,7 @@ mod service;
 pub mod sign;
 mod signer;
 mod store;
+mod touches;
 
 pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
 pub use fatal::Fatal;

@@ -13,6 +13,7 @@ use crate::{
     registry::Registries,
     signer::{Connection, Context},
     store::{Store, StoreError},
+    touches::Touches,
 };
 use policy::PolicySet;
 use record::{Clock, Event, KeeperRecord, Leaf, Nonce, SystemClock};
@@ -32,6 +33,7 @@ pub(crate) struct Service {
     pub token_turn: tokio::sync::Mutex<()>,
     pub registries: Registries,
     pub publisher: Arc<Publisher>,
+    pub touches: Arc<Touches>,
     pub clock: Arc<dyn Clock>,
     pub waiting_limit: u64,
 }
@@ -62,6 +64,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     ));
     let tokens = Arc::new(Tokens::default());
     tokens.replace(store.tokens().await.map_err(|e| state(&path, e.full()))?);
+    let touches = Arc::new(Touches::default());
     let context = Context {
         log: log.clone(),
         store: store.clone(),
@@ -69,6 +72,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         health: health.clone(),
         clock: clock.clone(),
         generations,
+        touches: touches.clone(),
     };
     let mut signers = BTreeMap::new();
     for keeper in &config.keepers {
@@ -105,6 +109,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         token_turn: tokio::sync::Mutex::default(),
         registries,
         publisher,
+        touches,
         clock,
         waiting_limit,
     });

@@ -12,6 +12,7 @@ use crate::{
     keys::KeyDirectory,
     sign::{self, Receipt},
     store::{Store, StoreError},
+    touches::Touches,
 };
 use record::{
     Clock, Event, FailureCode, KeeperName, KeeperRecord, Leaf, Nonce, Sha256,
@@ -101,6 +102,7 @@ pub(crate) struct Context {
     pub health: Arc<Health>,
     pub clock: Arc<dyn Clock>,
     pub generations: Arc<Generations>,
+    pub touches: Arc<Touches>,
 }
 
 /// Connects to a keeper and asks who it is.
@@ -202,6 +204,7 @@ impl Connection {
             }
             tracing::warn!(keeper = %self.name, error = %end, "the connection to a signing keeper ended");
             self.context.health.set_keeper(&self.name, Some(end.to_string()));
+            self.context.touches.forget(&self.name);
             if started.elapsed() > BACKOFF.1 {
                 pause = BACKOFF.0;
             }
@@ -423,7 +426,12 @@ impl Connection {
     async fn handle(&self, session: &mut Session, message: FromSigner) -> Result<(), SessionError> {
         match message {
             FromSigner::Reserved(reserved) => self.reserved(session, reserved),
+            FromSigner::Touch(touch) => {
+                self.context.touches.begin(&self.name, touch);
+                Ok(())
+            }
             FromSigner::Result { index, result } => {
+                self.context.touches.end(&self.name, index);
                 match session.asked.remove(&index) {
                     Some(reply) => answer(reply, Ok(result)),
                     None => self.finish_later(index, result),

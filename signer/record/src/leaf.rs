@@ -152,7 +152,7 @@ pub struct KeyRecord {
     pub purpose: Purpose,
     /// Repositories it may sign for: exact names, or prefixes that end in '/'.
     pub repositories: Vec<String>,
-    /// Attributes read back from the token, as `CKA_...=true` words, sorted.
+    /// Attributes read back from the token, as words such as `CKA_LOCAL=true` or `PIV_TOUCH=always`, sorted.
     pub evidence: Vec<String>,
 }
 

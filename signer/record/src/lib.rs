@@ -12,6 +12,7 @@ mod image;
 mod intent;
 mod key;
 mod leaf;
+mod piv;
 pub mod wire;
 
 pub use clock::{Clock, FixedClock, SystemClock, Time, TimeError};
@@ -24,6 +25,7 @@ pub use leaf::{
     Completion, Denial, Event, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError,
     MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason,
 };
+pub use piv::PivSlot;
 
 /// A name or number that does not fit its grammar. The text says which rule was broken and never echoes more than
 /// the offending value's first 80 characters.

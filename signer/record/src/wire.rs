@@ -3,7 +3,7 @@
 //! Unknown and duplicate members are refused. Hashes travel as hex, bytes as base64. This module knows shapes and
 //! limits only; what a message means is in the two programs.
 
-use crate::{FailureCode, KeeperName, KeyRecord, Origin, Sha256, key::Signature};
+use crate::{FailureCode, KeeperName, KeyRecord, Origin, PivSlot, Sha256, Time, key::Signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};
@@ -252,6 +252,8 @@ pub enum FromSigner {
         /// The root it has seen.
         root: Sha256,
     },
+    /// An accepted item stands at its token and needs a person's touch. Its `Result` follows, with or without one.
+    Touch(Touch),
     /// The result of one accepted item.
     Result {
         /// Index of the intent.
@@ -266,6 +268,20 @@ pub enum FromSigner {
         /// One sentence.
         detail: String,
     },
+}
+
+/// A touch that a device waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Touch {
+    /// Index of the intent.
+    pub index: u64,
+    /// When the device gives up, by the keeper's clock.
+    pub deadline: Time,
+    /// The device's serial number.
+    pub serial: u32,
+    /// The slot of the key.
+    pub slot: PivSlot,
 }
 
 /// What a signing keeper says of itself.

@@ -6,6 +6,7 @@ mod log;
 mod problem;
 mod requests;
 mod tokens;
+mod touch;
 
 use crate::{auth::Proof, config::Config, fatal::Fatal, service::Service};
 use api::{KeyInfo, Keys, Readiness, Scope};

@@ -1,6 +1,10 @@
 //! Signing requests and repositories.
 
-use super::{App, CallerProof, Fail, problem::StrictJson};
+use super::{
+    App, CallerProof, Fail,
+    problem::StrictJson,
+    touch::{self, Known},
+};
 use crate::{
     audit::AppendError,
     auth::Proof,
@@ -30,11 +34,12 @@ const DEFAULT_WAIT_S: u64 = 5;
 /// Longest idempotency key.
 const MAX_KEY: usize = 128;
 
-/// `?wait=SECONDS`.
+/// `?wait=SECONDS&touch=KNOWN`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wait {
     wait: Option<u64>,
+    touch: Option<Known>,
 }
 
 /// `?name=GUN`.
@@ -57,7 +62,7 @@ pub(super) async fn create(
     // From here on the work runs on its own task: a caller that hangs up does not stop it half-way.
     let work = tokio::spawn(admit(service.clone(), proof, key, body));
     let (id, replayed) = work.await.map_err(|_| Fail::audit_unavailable("the request was interrupted"))??;
-    let request = wait_for(&service, &id, wait.wait.unwrap_or(DEFAULT_WAIT_S)).await?;
+    let request = wait_for(&service, &id, wait.wait.unwrap_or(DEFAULT_WAIT_S), wait.touch).await?;
     let status = match request.state {
         RequestState::Published => StatusCode::CREATED,
         // A replay, or a decision that was made anew while the request waited.
@@ -181,7 +186,7 @@ fn fingerprint(body: &NewRequest) -> Result<Sha256, Fail> {
     Ok(Sha256::of(&bytes))
 }
 
-/// `GET /v1/requests/{id}?wait=SECONDS`.
+/// `GET /v1/requests/{id}?wait=SECONDS&touch=KNOWN`.
 pub(super) async fn show(
     State(service): State<App>,
     CallerProof(proof): CallerProof,
@@ -194,21 +199,36 @@ pub(super) async fn show(
     if row.by != *proof.principal() && !proof.has(Scope::Audit) {
         return Err(unknown());
     }
-    Ok(Json(wait_for(&service, &id, wait.wait.unwrap_or(0)).await?))
+    Ok(Json(wait_for(&service, &id, wait.wait.unwrap_or(0), wait.touch).await?))
 }
 
-/// The request as soon as it is final, or as it stands when the time is up.
-async fn wait_for(service: &Service, id: &RequestId, seconds: u64) -> Result<Request, Fail> {
+/// The request as soon as it is final or waits for a touch that the caller does not know of, or as it stands when the time
+/// is up.
+async fn wait_for(
+    service: &Service,
+    id: &RequestId,
+    seconds: u64,
+    known: Option<Known>,
+) -> Result<Request, Fail> {
     let until = Instant::now() + Duration::from_secs(seconds.min(MAX_WAIT_S));
     let mut request = current(service, id).await?;
     if request.state.is_final() {
         return Ok(request);
     }
     let mut looks = service.publisher.watch(&request.repository);
+    let mut touches = service.touches.watch();
     loop {
         looks.borrow_and_update();
+        touches.borrow_and_update();
         request = current(service, id).await?;
-        if request.state.is_final() || timeout_at(until, looks.changed()).await.is_err() {
+        let touch = request.touch.as_ref().zip(known).is_some_and(|(touch, known)| known.differs(touch));
+        if request.state.is_final() || touch {
+            return Ok(request);
+        }
+        let change = async {
+            tokio::select! { changed = looks.changed() => changed, changed = touches.changed() => changed }
+        };
+        if timeout_at(until, change).await.is_err() {
             return Ok(request);
         }
     }
@@ -222,6 +242,7 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
         (None, None) => None,
     };
     let state = state(service, &row).await?;
+    let touch = if state.is_final() { None } else { touch::awaited(service, &row).await? };
     Ok(Request {
         id: row.id,
         state,
@@ -232,6 +253,7 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
         created: row.created,
         log: LogPlaces { denied: row.denied, intent: row.intent, completion: row.completion },
         targets_version: row.targets_version,
+        touch,
         problem,
     })
 }

@@ -6,7 +6,8 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use api::{Client, ClientError, LONG_POLL_MAX_S, Request, RequestState};
+use api::{Client, ClientError, LONG_POLL_MAX_S, Request, RequestState, Touch};
+use record::{Clock, SystemClock, Time};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -45,16 +46,20 @@ pub(super) async fn wait(
     deadline: Instant,
     output: &mut Output,
 ) -> Result<Request, Failure> {
-    let mut retry = Retry::new();
+    let (mut retry, mut known) = (Retry::new(), None);
     while !request.state.is_final() {
         output.progress(&format!("{} {}", request.id, request.state.as_str()));
+        if let Some(touch) = request.touch.as_ref().filter(|touch| Some(touch.until) != known) {
+            output.note(&touch_line(touch, SystemClock.now()));
+            known = Some(touch.until);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(request);
         }
         // Rounded up: a poll of zero seconds would spin through the last one.
         let poll = left.as_secs().saturating_add(1).min(LONG_POLL_MAX_S);
-        match client.request(&request.id, poll).await {
+        match client.follow(&request.id, poll, known).await {
             Ok(newer) => {
                 retry = Retry::new();
                 request = newer;
@@ -67,6 +72,13 @@ pub(super) async fn wait(
         }
     }
     Ok(request)
+}
+
+/// What a person is asked to do, once a touch.
+fn touch_line(touch: &Touch, now: Time) -> String {
+    let left_ms = touch.until.unix_ms().saturating_sub(now.unix_ms());
+    let left_s = u64::try_from(left_ms).unwrap_or(0).div_ceil(1000).max(1);
+    format!("Touch {} (slot {}) within {left_s} s: {}", touch.device, touch.slot, touch.what)
 }
 
 /// The pauses between tries, longer each time.
@@ -130,6 +142,12 @@ fn text(request: &Request) -> String {
         format!("by        {}", request.by),
         format!("created   {}", request.created),
     ];
+    if let Some(touch) = &request.touch {
+        lines.push(format!(
+            "touch     {} (slot {}) until {}: {}",
+            touch.device, touch.slot, touch.until, touch.what
+        ));
+    }
     let places = [
         ("intent", request.log.intent),
         ("signed", request.log.completion),
@@ -161,6 +179,7 @@ mod tests {
             created: record::Time::from_unix_ms(1_790_000_000_000).unwrap(),
             log: api::LogPlaces { denied: None, intent: Some(7), completion: None },
             targets_version: None,
+            touch: None,
             problem: None,
         }
     }
@@ -193,6 +212,18 @@ mod tests {
         assert_eq!(failure.exit, Exit::Temporary);
         let next = failure.next.unwrap();
         assert_eq!(next, "chancery request wait 0190a7d2-0000-7000-8000-000000000000");
+    }
+
+    #[test]
+    fn a_touch_is_asked_for_in_one_line_with_the_time_that_is_left() {
+        let until = Time::from_unix_ms(1_790_000_014_200).unwrap();
+        let (slot, what) = ("9c".parse().unwrap(), "release r.example/a:v1 sha256:abab".into());
+        let touch = Touch { device: "YubiKey 12345678".into(), slot, until, what };
+        let line = touch_line(&touch, Time::from_unix_ms(1_790_000_000_000).unwrap());
+        assert_eq!(line, "Touch YubiKey 12345678 (slot 9c) within 15 s: release r.example/a:v1 sha256:abab");
+        assert!(touch_line(&touch, until).contains("within 1 s"));
+        let text = text(&Request { touch: Some(touch), ..request(RequestState::Signing) });
+        assert!(text.contains("touch     YubiKey 12345678 (slot 9c) until 2026-"), "{text}");
     }
 
     #[test]
