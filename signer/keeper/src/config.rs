@@ -18,21 +18,29 @@
 //! sessions = 4
 //! call_deadline_ms = 10000
 //!
+//! # or, for a YubiKey, in place of module, label, serial and sessions:
+//! # piv = { serial = 12345678, attestation_chain = ["yubico-intermediate.pem", "yubico-ca-1.pem"] }
+//!
 //! [key]                              # role log
-//! cka_id = "01"
+//! cka_id = "01"                      # or slot = "9a", on a YubiKey
 //! vkey = "log.example.com+3f1c9a20+AQ..."
 //! ```
 //!
 //! Relative paths start at the file's own folder. It promises that a file which somebody else could have written is
 //! not read. It does not know what a charter says.
 
+mod piv;
+
 use crate::exit::Fatal;
-use crate::token::CkaId;
-use record::{KeeperName, Origin};
+use crate::token::{CkaId, KeyRef};
+use record::{KeeperName, Origin, PivSlot};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+pub use piv::{Attestation, PivConfig};
+use piv::{PivTable, TOUCH_MARGIN_MS};
 
 /// Largest configuration, charter or PIN file: far beyond any real one, small enough to read at once.
 pub const MAX_FILE: u64 = 1024 * 1024;
@@ -98,14 +106,23 @@ pub struct Listen {
 #[derive(Debug, Clone)]
 pub struct LogKey {
     /// The key in the token.
-    pub cka_id: CkaId,
+    pub id: KeyRef,
     /// Its public half.
     pub vkey: tlog::VerifierKey,
 }
 
-/// How to reach a token.
+/// How to reach a token, by its kind.
 #[derive(Debug, Clone)]
-pub struct TokenConfig {
+pub enum TokenConfig {
+    /// Through a PKCS#11 library.
+    Pkcs11(Pkcs11Config),
+    /// A YubiKey's PIV application, through PC/SC.
+    Piv(PivConfig),
+}
+
+/// How to reach a token of a PKCS#11 library.
+#[derive(Debug, Clone)]
+pub struct Pkcs11Config {
     /// The PKCS#11 library.
     pub module: PathBuf,
     /// The token's label.
@@ -235,32 +252,27 @@ struct SignFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyTable {
-    cka_id: CkaId,
+    cka_id: Option<CkaId>,
+    slot: Option<PivSlot>,
     vkey: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenTable {
-    module: PathBuf,
-    label: String,
+    module: Option<PathBuf>,
+    label: Option<String>,
     serial: Option<String>,
+    piv: Option<PivTable>,
     pin_file: Option<PathBuf>,
     pin_credential: Option<String>,
     pin_fd: Option<u32>,
-    #[serde(default = "default_sessions")]
-    sessions: usize,
-    #[serde(default = "default_deadline")]
-    call_deadline_ms: u64,
+    sessions: Option<usize>,
+    call_deadline_ms: Option<u64>,
 }
 
-fn default_sessions() -> usize {
-    4
-}
-
-fn default_deadline() -> u64 {
-    10_000
-}
+const DEFAULT_SESSIONS: usize = 4;
+const DEFAULT_DEADLINE_MS: u64 = 10_000;
 
 impl LogFile {
     fn check(self, file: &Path) -> Result<LogConfig, Fatal> {
@@ -273,13 +285,15 @@ impl LogFile {
                 format!("names {:?}, the origin is {}", vkey.name(), self.origin),
             ));
         }
+        let id = KeyRef::from_members(self.key.cka_id, self.key.slot)
+            .map_err(|e| wrong(file, "key", e.to_string()))?;
         Ok(LogConfig {
             file: file.to_owned(),
             origin: self.origin,
             state: beside(file, self.state),
             listen: listen(file, self.socket, self.allow_uid, self.socket_gid)?,
             token: self.token.check(file)?,
-            key: LogKey { cka_id: self.key.cka_id, vkey },
+            key: LogKey { id, vkey },
         })
     }
 }
@@ -298,36 +312,80 @@ impl SignFile {
 }
 
 impl TokenTable {
-    fn check(self, file: &Path) -> Result<TokenConfig, Fatal> {
-        let pin = match (self.pin_file, self.pin_credential, self.pin_fd) {
-            (Some(path), None, None) => PinSource::File(beside(file, path)),
-            (None, Some(name), None) if is_file_name(&name) => PinSource::Credential(name),
+    fn check(mut self, file: &Path) -> Result<TokenConfig, Fatal> {
+        let pin = self.pin(file)?;
+        match self.piv.take() {
+            Some(piv) => self.check_piv(file, piv, pin).map(TokenConfig::Piv),
+            None => self.check_pkcs11(file, pin).map(TokenConfig::Pkcs11),
+        }
+    }
+
+    fn pin(&mut self, file: &Path) -> Result<PinSource, Fatal> {
+        match (self.pin_file.take(), self.pin_credential.take(), self.pin_fd) {
+            (Some(path), None, None) => Ok(PinSource::File(beside(file, path))),
+            (None, Some(name), None) if is_file_name(&name) => Ok(PinSource::Credential(name)),
             (None, Some(_), None) => {
-                return Err(wrong(file, "token.pin_credential", "must be a bare file name".into()));
+                Err(wrong(file, "token.pin_credential", "must be a bare file name".into()))
             }
-            (None, None, Some(fd)) => PinSource::Fd(fd),
+            (None, None, Some(fd)) => Ok(PinSource::Fd(fd)),
             _ => {
                 let why = "give exactly one of pin_file, pin_credential and pin_fd".into();
-                return Err(wrong(file, "token", why));
+                Err(wrong(file, "token", why))
             }
-        };
-        if self.label.is_empty() || self.label.len() > 32 {
+        }
+    }
+
+    fn check_pkcs11(self, file: &Path, pin: PinSource) -> Result<Pkcs11Config, Fatal> {
+        let missing =
+            |member: &str| wrong(file, member, "is missing: a token has module and label, or piv".into());
+        let label = self.label.ok_or_else(|| missing("token.label"))?;
+        let sessions = self.sessions.unwrap_or(DEFAULT_SESSIONS);
+        if label.is_empty() || label.len() > 32 {
             return Err(wrong(file, "token.label", "must have 1 to 32 bytes, as PKCS#11 labels have".into()));
         }
-        if !(1..=MAX_SESSIONS).contains(&self.sessions) {
+        if !(1..=MAX_SESSIONS).contains(&sessions) {
             return Err(wrong(file, "token.sessions", format!("must be 1 to {MAX_SESSIONS}")));
         }
-        if !(100..=600_000).contains(&self.call_deadline_ms) {
-            return Err(wrong(file, "token.call_deadline_ms", "must be 100 to 600000".into()));
-        }
-        Ok(TokenConfig {
-            module: beside(file, self.module),
-            label: self.label,
+        Ok(Pkcs11Config {
+            module: beside(file, self.module.ok_or_else(|| missing("token.module"))?),
+            label,
             serial: self.serial,
             pin,
-            sessions: self.sessions,
-            call_deadline_ms: self.call_deadline_ms,
+            sessions,
+            call_deadline_ms: deadline(file, self.call_deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS))?,
         })
+    }
+
+    fn check_piv(self, file: &Path, piv: PivTable, pin: PinSource) -> Result<PivConfig, Fatal> {
+        let alien = [
+            ("module", self.module.is_some()),
+            ("label", self.label.is_some()),
+            ("serial", self.serial.is_some()),
+            ("sessions", self.sessions.is_some()),
+        ];
+        if let Some((member, _)) = alien.into_iter().find(|(_, given)| *given) {
+            return Err(wrong(file, &format!("token.{member}"), "has no meaning beside piv".into()));
+        }
+        let least = piv.touch_wait_ms.saturating_add(TOUCH_MARGIN_MS);
+        // Another program may have the card for as long, and we wait behind it.
+        let default = least.saturating_mul(2);
+        let call_deadline_ms = deadline(file, self.call_deadline_ms.unwrap_or(default))?;
+        if call_deadline_ms < least {
+            let why = format!(
+                "must be at least {least}, since one call waits {} ms for a touch",
+                piv.touch_wait_ms
+            );
+            return Err(wrong(file, "token.call_deadline_ms", why));
+        }
+        piv.check(file, pin, call_deadline_ms)
+    }
+}
+
+fn deadline(file: &Path, ms: u64) -> Result<u64, Fatal> {
+    if (100..=600_000).contains(&ms) {
+        Ok(ms)
+    } else {
+        Err(wrong(file, "token.call_deadline_ms", "must be 100 to 600000".into()))
     }
 }
 
@@ -371,8 +429,19 @@ mod tests {
     fn a_signing_keepers_file_gives_paths_beside_it_and_defaults() {
         let Ok(Config::Sign(config)) = read(SIGN) else { panic!("not read") };
         assert!(config.charter.is_absolute() && config.charter.ends_with("charter.toml"));
-        assert_eq!((config.token.sessions, config.token.call_deadline_ms), (4, 10_000));
+        let TokenConfig::Pkcs11(token) = config.token else { panic!("another kind of token") };
+        assert_eq!((token.sessions, token.call_deadline_ms), (4, 10_000));
         assert_eq!(config.listen.allow_uid, [rustix::process::geteuid().as_raw()]);
+    }
+
+    #[test]
+    fn a_yubikey_is_named_by_its_serial_and_has_time_for_a_touch() {
+        let text = SIGN.replace("module = '/m.so'\nlabel = 't'", "piv = { serial = 12345678 }");
+        let Ok(Config::Sign(config)) = read(&text) else { panic!("not read") };
+        let TokenConfig::Piv(token) = config.token else { panic!("another kind of token") };
+        assert_eq!((token.serial, token.attestation), (12_345_678, Attestation::Required));
+        assert_eq!((token.firmware_floor.to_string(), token.touch_wait_ms), ("5.7.0".into(), 15_000));
+        assert_eq!(token.call_deadline_ms, 40_000);
     }
 
     #[test]
@@ -387,6 +456,25 @@ mod tests {
             ("label = 't'", "label = 't'\npin_fd = 3", "pin_fd"),
             ("pin_file = 'pin'", "pin_credential = '../pin'", "token.pin_credential"),
             ("pin_file = 'pin'", "", "pin_file"),
+            ("label = 't'\n", "", "token.label"),
+            ("label = 't'", "label = 't'\npiv = { serial = 1 }", "token.module"),
+            ("module = '/m.so'\nlabel = 't'", "piv = { serial = 1, reader = 'x' }", "reader"),
+            ("module = '/m.so'\nlabel = 't'", "piv = { serial = 0 }", "token.piv.serial"),
+            (
+                "module = '/m.so'\nlabel = 't'",
+                "piv = { serial = 1, touch_wait_ms = 1 }",
+                "token.piv.touch_wait_ms",
+            ),
+            (
+                "module = '/m.so'\nlabel = 't'",
+                "piv = { serial = 1, firmware_floor = '5.2.9' }",
+                "firmware_floor",
+            ),
+            (
+                "module = '/m.so'\nlabel = 't'",
+                "piv = { serial = 1 }\ncall_deadline_ms = 15000",
+                "call_deadline_ms",
+            ),
             ("role = 'sign'", "role = 'both'", "role"),
             ("state = 'state'", "state = 'state'\nallow_uid = []", "allow_uid"),
             ("state = 'state'", "state = 'state'\norigin = 'log.example.com'", "origin"),

@@ -12,6 +12,7 @@
 //! It promises that a process which cannot write its state does nothing else any more. It does not know what the
 //! state means.
 
+use record::PivSlot;
 use std::{io, path::PathBuf};
 
 /// A reason to end the process. No caller may go on after one.
@@ -93,6 +94,16 @@ pub enum Fatal {
         /// What is wrong.
         why: String,
     },
+    /// A key on a YubiKey is not what the configuration pins, or proves less than it must.
+    #[error("YubiKey {serial}, slot {slot}: {why}")]
+    PivKey {
+        /// The card's serial number.
+        serial: u32,
+        /// The slot.
+        slot: PivSlot,
+        /// What is wrong.
+        why: String,
+    },
     /// The token or its library does not work.
     #[error("token {token:?}: {why}")]
     Token {
@@ -121,7 +132,11 @@ impl Fatal {
             Self::Socket { .. } | Self::Process { .. } => 71,
             Self::Read { .. } | Self::Write { .. } => 74,
             Self::Held { .. } | Self::Hang { .. } => 75,
-            Self::Config { .. } | Self::State { .. } | Self::Pin { .. } | Self::Key { .. } => 78,
+            Self::Config { .. }
+            | Self::State { .. }
+            | Self::Pin { .. }
+            | Self::Key { .. }
+            | Self::PivKey { .. } => 78,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::config::LogConfig;
 use crate::exit::Fatal;
 use crate::records::{FolderLock, lock_folder};
 use crate::server::{Connection, Server, Stop};
-use crate::token::{self, Key, PublicKey, Token};
+use crate::token::{self, Key, PublicKey, Token, TouchPolicy};
 use record::wire::{Blob, FrameError, FromLog, MAX_ITEMS, MAX_READ, PROTO, ToLog};
 use record::{Leaf, Sha256};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,11 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     let lock = lock_folder(&config.state, &spool::FORM)?;
     let spool = Spool::open(&spool_folder(&config.state), SEGMENT_BYTES)?;
     let token = token::open(&config.token)?;
-    let key = token.key(&config.key.cka_id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
+    let key = token.key(&config.key.id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
+    if key.touch() != TouchPolicy::Never {
+        let why = "key: the log key wants a touch for each signature, and signs at every request: make one that does not";
+        return Err(Fatal::Config { file: config.file, why: why.into() });
+    }
     let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");

@@ -8,7 +8,8 @@
 //!
 //! [[key]]
 //! spki = "MFkw..."                   # base64 of the DER SubjectPublicKeyInfo
-//! cka_id = "02"
+//! cka_id = "02"                      # or slot = "9c", on a YubiKey
+//! touch = "never"                    # or "always": one touch, one signature. Default: never
 //! purpose = "targets"                # root, targets, snapshot, timestamp
 //! repositories = ["r.example/team/"] # exact names, or prefixes that end in '/'
 //! approval = "none"
@@ -22,10 +23,10 @@
 
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
-use crate::token::{self, CkaId};
+use crate::token::{self, CkaId, KeyRef, TouchPolicy};
 use record::{
-    Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, Purpose, Repository,
-    Sha256, Spki, Time,
+    Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot, Purpose,
+    Repository, Sha256, Spki, Time,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,9 @@ pub(super) struct CharterKey {
     /// The public half.
     pub(super) spki: Spki,
     /// Where it lies in the token.
-    pub(super) cka_id: CkaId,
+    pub(super) at: KeyRef,
+    /// Whether each signature needs a touch.
+    pub(super) touch: TouchPolicy,
     /// The one purpose.
     pub(super) purpose: Purpose,
     /// Exact names, or prefixes that end in '/'.
@@ -175,7 +178,10 @@ struct CharterFile {
 #[serde(deny_unknown_fields)]
 struct KeyTable {
     spki: Spki,
-    cka_id: CkaId,
+    cka_id: Option<CkaId>,
+    slot: Option<PivSlot>,
+    #[serde(default)]
+    touch: TouchPolicy,
     purpose: Purpose,
     repositories: Vec<String>,
     approval: String,
@@ -197,12 +203,12 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
         return Err(CharterError::KeyCount(tables.len()));
     }
     let mut keys = BTreeMap::new();
-    let mut cka_ids = BTreeSet::new();
+    let mut places = BTreeSet::new();
     for (number, table) in (1..).zip(tables) {
         let fault = |(member, why): (&'static str, String)| CharterError::Key { number, member, why };
         let key = table.check().map_err(fault)?;
-        if !cka_ids.insert(key.cka_id.clone()) {
-            return Err(fault(("cka_id", format!("{} stands in another key too", key.cka_id))));
+        if !places.insert(key.at.clone()) {
+            return Err(fault((key.at.member(), format!("{} stands in another key too", key.at))));
         }
         if keys.insert(key.spki.id(), key).is_some() {
             return Err(fault((
@@ -240,12 +246,15 @@ impl KeyTable {
             let why = format!("{:?} is not known to this program, which knows \"none\"", self.approval);
             return Err(("approval", why));
         }
+        let at =
+            KeyRef::from_members(self.cka_id, self.slot).map_err(|e| ("cka_id or slot", e.to_string()))?;
         check_repositories(&self.repositories).map_err(|why| ("repositories", why))?;
         in_range(self.signatures_per_hour, MAX_RATE).map_err(|why| ("signatures_per_hour", why))?;
         in_range(self.max_validity_days, MAX_VALIDITY_DAYS).map_err(|why| ("max_validity_days", why))?;
         Ok(CharterKey {
             spki: self.spki,
-            cka_id: self.cka_id,
+            at,
+            touch: self.touch,
             purpose: self.purpose,
             repositories: self.repositories,
             signatures_per_hour: self.signatures_per_hour,
@@ -316,6 +325,10 @@ mod tests {
             (spki(Purpose::Root).as_str(), spki(Purpose::Targets).as_str(), "key 2, spki"),
             ("purpose = \"root\"", "purpose = \"image\"", "purpose"),
             ("cka_id = \"01\"", "cka_id = \"zz\"", "cka_id"),
+            ("cka_id = \"01\"", "", "key 1, cka_id or slot"),
+            ("cka_id = \"01\"", "cka_id = \"01\"\nslot = \"9c\"", "key 1, cka_id or slot"),
+            ("cka_id = \"01\"", "slot = \"f9\"", "PIV slot"),
+            ("cka_id = \"01\"", "cka_id = \"01\"\ntouch = \"cached\"", "touch"),
         ] {
             assert!(good.contains(from), "{from}");
             let error = why(&good.replacen(from, to, 1));

@@ -13,8 +13,9 @@ use super::state::{Change, Contradiction, Draft, State};
 use super::validate::Rules;
 use crate::exit::{self, Fatal};
 use crate::server::{self, Connection, Stop, WeakWriter, Writer};
+use crate::token::TouchWait;
 use record::wire::{
-    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, Welcome,
+    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, Touch, Welcome,
 };
 use record::{Clock, KeyRecord, Time};
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ struct Memory {
     results: Results,
     /// Who waits for the result of an item, if still connected.
     waiting: BTreeMap<u64, Vec<WeakWriter>>,
+    /// Touches that devices wait for now.
+    touches: BTreeMap<u64, Touch>,
 }
 
 impl Keeper {
@@ -51,7 +54,13 @@ impl Keeper {
         stop: Stop,
     ) -> Self {
         let results = Results::after_restart(&state.open, clock.now());
-        let memory = Mutex::new(Memory { journal, state, results, waiting: BTreeMap::new() });
+        let memory = Mutex::new(Memory {
+            journal,
+            state,
+            results,
+            waiting: BTreeMap::new(),
+            touches: BTreeMap::new(),
+        });
         Self { charter, records, memory, clock, queue, stop }
     }
 
@@ -103,10 +112,25 @@ impl Keeper {
             let (mut memory, now) = (self.lock(), self.clock.now());
             memory.keep(index, &result, now);
             memory.results.finish(index, result.clone(), now);
+            memory.touches.remove(&index);
             memory.waiting.remove(&index).unwrap_or_default()
         };
         let message = FromSigner::Result { index, result };
         waiting.iter().filter_map(WeakWriter::upgrade).for_each(|writer| send(&writer, &message));
+    }
+
+    /// Tells those who wait for an item that its device waits for a touch. Nothing depends on it: the result follows.
+    pub(super) fn touch(&self, index: u64, wait: TouchWait) {
+        let within = i64::try_from(wait.within.as_millis()).unwrap_or(i64::MAX);
+        let deadline = self.clock.now().plus_ms(within);
+        let touch = Touch { index, deadline, serial: wait.serial, slot: wait.slot };
+        tracing::info!(index, serial = wait.serial, slot = %wait.slot, %deadline, "waiting for a touch");
+        let waiting: Vec<Writer> = {
+            let mut memory = self.lock();
+            memory.touches.insert(index, touch.clone());
+            memory.waiting.get(&index).into_iter().flatten().filter_map(WeakWriter::upgrade).collect()
+        };
+        waiting.iter().for_each(|writer| send(writer, &FromSigner::Touch(touch.clone())));
     }
 
     /// Says what this keeper is and where its open items stand; those at the token are told when they end.
@@ -118,7 +142,11 @@ impl Keeper {
         };
         send(writer, &FromSigner::Welcome(welcome));
         // Only now, so that no result overtakes the welcome. What ended in between is told at once.
-        let ended = self.lock().wait_for(&working, writer);
+        let (ended, touches) = {
+            let mut memory = self.lock();
+            (memory.wait_for(&working, writer), memory.touches.values().cloned().collect::<Vec<_>>())
+        };
+        touches.into_iter().for_each(|touch| send(writer, &FromSigner::Touch(touch)));
         for (index, result) in ended {
             send(writer, &FromSigner::Result { index, result });
         }

@@ -30,8 +30,10 @@ use crate::token::{self, Key, PublicKey, Token};
 use charter::{Charter, CharterKey};
 use journal::{Journal, Owner};
 use keeper::Keeper;
+use queue::News;
 use record::{Clock, KeyId, KeyRecord, SystemClock};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Creates the state of a signing keeper that has seen nothing. Refuses when there is one.
@@ -47,7 +49,7 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let charter = Charter::read(&config.charter, &config.name)?;
     let (journal, state) = Journal::open(&config.state, owner(&charter))?;
     let token = token::open(&config.token)?;
-    let keys = keys_in(token.as_ref(), &charter)?;
+    let keys = keys_in(token.as_ref(), &charter, &config.charter)?;
     let records = describe(&charter, &keys);
     let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
@@ -57,15 +59,29 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let keeper =
         Arc::new(Keeper::new(charter, records, journal, state, Arc::clone(&clock), queue, stop.clone()));
     let ends = Arc::clone(&keeper);
-    let workers = queue::Workers { token, keys, clock, ended: move |index, result| ends.end(index, result) };
+    let tell = move |index, news| match news {
+        News::Touch(wait) => ends.touch(index, wait),
+        News::Ended(result) => ends.end(index, result),
+    };
+    let workers = queue::Workers { token, keys, clock, tell };
     workers.start(jobs)?;
     server.serve(&stop, move |connection| keeper.converse(connection))
 }
 
 /// The charter's keys, found in the token; a key that is missing or not the pinned one ends the start.
-fn keys_in(token: &dyn Token, charter: &Charter) -> Result<BTreeMap<KeyId, Key>, Fatal> {
+fn keys_in(token: &dyn Token, charter: &Charter, file: &Path) -> Result<BTreeMap<KeyId, Key>, Fatal> {
+    let wrong = |key: &CharterKey, found: &Key| {
+        let (asked, is) = (key.touch.as_str(), found.touch().as_str());
+        let why = format!(
+            "the key with {} {}: touch is {asked:?}, and the token's policy is {is:?}",
+            key.at.member(),
+            key.at
+        );
+        Fatal::Config { file: file.to_owned(), why }
+    };
     let find = |(id, key): (&KeyId, &CharterKey)| {
-        Ok((*id, token.key(&key.cka_id, &PublicKey::P256(key.spki.clone()))?))
+        let found = token.key(&key.at, &PublicKey::P256(key.spki.clone()))?;
+        if found.touch() == key.touch { Ok((*id, found)) } else { Err(wrong(key, &found)) }
     };
     charter.keys().map(find).collect()
 }

@@ -9,7 +9,7 @@ use super::state::MAX_OPEN;
 use super::validate::Checked;
 use crate::exit::Fatal;
 use crate::server::Work;
-use crate::token::{Key, Token, TokenError};
+use crate::token::{Key, Token, TokenError, TouchWait};
 use record::wire::SignResult;
 use record::{Clock, KeyId, Sha256, Time};
 use std::collections::BTreeMap;
@@ -46,6 +46,15 @@ pub(super) fn queue() -> (Queue, Receiver<Job>) {
     sync_channel(MAX_OPEN)
 }
 
+/// What is to be said of an item on its way.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Its key waits for a touch.
+    Touch(TouchWait),
+    /// It has ended.
+    Ended(SignResult),
+}
+
 /// What every worker uses.
 pub(super) struct Workers<F> {
     /// The token.
@@ -54,11 +63,11 @@ pub(super) struct Workers<F> {
     pub(super) keys: BTreeMap<KeyId, Key>,
     /// The clock.
     pub(super) clock: Arc<dyn Clock>,
-    /// Takes each result.
-    pub(super) ended: F,
+    /// Takes the news of each item.
+    pub(super) tell: F,
 }
 
-impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
+impl<F: Fn(u64, News) + Send + Sync + 'static> Workers<F> {
     /// Starts one worker for each of the token's sessions.
     pub(super) fn start(self, jobs: Receiver<Job>) -> Result<(), Fatal> {
         let (shared, jobs) = (Arc::new(self), Arc::new(Mutex::new(jobs)));
@@ -78,7 +87,7 @@ impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             let result = self.sign(&job);
-            (self.ended)(job.index, result);
+            (self.tell)(job.index, News::Ended(result));
             drop(job.work);
         }
     }
@@ -92,7 +101,8 @@ impl<F: Fn(u64, SignResult) + Send + Sync + 'static> Workers<F> {
             tracing::error!(index = job.index, key = %job.key, "not signed: the token's key is not loaded");
             return SignResult::Failed { code: Code::Intent.failure() };
         };
-        match self.token.sign_p256(key, &job.payload) {
+        let waits = |wait| (self.tell)(job.index, News::Touch(wait));
+        match self.token.sign_p256(key, &job.payload, &waits) {
             Ok(signature) => SignResult::Signed { signature },
             Err(error) => told(job.index, &error),
         }

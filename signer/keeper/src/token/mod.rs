@@ -6,76 +6,29 @@
 
 mod attributes;
 mod fault;
+mod key_ref;
 mod pin;
+mod piv;
 mod pkcs11;
 mod pool;
 mod watchdog;
 
+pub use key_ref::{CkaId, CkaIdError, KeyRef, KeyRefError};
 pub use pin::Pin;
-pub use pkcs11::open;
+pub use piv::{Firmware, FirmwareError};
 
-pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine, longest_evidence};
+pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine};
 pub(crate) use pkcs11::load;
 pub(crate) use pool::{initialize, login_once, slot_of, unusable};
 
+use crate::config::TokenConfig;
 use crate::exit::Fatal;
-use record::{FailureCode, Sha256, Signature, Spki};
-use std::fmt;
+use record::{FailureCode, PivSlot, Sha256, Signature, Spki};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Largest message that is sent to a token whole (Ed25519 hashes inside the token): far beyond any checkpoint.
 pub const MAX_MESSAGE: usize = 64 * 1024;
-
-/// A key's `CKA_ID`: 1 to 32 bytes, lower-case hex in files.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CkaId(Vec<u8>);
-
-/// Text that is no `CKA_ID`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a CKA_ID is 1 to 32 bytes in lower-case hex, such as \"02\"")]
-pub struct CkaIdError;
-
-impl CkaId {
-    /// Parses hex.
-    pub fn parse(text: &str) -> Result<Self, CkaIdError> {
-        let digits = |pair: &[u8]| {
-            let lower = pair.iter().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(c));
-            let text = std::str::from_utf8(pair).ok().filter(|t| lower && t.len() == 2)?;
-            u8::from_str_radix(text, 16).ok()
-        };
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(digits).collect();
-        bytes.filter(|b| (1..=32).contains(&b.len())).map(Self).ok_or(CkaIdError)
-    }
-
-    /// An id as a token gave it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CkaIdError> {
-        if (1..=32).contains(&bytes.len()) { Ok(Self(bytes.to_vec())) } else { Err(CkaIdError) }
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for CkaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl std::str::FromStr for CkaId {
-    type Err = CkaIdError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for CkaId {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = <String as serde::Deserialize>::deserialize(d)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
-    }
-}
 
 /// The public half of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,15 +42,53 @@ pub enum PublicKey {
 /// A key of a token that was found to be the pinned one and to have every attribute that is required.
 #[derive(Debug, Clone)]
 pub struct Key {
-    id: CkaId,
+    id: KeyRef,
     public: PublicKey,
+    touch: TouchPolicy,
     evidence: Vec<String>,
 }
 
+/// Whether a key wants a person's touch for each signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TouchPolicy {
+    /// It signs without.
+    #[default]
+    Never,
+    /// One touch, one signature.
+    Always,
+}
+
+impl TouchPolicy {
+    /// The word in charters and in evidence.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// A device begins to wait for a touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TouchWait {
+    /// The device.
+    pub serial: u32,
+    /// The key's slot.
+    pub slot: PivSlot,
+    /// How long it waits.
+    pub within: Duration,
+}
+
 impl Key {
-    /// Its `CKA_ID`.
-    pub fn id(&self) -> &CkaId {
+    /// Where it lies.
+    pub fn id(&self) -> &KeyRef {
         &self.id
+    }
+
+    /// Whether it wants touches.
+    pub fn touch(&self) -> TouchPolicy {
+        self.touch
     }
 
     /// Its pinned public half.
@@ -105,7 +96,7 @@ impl Key {
         &self.public
     }
 
-    /// Its attributes as the token gave them, as `CKA_...=true` words, sorted.
+    /// What the token said of it and what was verified of that, as words such as `CKA_LOCAL=true`, sorted.
     pub fn evidence(&self) -> &[String] {
         &self.evidence
     }
@@ -146,34 +137,43 @@ impl TokenError {
     }
 }
 
+/// Opens the configured token, with one try of the PIN where it takes one now.
+pub fn open(config: &TokenConfig) -> Result<Arc<dyn Token>, Fatal> {
+    match config {
+        TokenConfig::Pkcs11(config) => pkcs11::open(config),
+        TokenConfig::Piv(config) => piv::open(config),
+    }
+}
+
+/// The longest evidence that a key can have: for checks of what must hold it before there is a token.
+pub(crate) fn longest_evidence() -> Vec<String> {
+    let bytes = |words: &Vec<String>| words.iter().map(String::len).sum::<usize>();
+    [attributes::longest_evidence(), piv::longest_evidence()]
+        .into_iter()
+        .max_by_key(bytes)
+        .unwrap_or_default()
+}
+
 /// A token that is logged in.
 ///
 /// Calls block for as long as the token takes; one that exceeds the configured deadline ends the process. Up to
 /// [`Token::sessions`] calls run at the same time, further ones wait.
 pub trait Token: Send + Sync {
     /// Finds the key, compares its public half with `pinned` and requires its attributes: else [`Fatal::Key`].
-    fn key(&self, id: &CkaId, pinned: &PublicKey) -> Result<Key, Fatal>;
+    fn key(&self, id: &KeyRef, pinned: &PublicKey) -> Result<Key, Fatal>;
 
-    /// Signs a digest with ECDSA on P-256 and verifies the result.
-    fn sign_p256(&self, key: &Key, digest: &Sha256) -> Result<Signature, TokenError>;
+    /// Signs a digest with ECDSA on P-256 and verifies the result. `waits` is called when the key is about to be asked
+    /// and wants a touch.
+    fn sign_p256(
+        &self,
+        key: &Key,
+        digest: &Sha256,
+        waits: &dyn Fn(TouchWait),
+    ) -> Result<Signature, TokenError>;
 
     /// Signs a message of at most [`MAX_MESSAGE`] bytes with Ed25519 and verifies the result.
     fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError>;
 
     /// How many calls can run at the same time.
     fn sessions(&self) -> usize;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cka_id_has_one_spelling() {
-        assert_eq!(CkaId::parse("02").unwrap().as_bytes(), [2]);
-        assert_eq!(CkaId::parse("00ff").unwrap().to_string(), "00ff");
-        for bad in ["", "2", "0g", "FF", "+1", "0 ", &"00".repeat(33)] {
-            assert!(CkaId::parse(bad).is_err(), "{bad:?}");
-        }
-    }
 }

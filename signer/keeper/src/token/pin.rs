@@ -4,6 +4,7 @@ use crate::config::{PinSource, Secrecy, read_trusted};
 use crate::exit::Fatal;
 use cryptoki::types::AuthPin;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use secrecy::ExposeSecret;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,12 @@ impl Pin {
     /// What the PKCS#11 library takes.
     pub(crate) fn auth(&self) -> &AuthPin {
         &self.0
+    }
+
+    /// What a PIV card takes: 6 to 8 bytes (SP 800-73-4, part 2, 2.4.3; the card pads them).
+    pub(crate) fn piv(&self) -> Option<&[u8]> {
+        let bytes = self.0.expose_secret().as_bytes();
+        (6..=8).contains(&bytes.len()).then_some(bytes)
     }
 
     // The service manager guards that folder by its own means: with access lists the files' mode bits tell nothing.

@@ -5,9 +5,9 @@ use super::attributes::{ExamineError, examine};
 use super::fault::{Class, Fault};
 use super::pool::{Lease, Pool};
 use super::watchdog::Watchdog;
-use super::{CkaId, Key, MAX_MESSAGE, Pin, PublicKey, Token, TokenError};
+use super::{Key, KeyRef, MAX_MESSAGE, Pin, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
 use crate::code;
-use crate::config::TokenConfig;
+use crate::config::Pkcs11Config;
 use crate::exit::Fatal;
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Opens the configured token: loads the library, finds the token, logs in once.
-pub fn open(config: &TokenConfig) -> Result<Arc<dyn Token>, Fatal> {
+pub(super) fn open(config: &Pkcs11Config) -> Result<Arc<dyn Token>, Fatal> {
     let pin = Pin::read(&config.pin)?;
     let context = load(&config.module, &config.label)?;
     let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end())
@@ -67,13 +67,13 @@ pub(crate) fn load(module: &Path, label: &str) -> Result<Pkcs11, Fatal> {
 }
 
 struct Pkcs11Token {
-    config: TokenConfig,
+    config: Pkcs11Config,
     pin: Pin,
     context: Pkcs11,
     watchdog: Watchdog,
     sessions: usize,
     current: RwLock<Current>,
-    quarantined: Mutex<BTreeSet<CkaId>>,
+    quarantined: Mutex<BTreeSet<KeyRef>>,
 }
 
 /// The open generation, or since when and how often opening has failed.
@@ -91,7 +91,7 @@ enum Algorithm {
 }
 
 impl Token for Pkcs11Token {
-    fn key(&self, id: &CkaId, pinned: &PublicKey) -> Result<Key, Fatal> {
+    fn key(&self, id: &KeyRef, pinned: &PublicKey) -> Result<Key, Fatal> {
         let wrong =
             |why: String| Fatal::Key { token: self.config.label.clone(), cka_id: id.to_string(), why };
         let gone = |why: String| Fatal::Token { token: self.config.label.clone(), why };
@@ -100,7 +100,9 @@ impl Token for Pkcs11Token {
         let lease = pool.lend(&self.watchdog).map_err(|f| gone(TokenError::from(f).to_string()))?;
         let _watched = self.watchdog.watch("C_FindObjects");
         let session = lease.session().map_err(|f| gone(TokenError::from(f).to_string()))?;
-        let found = examine(session, id).map_err(|e| match e {
+        let cka_id =
+            id.cka_id().ok_or_else(|| wrong("is a slot of a PIV card, and this token is none".into()))?;
+        let found = examine(session, cka_id).map_err(|e| match e {
             ExamineError::Key(why) => wrong(why),
             ExamineError::Token(e) => gone(e.to_string()),
         })?;
@@ -108,10 +110,15 @@ impl Token for Pkcs11Token {
         if found.public != *pinned {
             return Err(wrong("its public key is not the pinned one: is this the right token?".into()));
         }
-        Ok(Key { id: id.clone(), public: found.public, evidence: found.evidence })
+        Ok(Key { id: id.clone(), public: found.public, touch: TouchPolicy::Never, evidence: found.evidence })
     }
 
-    fn sign_p256(&self, key: &Key, digest: &Sha256) -> Result<Signature, TokenError> {
+    fn sign_p256(
+        &self,
+        key: &Key,
+        digest: &Sha256,
+        _waits: &dyn Fn(TouchWait),
+    ) -> Result<Signature, TokenError> {
         let PublicKey::P256(spki) = key.public() else { return Err(wrong_algorithm(key)) };
         let raw = self.sign(key, Algorithm::EcdsaP256, digest.as_bytes())?;
         match Signature::from_raw(&raw) {
@@ -276,7 +283,8 @@ fn sign_with(lease: &mut Lease<'_>, key: &Key, algorithm: Algorithm, data: &[u8]
     Ok(lease.session()?.sign(&mechanism, handle, data)?)
 }
 
-fn pause(failures: u32) -> Duration {
+/// How long a token that cannot be opened is left alone.
+pub(super) fn pause(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE)
 }
 
@@ -288,7 +296,7 @@ fn wrong_algorithm(key: &Key) -> TokenError {
     not_signed("token-refused", format!("the key with CKA_ID {} is of another algorithm", key.id()))
 }
 
-fn verifies_ed25519(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+pub(super) fn verifies_ed25519(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     ed25519_dalek::VerifyingKey::from_bytes(public)
         .is_ok_and(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok())
 }

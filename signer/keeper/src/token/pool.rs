@@ -6,8 +6,8 @@
 use super::attributes::examine;
 use super::fault::{Class, Fault};
 use super::watchdog::Watchdog;
-use super::{CkaId, Key, Pin};
-use crate::config::TokenConfig;
+use super::{Key, KeyRef, Pin};
+use crate::config::Pkcs11Config;
 use crate::exit::Fatal;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -36,7 +36,7 @@ struct Sessions {
 /// A session with the key handles that were resolved in it: handles are good for their own generation only.
 struct Opened {
     session: Session,
-    handles: BTreeMap<CkaId, ObjectHandle>,
+    handles: BTreeMap<KeyRef, ObjectHandle>,
 }
 
 /// A session lent to one thread.
@@ -50,7 +50,7 @@ impl Pool {
     /// Initialises the library, finds the token and logs in, trying the PIN exactly once.
     pub(crate) fn open(
         context: &Pkcs11,
-        config: &TokenConfig,
+        config: &Pkcs11Config,
         pin: &Pin,
         watchdog: &Watchdog,
     ) -> Result<Self, Fatal> {
@@ -120,7 +120,8 @@ impl Lease<'_> {
         if let Some(handle) = opened.handles.get(key.id()) {
             return Ok(*handle);
         }
-        let found = examine(&opened.session, key.id())?;
+        let no_id = || Fault::before(Class::Refused, format!("slot {} is none of this token", key.id()));
+        let found = examine(&opened.session, key.id().cka_id().ok_or_else(no_id)?)?;
         if found.public != *key.public() {
             let why = format!("the key with CKA_ID {} is not the pinned one any more", key.id());
             return Err(Fault::before(Class::Reopen, why));

@@ -152,7 +152,7 @@ impl Place {
     }
 }
 
-fn end_of(mut command: Command) -> (i32, String) {
+pub(crate) fn end_of(mut command: Command) -> (i32, String) {
     let ended = command.output().unwrap();
     (ended.status.code().unwrap(), said(&ended))
 }
@@ -170,7 +170,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command, socket: PathBuf) -> Self {
+    pub(crate) fn start(mut command: Command, socket: PathBuf) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
         let mut said = String::new();

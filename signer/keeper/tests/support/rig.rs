@@ -141,10 +141,15 @@ impl Daemon {
 
     /// Waits for the next result.
     pub(crate) fn result(&mut self) -> (u64, SignResult) {
-        match read_message(&mut self.stream).unwrap().unwrap() {
+        match self.next() {
             FromSigner::Result { index, result } => (index, result),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Waits for what the keeper says next.
+    pub(crate) fn next(&mut self) -> FromSigner {
+        read_message(&mut self.stream).unwrap().unwrap()
     }
 
     /// Waits for the next result, which must be a signature.

@@ -1,0 +1,208 @@
+//! One connection to one card, through the `yubikey` crate, with that crate's traps closed.
+//!
+//! Promises: dropping it leaves the card as it is, where the crate would reset it for all programs; nothing here tries a
+//! PIN by itself. It does not know: what a failed call means for an intent.
+//!
+//! The crate keeps a PIN that was right in plain memory until the connection ends; the process is closed to debuggers and
+//! core dumps for that reason among others. A card that answers with a success and no bytes makes the crate panic, and so
+//! ends the process.
+
+use super::firmware::Firmware;
+use crate::token::PublicKey;
+use der::Encode;
+use record::{PivSlot, Spki};
+use yubikey::piv::{self, AlgorithmId, ManagementSlotId, Origin, SlotId};
+use yubikey::reader::Context;
+use yubikey::{Error, PinPolicy, TouchPolicy, YubiKey};
+
+/// The object with the certificate of the attestation key.
+const F9_CERTIFICATE: u32 = 0x5f_ff01;
+/// The tag of a certificate in its object (SP 800-73-4, part 1, appendix A).
+const CERTIFICATE: u8 = 0x70;
+/// `SubjectPublicKeyInfo` of an Ed25519 key without its 32 bytes (RFC 8410).
+const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// An open card.
+pub(super) struct Card {
+    /// There until it is dropped.
+    key: Option<YubiKey>,
+}
+
+/// What a card says of a key without proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SlotFacts {
+    pub(super) public: PublicKey,
+    pub(super) pin: PinPolicy,
+    pub(super) touch: TouchPolicy,
+    pub(super) generated: bool,
+}
+
+/// Why the card is not open.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("PC/SC cannot be used ({0}): is pcscd running, and may this user reach its socket?")]
+    Service(Error),
+    #[error("it is in no reader{}", others(.0))]
+    Absent(Vec<u32>),
+}
+
+fn others(serials: &[u32]) -> String {
+    let list: Vec<String> = serials.iter().map(u32::to_string).collect();
+    if list.is_empty() { String::new() } else { format!("; other cards are: {}", list.join(", ")) }
+}
+
+/// Why a slot's key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SlotError {
+    #[error("the card did not answer ({0})")]
+    Card(Error),
+    #[error("{0}")]
+    Key(&'static str),
+}
+
+impl Card {
+    /// Opens the card with this serial number, whatever reader it is in. The reader that had it last is asked first: in
+    /// another one a card may be waiting for a touch, and would keep us waiting with it.
+    pub(super) fn open(serial: u32, last_reader: Option<&str>) -> Result<Self, OpenError> {
+        let mut context = Context::open().map_err(OpenError::Service)?;
+        let mut readers: Vec<_> = context.iter().map_err(OpenError::Service)?.collect();
+        readers.sort_by_key(|reader| Some(&*reader.name()) != last_reader);
+        let mut others = Vec::new();
+        for reader in readers {
+            let Ok(key) = reader.open() else { continue };
+            let card = Self { key: Some(key) };
+            match card.serial() {
+                Some(found) if found == serial => return Ok(card),
+                found => others.extend(found),
+            }
+        }
+        Err(OpenError::Absent(others))
+    }
+
+    fn serial(&self) -> Option<u32> {
+        self.key.as_ref().map(|key| key.serial().0)
+    }
+
+    /// The name of the reader it is in: a hint, and no identity.
+    pub(super) fn reader(&self) -> String {
+        self.key.as_ref().map(|key| key.name().to_owned()).unwrap_or_default()
+    }
+
+    pub(super) fn firmware(&self) -> Firmware {
+        let version = self.key.as_ref().map(YubiKey::version);
+        version.map_or(Firmware::new([0; 3]), |v| Firmware::new([v.major, v.minor, v.patch]))
+    }
+
+    /// What it says of the key in a slot.
+    pub(super) fn slot(&mut self, slot: PivSlot) -> Result<SlotFacts, SlotError> {
+        let metadata =
+            piv::metadata(self.key().map_err(SlotError::Card)?, id(slot).map_err(SlotError::Card)?);
+        let metadata = metadata.map_err(|error| match error {
+            Error::NotFound => SlotError::Key("there is no key in it"),
+            Error::ParseError | Error::AlgorithmError => {
+                SlotError::Key("its key is of a kind, or has a policy, that is not known here")
+            }
+            error => SlotError::Card(error),
+        })?;
+        let spki = metadata.public.and_then(|spki| spki.to_der().ok());
+        let public = spki.as_deref().and_then(public_key);
+        let public = public.ok_or(SlotError::Key("its key is neither a P-256 nor an Ed25519 key"))?;
+        let (pin, touch) = metadata.policy.ok_or(SlotError::Key("the card does not tell its policies"))?;
+        Ok(SlotFacts { public, pin, touch, generated: metadata.origin == Some(Origin::Generated) })
+    }
+
+    /// How many tries the PIN has, without using one and whatever was verified. The crate's own question answers zero when
+    /// the PIN is verified.
+    pub(super) fn pin_tries(&mut self) -> Result<u8, Error> {
+        let metadata = piv::metadata(self.key()?, SlotId::Management(ManagementSlotId::Pin))?;
+        metadata.retries.map(|retries| retries.remaining_count).ok_or(Error::NotSupported)
+    }
+
+    /// Whether the PIN was given since the card was powered, by whomever.
+    pub(super) fn pin_is_verified(&mut self) -> Result<bool, Error> {
+        match self.key()?.verify_pin(&[]) {
+            Ok(()) => Ok(true),
+            Err(Error::WrongPin { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the PIN. This is a try.
+    pub(super) fn verify_pin(&mut self, pin: &[u8]) -> Result<(), Error> {
+        self.key()?.verify_pin(pin)
+    }
+
+    /// Has the key sign: a digest with P-256, a message with Ed25519.
+    pub(super) fn sign(
+        &mut self,
+        slot: PivSlot,
+        algorithm: AlgorithmId,
+        data: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let slot = id(slot)?;
+        piv::sign_data(self.key()?, data, algorithm, slot).map(|made| made.to_vec())
+    }
+
+    /// The card's own certificate for a key that was made on it, and the certificate of the key that signs such.
+    pub(super) fn attest(&mut self, slot: PivSlot) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let slot = id(slot)?;
+        let leaf = piv::attest(self.key()?, slot)?.to_vec();
+        let object = self.key()?.fetch_object(F9_CERTIFICATE)?;
+        let f9 = certificate_in(&object).ok_or(Error::InvalidObject)?;
+        Ok((leaf, f9.to_vec()))
+    }
+
+    fn key(&mut self) -> Result<&mut YubiKey, Error> {
+        self.key.as_mut().ok_or(Error::NotFound)
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        // The crate's own drop would reset the card, and with it what other programs have verified. It does so still if
+        // this fails, and then the connection is gone anyway.
+        if let Some(key) = self.key.take() {
+            let _closed = key.disconnect(pcsc::Disposition::LeaveCard);
+        }
+    }
+}
+
+fn id(slot: PivSlot) -> Result<SlotId, Error> {
+    SlotId::try_from(slot.reference())
+}
+
+/// A public key that the service has a use for.
+pub(super) fn public_key(spki: &[u8]) -> Option<PublicKey> {
+    let ed25519 = spki.strip_prefix(&ED25519_SPKI).and_then(|key| key.try_into().ok());
+    ed25519.map(PublicKey::Ed25519).or_else(|| Spki::from_der(spki).ok().map(PublicKey::P256))
+}
+
+/// The certificate in a data object, which is BER-TLV with lengths of one to three bytes.
+fn certificate_in(object: &[u8]) -> Option<&[u8]> {
+    let (tag, rest) = object.split_first()?;
+    let (length, value) = match rest {
+        [0x82, high, low, value @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), value),
+        [0x81, length, value @ ..] => (usize::from(*length), value),
+        [length @ 0..=0x7f, value @ ..] => (usize::from(*length), value),
+        _ => return None,
+    };
+    if *tag == CERTIFICATE { value.get(..length) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_found_in_its_object_and_half_of_one_is_not() {
+        let long = [&[0x70, 0x82, 0x01, 0x00][..], &[7; 256], &[0x71, 1, 0, 0xfe, 0]].concat();
+        assert_eq!(certificate_in(&long), Some([7; 256].as_slice()));
+        assert_eq!(certificate_in(&[0x70, 0x81, 0x01, 9]), Some([9].as_slice()));
+        assert_eq!(certificate_in(&[0x70, 2, 9, 9, 0x71]), Some([9, 9].as_slice()));
+        for bad in
+            [&[][..], &[0x70], &[0x70, 2, 9], &[0x71, 1, 9], &[0x70, 0x84, 0, 0, 0, 1, 9], &long[..200]]
+        {
+            assert_eq!(certificate_in(bad), None);
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! A YubiKey as a token: one card, found by its serial number, asked by one thread at a time.
+//!
+//! Promises, beside [`Token`]'s: a key is taken only if it proves by attestation that it was made on this very card and
+//! what it wants before it signs; the PIN is tried once, never when it could be the last try, and not again after it was
+//! refused; a touch that did not come is a certain failure. The card may be pulled out and come back: it is opened
+//! again, and its keys are compared again before one is asked. It does not know: who touches, and why.
+
+mod attestation;
+mod card;
+mod certificate;
+mod fault;
+mod firmware;
+
+pub use firmware::{Firmware, FirmwareError};
+
+use super::pkcs11::{pause, verifies_ed25519};
+use super::watchdog::Watchdog;
+use super::{Key, KeyRef, Pin, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
+use crate::code;
+use crate::config::{Attestation, PivConfig};
+use crate::exit::Fatal;
+use attestation::{Statement, Trust};
+use card::{Card, OpenError, SlotError, SlotFacts, public_key};
+use fault::{Fault, Refusal, before, while_signing};
+use record::{Clock, PivSlot, Sha256, Signature, SystemClock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use yubikey::piv::AlgorithmId;
+use yubikey::{Error, PinPolicy, TouchPolicy as CardTouch};
+
+/// Longest message that the card takes for Ed25519.
+const MAX_ED25519: usize = 1014;
+/// A length at which the `yubikey` crate 0.9.0-rc.0 panics.
+const PANIC_ED25519: usize = 255;
+
+/// Opens the configured card, and tries the PIN once.
+pub(super) fn open(config: &PivConfig) -> Result<Arc<dyn Token>, Fatal> {
+    let pin = Pin::read(&config.pin)?;
+    let trust = Trust::read(config)?;
+    let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end())
+        .map_err(|source| Fatal::Process { what: "the token's watchdog cannot be started", source })?;
+    let token = PivToken { config: config.clone(), pin, trust, watchdog, state: Mutex::new(State::new()) };
+    token.start()?;
+    Ok(Arc::new(token))
+}
+
+/// The longest evidence of a key on a card.
+pub(super) fn longest_evidence() -> Vec<String> {
+    evidence(
+        u32::MAX,
+        Firmware::new([255; 3]),
+        "never",
+        TouchPolicy::Always,
+        Proof { attested: false, generated: false },
+    )
+}
+
+struct PivToken {
+    config: PivConfig,
+    pin: Pin,
+    trust: Trust,
+    watchdog: Watchdog,
+    state: Mutex<State>,
+}
+
+struct State {
+    card: Option<Card>,
+    /// The reader that had the card last.
+    reader: Option<String>,
+    /// What each key was when it was taken.
+    keys: BTreeMap<PivSlot, SlotFacts>,
+    quarantined: BTreeSet<PivSlot>,
+    /// The card has refused the PIN: it is not tried again by this process.
+    pin_refused: bool,
+    failures: u32,
+    not_before: Instant,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            card: None,
+            reader: None,
+            keys: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+            pin_refused: false,
+            failures: 0,
+            not_before: Instant::now(),
+        }
+    }
+}
+
+/// One signature to make.
+struct Order<'a> {
+    slot: PivSlot,
+    algorithm: AlgorithmId,
+    data: &'a [u8],
+    waits: &'a dyn Fn(TouchWait),
+}
+
+impl Token for PivToken {
+    fn key(&self, id: &KeyRef, pinned: &PublicKey) -> Result<Key, Fatal> {
+        let slot = id.slot().ok_or_else(|| {
+            self.broken(format!("the key with CKA_ID {id} is none of this card's: name its slot"))
+        })?;
+        let wrong = |why: String| Fatal::PivKey { serial: self.config.serial, slot, why };
+        let mut state = self.state();
+        let _watched = self.watchdog.watch("attestation over PC/SC");
+        let card = state.card.as_mut().ok_or_else(|| self.broken("it went away".into()))?;
+        let facts = card.slot(slot).map_err(|e| match e {
+            SlotError::Key(why) => wrong(why.into()),
+            SlotError::Card(error) => self.broken(error.to_string()),
+        })?;
+        if facts.public != *pinned {
+            return Err(wrong("its public key is not the pinned one: is this the right slot?".into()));
+        }
+        let firmware = card.firmware();
+        if matches!(pinned, PublicKey::P256(_)) && firmware < self.config.firmware_floor {
+            return Err(wrong(format!(
+                "the card has firmware {firmware}, older than the firmware_floor {}: such a card leaks ECDSA keys to who \
+                 can open and measure it (YSA-2024-03); make the key on a newer one",
+                self.config.firmware_floor
+            )));
+        }
+        let touch = touch_policy(facts.touch).map_err(|why| wrong(why.into()))?;
+        let pin = pin_policy(facts.pin).map_err(|why| wrong(why.into()))?;
+        let attested = self.config.attestation == Attestation::Required;
+        if attested {
+            self.prove(card, slot, &facts).map_err(wrong)?;
+        }
+        let proof = Proof { attested, generated: facts.generated };
+        let evidence = evidence(self.config.serial, firmware, pin, touch, proof);
+        let key = Key { id: id.clone(), public: facts.public.clone(), touch, evidence };
+        state.keys.insert(slot, facts);
+        Ok(key)
+    }
+
+    fn sign_p256(
+        &self,
+        key: &Key,
+        digest: &Sha256,
+        waits: &dyn Fn(TouchWait),
+    ) -> Result<Signature, TokenError> {
+        let (PublicKey::P256(spki), Some(slot)) = (key.public(), key.id().slot()) else {
+            return Err(wrong_key(key));
+        };
+        let order = Order { slot, algorithm: AlgorithmId::EccP256, data: digest.as_bytes(), waits };
+        let made = self.sign(&order)?;
+        match Signature::from_der(&made) {
+            Ok(signature) if spki.verifies(digest, &signature) => Ok(signature),
+            _ => Err(self.quarantine(slot)),
+        }
+    }
+
+    fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError> {
+        let (PublicKey::Ed25519(public), Some(slot)) = (key.public(), key.id().slot()) else {
+            return Err(wrong_key(key));
+        };
+        if message.len() > MAX_ED25519 || message.len() == PANIC_ED25519 {
+            let detail = format!(
+                "a message of {} bytes: a YubiKey takes at most {MAX_ED25519}, and {PANIC_ED25519} are more than its driver can say",
+                message.len()
+            );
+            return Err(Fault::failed("token-refused", detail).told());
+        }
+        let order = Order { slot, algorithm: AlgorithmId::Ed25519, data: message, waits: &|_| {} };
+        let made = self.sign(&order)?;
+        match <[u8; 64]>::try_from(made.as_slice()) {
+            Ok(signature) if verifies_ed25519(public, message, &signature) => Ok(signature),
+            _ => Err(self.quarantine(slot)),
+        }
+    }
+
+    /// The card does one thing at a time, and a finger touches for one thing at a time.
+    fn sessions(&self) -> usize {
+        1
+    }
+}
+
+impl PivToken {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self) -> String {
+        format!("YubiKey {}", self.config.serial)
+    }
+
+    fn broken(&self, why: String) -> Fatal {
+        Fatal::Token { token: self.name(), why }
+    }
+
+    fn start(&self) -> Result<(), Fatal> {
+        let mut state = self.state();
+        let pin = self.pin.piv().ok_or_else(|| Fatal::Pin {
+            token: self.name(),
+            why: "a PIV PIN has 6 to 8 bytes, and this one has not: it was not tried".into(),
+        })?;
+        let mut card = {
+            let _watched = self.watchdog.watch("SCardConnect");
+            Card::open(self.config.serial, None).map_err(|e| self.broken(e.to_string()))?
+        };
+        let firmware = card.firmware();
+        if firmware < Firmware::OLDEST {
+            let why = format!(
+                "it has firmware {firmware}, and {} is the oldest that is known here",
+                Firmware::OLDEST
+            );
+            return Err(self.broken(why));
+        }
+        let _watched = self.watchdog.watch("VERIFY");
+        let refuse = |why: String| Fatal::Pin { token: self.name(), why };
+        match give_pin(&mut card, pin) {
+            Ok(()) => {}
+            Err(PinError::NotTried(why) | PinError::Refused(why)) => return Err(refuse(why)),
+            Err(PinError::Card(error)) => return Err(self.broken(error.to_string())),
+        }
+        tracing::info!(serial = self.config.serial, %firmware, reader = card.reader(), "YubiKey is open");
+        state.reader = Some(card.reader());
+        state.card = Some(card);
+        Ok(())
+    }
+
+    /// The proof that the key in this slot was made on this card, with these policies.
+    fn prove(&self, card: &mut Card, slot: PivSlot, facts: &SlotFacts) -> Result<(), String> {
+        if !facts.generated {
+            return Err("its key was imported, so copies may be anywhere: generate one on the card, or set attestation = \
+                        \"none\" if that is known and wanted"
+                .into());
+        }
+        let (leaf, f9) = card.attest(slot).map_err(|e| format!("the card gives no attestation ({e})"))?;
+        let proven = self.trust.verify(&leaf, &f9, SystemClock.now());
+        let proven = proven.map_err(|e| format!("its attestation proves nothing: {e}"))?;
+        matches(&proven, self.config.serial, card.firmware(), slot, facts)
+    }
+
+    /// Asks the key; a second time only where surely nothing was signed and a new connection or the PIN can help.
+    fn sign(&self, order: &Order<'_>) -> Result<Vec<u8>, TokenError> {
+        let mut state = self.state();
+        if state.quarantined.contains(&order.slot) {
+            let why = "an earlier signature of this key did not verify: an operator must look at the card";
+            return Err(Fault::failed("token-quarantined", why).told());
+        }
+        match self.attempt(&mut state, order) {
+            Err(fault @ (Fault::Gone(_) | Fault::PinWanted)) => {
+                tracing::warn!(slot = %order.slot, ?fault, "trying once more");
+                self.attempt(&mut state, order).map_err(Fault::told)
+            }
+            other => other.map_err(Fault::told),
+        }
+    }
+
+    fn attempt(&self, state: &mut State, order: &Order<'_>) -> Result<Vec<u8>, Fault> {
+        let made = self.attempt_on(state, order);
+        let lost = match &made {
+            Err(Fault::Gone(_)) => true,
+            Err(Fault::Final(error)) => !error.surely_not_signed(),
+            Err(Fault::PinWanted) | Ok(_) => false,
+        };
+        if lost {
+            let _watched = self.watchdog.watch("SCardDisconnect");
+            state.card = None;
+        }
+        made
+    }
+
+    fn attempt_on(&self, state: &mut State, order: &Order<'_>) -> Result<Vec<u8>, Fault> {
+        let mut card = match state.card.take() {
+            Some(card) => card,
+            None => self.reopen(state)?,
+        };
+        let facts = state.keys.get(&order.slot);
+        let facts = facts.ok_or_else(|| Fault::failed("token-refused", "this key was never taken"))?.clone();
+        let made =
+            self.present_pin(state, &mut card, facts.pin).and_then(|()| self.ask(&mut card, &facts, order));
+        state.card = Some(card);
+        made
+    }
+
+    /// Opens a card that was away or was reset, and compares its keys with what they were.
+    fn reopen(&self, state: &mut State) -> Result<Card, Fault> {
+        if Instant::now() < state.not_before {
+            return Err(Fault::failed(
+                "token-gone",
+                format!("{} is away, and is looked for again in a moment", self.name()),
+            ));
+        }
+        let _watched = self.watchdog.watch("SCardConnect");
+        let opened = self.open_again(state);
+        match &opened {
+            Ok(card) => {
+                tracing::info!(serial = self.config.serial, reader = card.reader(), "YubiKey is open again");
+                state.reader = Some(card.reader());
+                state.failures = 0;
+            }
+            Err(_) => {
+                state.not_before = Instant::now() + pause(state.failures);
+                state.failures = state.failures.saturating_add(1);
+            }
+        }
+        opened
+    }
+
+    fn open_again(&self, state: &State) -> Result<Card, Fault> {
+        let gone = |e: OpenError| Fault::failed("token-gone", format!("{}: {e}", self.name()));
+        let mut card = Card::open(self.config.serial, state.reader.as_deref()).map_err(gone)?;
+        for (slot, facts) in &state.keys {
+            match card.slot(*slot) {
+                Ok(found) if found == *facts => {}
+                Err(SlotError::Card(error)) => return Err(Fault::failed("token-gone", error.to_string())),
+                Ok(_) | Err(SlotError::Key(_)) => {
+                    let why =
+                        format!("the key in slot {slot} of {} is not what it was at the start", self.name());
+                    tracing::error!("{why}");
+                    return Err(Fault::failed("token-changed", why));
+                }
+            }
+        }
+        Ok(card)
+    }
+
+    /// Gives the PIN where the key wants it. Asks the card something in any case, so that a connection that is of no use any
+    /// more shows itself while nothing can have been signed.
+    fn present_pin(&self, state: &mut State, card: &mut Card, policy: PinPolicy) -> Result<(), Fault> {
+        let _watched = self.watchdog.watch("VERIFY");
+        let given = match policy {
+            PinPolicy::Never => card.pin_tries().map(|_| true),
+            PinPolicy::Always => Ok(false),
+            PinPolicy::Once | PinPolicy::Default => card.pin_is_verified(),
+        };
+        if given.map_err(before)? {
+            return Ok(());
+        }
+        if state.pin_refused {
+            let why = "the card has refused the PIN, and it is not tried again: correct its source, then restart the keeper";
+            return Err(Fault::failed("token-pin", why));
+        }
+        let pin = self.pin.piv().ok_or_else(|| Fault::failed("token-pin", "a PIV PIN has 6 to 8 bytes"))?;
+        match give_pin(card, pin) {
+            Ok(()) => Ok(()),
+            Err(PinError::Card(error)) => Err(before(error)),
+            Err(PinError::NotTried(why)) => Err(Fault::failed("token-pin", why)),
+            Err(PinError::Refused(why)) => {
+                tracing::error!(serial = self.config.serial, "{why}; it is not tried again");
+                state.pin_refused = true;
+                Err(Fault::failed("token-pin", why))
+            }
+        }
+    }
+
+    fn ask(&self, card: &mut Card, facts: &SlotFacts, order: &Order<'_>) -> Result<Vec<u8>, Fault> {
+        let touch_wait = Duration::from_millis(self.config.touch_wait_ms);
+        let touch = facts.touch == CardTouch::Always;
+        if touch {
+            (order.waits)(TouchWait { serial: self.config.serial, slot: order.slot, within: touch_wait });
+        }
+        let _watched = self.watchdog.watch("GENERAL AUTHENTICATE");
+        let asked = Instant::now();
+        match card.sign(order.slot, order.algorithm, order.data) {
+            Ok(made) => Ok(made),
+            Err(Error::AuthenticationError) => {
+                let after = asked.elapsed();
+                let pin_verified = facts.pin == PinPolicy::Never || card.pin_is_verified().unwrap_or(true);
+                Err(Refusal { touch, after, touch_wait, pin_verified }.judge())
+            }
+            Err(error) => Err(while_signing(error)),
+        }
+    }
+
+    fn quarantine(&self, slot: PivSlot) -> TokenError {
+        self.state().quarantined.insert(slot);
+        let detail =
+            format!("the signature of {}, slot {slot}, does not verify with the pinned key", self.name());
+        tracing::error!("{detail}; the key is not used any more");
+        TokenError::Unknown { code: code("token-wrong"), detail }
+    }
+}
+
+/// Why the PIN is not verified.
+enum PinError {
+    Card(Error),
+    NotTried(String),
+    Refused(String),
+}
+
+/// Gives the PIN with exactly one try, and with none when it could be the last.
+fn give_pin(card: &mut Card, pin: &[u8]) -> Result<(), PinError> {
+    match card.pin_tries().map_err(PinError::Card)? {
+        0 => return Err(PinError::NotTried("the PIN is locked".into())),
+        1 => {
+            let why = "only one try is left before the PIN locks, and a person must make it";
+            return Err(PinError::NotTried(why.into()));
+        }
+        _ => {}
+    }
+    match card.verify_pin(pin) {
+        Ok(()) => Ok(()),
+        Err(Error::WrongPin { tries }) => {
+            Err(PinError::Refused(format!("the PIN was refused; {tries} tries are left")))
+        }
+        Err(error) => Err(PinError::Card(error)),
+    }
+}
+
+/// Whether what was proven is what is needed: the card, the slot, the key and what it wants.
+fn matches(
+    proven: &Statement,
+    serial: u32,
+    firmware: Firmware,
+    slot: PivSlot,
+    facts: &SlotFacts,
+) -> Result<(), String> {
+    let differs = |what: &str, attested: String, is: String| {
+        Err(format!("its attestation is of another key: {what} {attested}, and here it is {is}"))
+    };
+    if proven.serial != serial {
+        return differs("serial number", proven.serial.to_string(), serial.to_string());
+    }
+    if proven.slot != slot {
+        return differs("slot", proven.slot.to_string(), slot.to_string());
+    }
+    if proven.firmware != firmware {
+        return differs("firmware", proven.firmware.to_string(), firmware.to_string());
+    }
+    if public_key(&proven.spki).as_ref() != Some(&facts.public) {
+        return Err("its attestation is of another public key than the pinned one".into());
+    }
+    let policies = (u8::from(facts.pin), u8::from(facts.touch));
+    if (proven.pin_policy, proven.touch_policy) != policies {
+        let attested = format!("{:?}", (proven.pin_policy, proven.touch_policy));
+        return differs("PIN and touch policy", attested, format!("{policies:?}"));
+    }
+    Ok(())
+}
+
+fn touch_policy(touch: CardTouch) -> Result<TouchPolicy, &'static str> {
+    match touch {
+        CardTouch::Never => Ok(TouchPolicy::Never),
+        CardTouch::Always => Ok(TouchPolicy::Always),
+        CardTouch::Cached => Err(
+            "its touch policy is cached: one touch would let everything be signed that is asked for within 15 s; generate \
+             the key with the policy always or never",
+        ),
+        CardTouch::Default => Err("the card does not tell its touch policy"),
+    }
+}
+
+fn pin_policy(pin: PinPolicy) -> Result<&'static str, &'static str> {
+    match pin {
+        PinPolicy::Never => Ok("never"),
+        PinPolicy::Once => Ok("once"),
+        PinPolicy::Always => Ok("always"),
+        PinPolicy::Default => Err("the card does not tell its PIN policy"),
+    }
+}
+
+/// What is known of where a key comes from.
+#[derive(Clone, Copy)]
+struct Proof {
+    attested: bool,
+    generated: bool,
+}
+
+fn evidence(serial: u32, firmware: Firmware, pin: &str, touch: TouchPolicy, proof: Proof) -> Vec<String> {
+    vec![
+        format!("PIV_ATTESTED={}", proof.attested),
+        format!("PIV_FIRMWARE={firmware}"),
+        format!("PIV_GENERATED={}", proof.generated),
+        format!("PIV_PIN={pin}"),
+        format!("PIV_SERIAL={serial}"),
+        format!("PIV_TOUCH={}", touch.as_str()),
+    ]
+}
+
+fn wrong_key(key: &Key) -> TokenError {
+    Fault::failed("token-refused", format!("the key {} is of another kind or of another token", key.id()))
+        .told()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! A signing keeper with its key on a YubiKey: the real binary, a real pcscd, a virtual card. What the keeper says is held
+//! against the card's own journal, which no bug of the keeper can forge.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    reason = "test code, where a panic is a failed test"
+)]
+
+mod bench;
+#[path = "../support/place.rs"]
+#[allow(dead_code, reason = "what SoftHSM's tests need")]
+mod place;
+mod refused;
+#[path = "../support/rig.rs"]
+#[allow(dead_code, reason = "what SoftHSM's tests need")]
+mod rig;
+mod touched;
+#[path = "../support/traced.rs"]
+#[allow(dead_code, reason = "what other tests need")]
+mod traced;
+#[path = "../support/world.rs"]
+#[allow(dead_code, reason = "what other tests need")]
+mod world;
+
+use bench::{Bench, SERIAL, Setup, ended, failure};
+use hsm_sim_yubikey::{PinPolicy, SOCKET_VARIABLE, Slot, Sw, TouchPolicy, VirtualYubiKey, YubiKeyJournal};
+use record::wire::SignResult;
+
+#[test]
+fn a_key_that_wants_its_pin_always_once_or_never_signs_and_is_described() {
+    for (pin, word) in [(PinPolicy::Always, "always"), (PinPolicy::Once, "once"), (PinPolicy::Never, "never")]
+    {
+        let Some(mut bench) = Bench::new(&Setup { pin, ..Setup::untouched() }) else { return };
+        let keeper = bench.start();
+        let mut daemon = keeper.connect();
+        let evidence = daemon.welcome.keys[0].evidence.clone();
+        assert_eq!(
+            evidence,
+            [
+                "PIV_ATTESTED=true".to_owned(),
+                "PIV_FIRMWARE=5.7.4".into(),
+                "PIV_GENERATED=true".into(),
+                format!("PIV_PIN={word}"),
+                format!("PIV_SERIAL={SERIAL}"),
+                "PIV_TOUCH=never".into(),
+            ]
+        );
+        let mut signed = vec![];
+        for name in ["one", "two", "three"] {
+            let made = bench.ask(&mut daemon, name);
+            let (index, _) = daemon.signature();
+            assert_eq!(index, made.index);
+            signed.push(made.intent.payload);
+        }
+        assert_eq!(bench.signed(), signed);
+        assert_eq!(bench.attestations(), 1);
+        // One at the start, and then as the policy says; a card that has the PIN is not given it again.
+        assert_eq!(bench.verifies(), if pin == PinPolicy::Always { 4 } else { 1 }, "{word}");
+        assert_eq!(bench.pin_tries_left(), 3);
+    }
+}
+
+#[test]
+fn a_card_that_is_pulled_out_and_comes_back_is_used_again_without_a_restart() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    bench.ask(&mut daemon, "before");
+    daemon.signature();
+    bench.card.remove().unwrap();
+    let made = bench.ask(&mut daemon, "away");
+    assert_eq!(failure(ended(&mut daemon, made.index)), "token-gone");
+    assert_eq!(bench.signed().len(), 1);
+    bench.card.insert().unwrap();
+    let made = bench.ask_until_signed(&mut daemon);
+    assert_eq!(bench.signed().len(), 2);
+    assert_eq!(bench.signed()[1], made.intent.payload);
+}
+
+#[test]
+fn another_card_in_the_reader_is_not_used() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    bench.card.remove().unwrap();
+    let journal = bench.path("other");
+    let other = VirtualYubiKey::builder()
+        .serial(SERIAL + 1)
+        .reader(bench.pcscd.vpcd(0).unwrap())
+        .key(Slot::SIGNATURE, PinPolicy::Always, TouchPolicy::Never)
+        .journal(&journal)
+        .insert()
+        .unwrap();
+    let made = bench.ask(&mut daemon, "other");
+    assert_eq!(failure(ended(&mut daemon, made.index)), "token-gone");
+    assert_eq!(YubiKeyJournal::read(&journal).unwrap(), []);
+    assert_eq!(bench.signed(), []);
+    drop(other);
+    bench.card.insert().unwrap();
+    bench.ask_until_signed(&mut daemon);
+    assert_eq!(bench.signed().len(), 1);
+}
+
+#[test]
+fn a_card_that_another_program_has_reset_is_asked_again_and_given_its_pin_again() {
+    let Some(mut bench) = Bench::new(&Setup { pin: PinPolicy::Once, ..Setup::untouched() }) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    bench.ask(&mut daemon, "before");
+    daemon.signature();
+    let mut other = std::process::Command::new(std::env::current_exe().unwrap());
+    other.args(["another_program_resets_every_card", "--exact", "--ignored"]);
+    other.env(SOCKET_VARIABLE, bench.pcscd.socket());
+    assert!(other.status().unwrap().success());
+    bench.ask(&mut daemon, "after");
+    daemon.signature();
+    assert_eq!((bench.signed().len(), bench.verifies()), (2, 2));
+}
+
+/// Not a test by itself: the other program of the test above, in a process of its own.
+#[test]
+#[ignore = "run by another test"]
+fn another_program_resets_every_card() {
+    let context = pcsc::Context::establish(pcsc::Scope::User).unwrap();
+    for reader in context.list_readers_owned().unwrap() {
+        if let Ok(card) = context.connect(&reader, pcsc::ShareMode::Shared, pcsc::Protocols::T1) {
+            card.disconnect(pcsc::Disposition::ResetCard).map_err(|(_, e)| e).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_card_that_vanishes_between_signature_and_reply_makes_the_item_lost_and_never_signed_again() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    bench.card.remove_during_next_op(None, false);
+    let made = bench.ask(&mut daemon, "lost");
+    assert_eq!(ended(&mut daemon, made.index), SignResult::Lost {});
+    assert_eq!(
+        bench.signed(),
+        [made.intent.payload],
+        "there is a signature, and the keeper does not have it"
+    );
+    bench.card.insert().unwrap();
+    let again = bench.ask_until_signed(&mut daemon);
+    assert_eq!(bench.signed(), [made.intent.payload, again.intent.payload]);
+}
+
+#[test]
+fn a_status_word_that_says_nothing_makes_the_item_lost() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    bench.card.next_sw(Sw(0x6f00), Some(0x87));
+    let made = bench.ask(&mut daemon, "strange");
+    assert_eq!(ended(&mut daemon, made.index), SignResult::Lost {});
+    assert_eq!(bench.signed(), []);
+    bench.ask_until_signed(&mut daemon);
+    assert_eq!(bench.signed().len(), 1);
+}
+
+#[test]
+fn the_pin_is_in_no_log_however_much_is_logged() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let mut command = bench.command("serve");
+    command.env("CHANCERY_LOG", "trace");
+    let mut keeper = place::Running::start(command, bench.path("socket"));
+    let mut daemon = keeper.connect();
+    bench.ask(&mut daemon, "quiet");
+    daemon.signature();
+    keeper.signal(rustix::process::Signal::TERM);
+    let (_, said) = keeper.ended();
+    for secret in ["123456", "49, 50, 51", "313233"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
