@@ -143,7 +143,10 @@ impl Frame<'_> {
     fn accept(&mut self, checked: Checked) -> Result<(), Contradiction> {
         for child in checked.children() {
             let link = self.draft.state().chain.link(&child.repository, child.role);
-            if link.is_some_and(|l| !l.confirmed) {
+            let is_newest = link.is_some_and(|l| l.version == child.version);
+            if !is_newest {
+                self.draft.change(Change::Taken(child.clone()))?;
+            } else if link.is_some_and(|l| !l.confirmed) {
                 self.draft.change(Change::Confirmed(child.clone()))?;
             }
         }

@@ -15,6 +15,11 @@
 //! approval = "none"
 //! signatures_per_hour = 10000
 //! max_validity_days = 1100
+//!
+//! [[other_key]]                      # of another keeper: a role key in this one's roots, or a root key in its snapshots
+//! spki = "MFkw..."
+//! purpose = "root"
+//! repositories = ["r.example/gold/"]
 //! ```
 //!
 //! It promises: the file is root's or the keeper's own and nobody else could have written it; nothing in it is
@@ -69,6 +74,14 @@ impl CharterKey {
     }
 }
 
+/// What is known of a key that another keeper has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OtherKey {
+    spki: Spki,
+    purpose: Purpose,
+    repositories: Vec<String>,
+}
+
 /// A charter that was read and checked.
 #[derive(Debug, Clone)]
 pub(super) struct Charter {
@@ -83,6 +96,7 @@ pub(super) struct Charter {
     /// All public keys, for the builders.
     pub(super) public: formats::Keys,
     keys: BTreeMap<KeyId, CharterKey>,
+    others: BTreeMap<KeyId, OtherKey>,
 }
 
 impl Charter {
@@ -107,6 +121,7 @@ impl Charter {
         }
         let log_vkey = log_key(&file)?;
         let keys = keys(file.key)?;
+        let others = others(file.other_key, &keys)?;
         let sha256 = Sha256::of(bytes);
         fits_into_a_leaf(&file.keeper, sha256, &keys)?;
         Ok(Self {
@@ -114,14 +129,29 @@ impl Charter {
             keeper: file.keeper,
             origin: file.origin,
             log_vkey,
-            public: keys.values().map(|k| k.spki.clone()).collect(),
+            public: keys.values().map(|k| &k.spki).chain(others.values().map(|k| &k.spki)).cloned().collect(),
             keys,
+            others,
         })
     }
 
     /// The key of this id.
     pub(super) fn key(&self, id: &KeyId) -> Option<&CharterKey> {
         self.keys.get(id)
+    }
+
+    /// The public half of the key of this id, whoever has it, if it is for this purpose in this repository.
+    pub(super) fn role_key(&self, id: &KeyId, purpose: Purpose, repository: &Repository) -> Option<&Spki> {
+        let own = self.keys.get(id).map(|k| (&k.spki, k.purpose, &k.repositories));
+        let other = || self.others.get(id).map(|k| (&k.spki, k.purpose, &k.repositories));
+        let (spki, is_for, repositories) = own.or_else(other)?;
+        let fits = is_for == purpose && repositories.iter().any(|prefix| repository.is_under(prefix));
+        fits.then_some(spki)
+    }
+
+    /// Whether another keeper has the key of this id.
+    pub(super) fn is_others(&self, id: &KeyId) -> bool {
+        self.others.contains_key(id)
     }
 
     /// All keys.
@@ -152,8 +182,10 @@ pub(super) enum CharterError {
     #[error("key: all keys with their repositories must fit into one leaf of the log: {0}")]
     Leaf(LeafError),
     /// A member of one key.
-    #[error("key {number}, {member}: {why}")]
+    #[error("{table} {number}, {member}: {why}")]
     Key {
+        /// `key` or `other_key`.
+        table: &'static str,
         /// Counted from 1 in the order of the file.
         number: usize,
         /// The member.
@@ -172,6 +204,16 @@ struct CharterFile {
     log_vkey: String,
     #[serde(default)]
     key: Vec<KeyTable>,
+    #[serde(default)]
+    other_key: Vec<OtherKeyTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OtherKeyTable {
+    spki: Spki,
+    purpose: Purpose,
+    repositories: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -205,7 +247,8 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
     let mut keys = BTreeMap::new();
     let mut places = BTreeSet::new();
     for (number, table) in (1..).zip(tables) {
-        let fault = |(member, why): (&'static str, String)| CharterError::Key { number, member, why };
+        let fault =
+            |(member, why): (&'static str, String)| CharterError::Key { table: "key", number, member, why };
         let key = table.check().map_err(fault)?;
         if !places.insert(key.at.clone()) {
             return Err(fault((key.at.member(), format!("{} stands in another key too", key.at))));
@@ -218,6 +261,25 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
         }
     }
     Ok(keys)
+}
+
+fn others(
+    tables: Vec<OtherKeyTable>,
+    own: &BTreeMap<KeyId, CharterKey>,
+) -> Result<BTreeMap<KeyId, OtherKey>, CharterError> {
+    if tables.len() > MAX_KEYS {
+        return Err(CharterError::KeyCount(tables.len()));
+    }
+    let mut others = BTreeMap::new();
+    for (number, OtherKeyTable { spki, purpose, repositories }) in (1..).zip(tables) {
+        let fault = |member, why: String| CharterError::Key { table: "other_key", number, member, why };
+        check_repositories(&repositories).map_err(|why| fault("repositories", why))?;
+        let id = spki.id();
+        if own.contains_key(&id) || others.insert(id, OtherKey { spki, purpose, repositories }).is_some() {
+            return Err(fault("spki", "stands in another key too: a key is in one keeper".into()));
+        }
+    }
+    Ok(others)
 }
 
 /// The daemon writes into the log what this keeper presents, and asks nothing of a keeper that the log does not know:
@@ -333,6 +395,16 @@ mod tests {
             assert!(good.contains(from), "{from}");
             let error = why(&good.replacen(from, to, 1));
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+        for (other, expected) in [
+            (
+                format!("spki = {}\npurpose = \"root\"\nrepositories = [\"a.example/b/\"]", spki(Purpose::Root)),
+                "spki",
+            ),
+            ("spki = \"\"\npurpose = \"root\"\nrepositories = []".into(), "spki"),
+        ] {
+            let error = why(&format!("{good}\n[[other_key]]\n{other}\n"));
+            assert!(error.contains(expected), "{error}");
         }
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
     }

@@ -15,12 +15,14 @@ pub(super) struct Software {
     pub(super) state: State,
     pub(super) results: Results,
     pub(super) now: Time,
+    /// The charter of this keeper in a world.
+    pub(super) charter: fn(&World) -> String,
 }
 
 impl Software {
     pub(super) fn new() -> Self {
         let now = Time::from_unix_ms(1_790_000_000_000).unwrap();
-        Self { state: State::new(now), results: Results::default(), now }
+        Self { state: State::new(now), results: Results::default(), now, charter: World::charter }
     }
 
     pub(super) fn world(&self) -> World {
@@ -30,7 +32,7 @@ impl Software {
 
     /// Decides a frame as it is.
     pub(super) fn decide(&mut self, world: &World, batch: &Batch) -> Verdict {
-        let charter = Charter::parse(world.charter().as_bytes()).unwrap();
+        let charter = Charter::parse((self.charter)(world).as_bytes()).unwrap();
         let rules = Rules { charter: &charter, now: self.now };
         batch::decide(batch, &rules, &mut self.state, &mut self.results).unwrap()
     }

@@ -77,6 +77,8 @@ pub(super) enum Change {
     },
     /// A signature over this step exists in a file that a new item names.
     Confirmed(Step),
+    /// A file of another keeper's key, which a new item names, is the newest of its collection and role.
+    Taken(Step),
     /// An item goes to the token.
     Opened {
         /// Index of the intent.
@@ -211,6 +213,11 @@ impl State {
             Change::Settled { index, signed } => self.settle(*index, *signed, at),
             Change::Spent { index } => self.spend(*index, at),
             Change::Confirmed(step) => {
+                self.chain.confirm(step);
+                Ok(())
+            }
+            Change::Taken(step) => {
+                self.chain.reserve(step)?;
                 self.chain.confirm(step);
                 Ok(())
             }

@@ -184,10 +184,8 @@ fn in_scope(intent: &Intent, key: &CharterKey, charter: &Charter) -> Result<(), 
         return Err(Refused::new(Code::Scope, why));
     }
     let Action::Root { roles, .. } = &intent.action else { return Ok(()) };
-    let fits = |purpose: &Purpose| {
-        let key = charter.key(&roles.of(*purpose));
-        key.is_some_and(|k| k.purpose == *purpose && k.covers(&intent.repository))
-    };
+    let fits =
+        |purpose: &Purpose| charter.role_key(&roles.of(*purpose), *purpose, &intent.repository).is_some();
     match Purpose::ALL.into_iter().find(|purpose| !fits(purpose)) {
         None => Ok(()),
         Some(role) => Err(Refused::new(Code::Scope, format!("the root's {role} key is not the charter's"))),
@@ -276,8 +274,11 @@ fn children(intent: &Intent, extra: &Extra, charter: &Charter, state: &State) ->
 /// signed by the intent's key, and it is what this keeper reserved last for that collection and role.
 ///
 /// The last is what ties a file to its repository. An intent alone does not: whoever writes the log could write one
-/// that names another collection's file. Every key of a charter signs through this journal only, so a file that is
+/// that names another collection's file. Every key of this keeper signs through this journal only, so a file that is
 /// not the journal's newest is older, or another collection's.
+///
+/// A root of another keeper's key is not in this journal. Its certificate names the one repository, and its keeper gives
+/// no other content to a version: so it is taken as a link of the chain when it is first seen.
 fn newest_child(
     role: Purpose,
     child: &Child,
@@ -298,6 +299,11 @@ fn newest_child(
         return Err("its intent names other bytes".into());
     }
     signed_by(&file, role, &intent, charter)?;
+    if charter.is_others(&intent.key) && role == Purpose::Root {
+        let repository = repository.clone();
+        let step = Step { repository, role, version: file.version(), payload: file.payload_hash() };
+        return state.chain.allows(&step).map(|()| step).map_err(|e| e.to_string());
+    }
     let link =
         state.chain.link(repository, role).ok_or("this keeper never reserved any for this repository")?;
     if link.version != file.version() || link.payload != file.payload_hash() {
@@ -308,17 +314,16 @@ fn newest_child(
 }
 
 fn signed_by(file: &SignedFile, role: Purpose, intent: &Intent, charter: &Charter) -> Result<(), String> {
-    let key = charter.key(&intent.key).filter(|k| k.purpose == role);
+    let key = charter.role_key(&intent.key, role, &intent.repository);
     let key = key.ok_or_else(|| format!("its key {} is no {role} key of the charter", intent.key))?;
     let keyid = if role == Purpose::Root {
         let root = file.root().map_err(|e| chain_of(&e))?;
-        dct::certificate::check(&root.certificate, &intent.repository, &key.spki)
-            .map_err(|e| chain_of(&e))?;
+        dct::certificate::check(&root.certificate, &intent.repository, key).map_err(|e| chain_of(&e))?;
         dct::certificate_key_id(&root.certificate)
     } else {
-        dct::key_id(&key.spki)
+        dct::key_id(key)
     };
-    file.verify(&key.spki, &keyid).map_err(|e| chain_of(&e))
+    file.verify(key, &keyid).map_err(|e| chain_of(&e))
 }
 
 /// Follows the log to the checkpoint in `note`.

@@ -119,6 +119,88 @@ fn a_root_with_a_role_key_outside_the_charter_is_out_of_scope() {
     }
 }
 
+/// The world's charter with the keys of these purposes at another keeper.
+fn elsewhere(world: &World, purposes: &[Purpose]) -> String {
+    let text = world.charter();
+    let mut tables = text.split("\n[[key]]\n");
+    let mut charter = tables.next().unwrap().to_owned();
+    for table in tables {
+        let is_others = purposes.iter().any(|p| table.contains(&format!("purpose = \"{p}\"")));
+        let known = ["spki", "purpose", "repositories"];
+        let lines = table.lines().filter(|line| !is_others || known.iter().any(|k| line.starts_with(k)));
+        charter += if is_others { "\n[[other_key]]\n" } else { "\n[[key]]\n" };
+        lines.for_each(|line| charter += &format!("{line}\n"));
+    }
+    charter
+}
+
+fn without_root(world: &World) -> String {
+    elsewhere(world, &[Purpose::Root])
+}
+
+fn only_root(world: &World) -> String {
+    elsewhere(world, &[Purpose::Targets, Purpose::Snapshot, Purpose::Timestamp])
+}
+
+#[test]
+fn a_root_key_at_another_keeper_makes_a_collection_with_the_keys_here() {
+    let mut with_root = Software { charter: only_root, ..Software::new() };
+    let mut keeper = Software { charter: without_root, ..Software::new() };
+    let mut world = keeper.world();
+    let made = world.collection(REPOSITORY, |world, made| match made.intent.purpose {
+        Purpose::Root => sealed(&mut with_root, world, made),
+        _ => sealed(&mut keeper, world, made),
+    });
+    let repository = Repository::parse(REPOSITORY).unwrap();
+    let link = keeper.state.chain.link(&repository, Purpose::Root).unwrap();
+    assert_eq!((link.version, link.payload, link.confirmed), (1, made.root.0.intent.payload, true));
+    // Neither keeper uses a key that is the other's.
+    let certificate = world.certificate("r.example/team/other");
+    assert_eq!(keeper.refusal(&world, &certificate), "intent");
+    let targets = world.first_targets("r.example/team/other", "v1");
+    assert_eq!(with_root.refusal(&world, &targets), "intent");
+}
+
+#[test]
+fn a_root_of_another_keeper_is_taken_for_its_own_collection_and_once() {
+    let mut with_root = Software { charter: only_root, ..Software::new() };
+    let mut keeper = Software { charter: without_root, ..Software::new() };
+    let mut world = keeper.world();
+    let other = "r.example/team/other";
+    let mut root_of = |world: &mut World, repository: &str| {
+        let certificate = world.certificate(repository);
+        let der = sealed(&mut with_root, world, &certificate);
+        let root = world.root(repository, &der);
+        let file = sealed(&mut with_root, world, &root);
+        (root, file)
+    };
+    let (root, file) = root_of(&mut world, REPOSITORY);
+    let (_, others) = root_of(&mut world, other);
+    let targets = world.first_targets(REPOSITORY, "v1");
+    let targets_file = sealed(&mut keeper, &mut world, &targets);
+    let targets = targets.child(&targets_file);
+    // Another collection's root, under an intent that a lying daemon has written for this one.
+    let mut intent = root.intent.clone();
+    intent.payload = formats::dct::SignedFile::parse(&others).unwrap().payload_hash();
+    let lie = world.put(intent, root.extra.clone());
+    let made = world.snapshot(REPOSITORY, 1, lie.child(&others), targets.clone());
+    assert_eq!(keeper.refusal(&world, &made), "child");
+    let made = world.snapshot(REPOSITORY, 1, root.child(&file), targets.clone());
+    keeper.through(&mut world, &made);
+    // Another first root of the same collection, which no honest keeper would have signed.
+    let mut second = Software { charter: only_root, ..Software::new() };
+    let certificate = world.certificate(REPOSITORY);
+    second.state.seen = keeper.state.seen;
+    let der = sealed(&mut second, &mut world, &certificate);
+    world.now = world.now.plus_s(1);
+    let again = world.root(REPOSITORY, &der);
+    let again_file = sealed(&mut second, &mut world, &again);
+    assert_ne!(again.intent.payload, root.intent.payload);
+    let made = world.snapshot(REPOSITORY, 2, again.child(&again_file), targets);
+    let answer = keeper.frame(&world, &[&made], vec![]);
+    assert!(answer.refused[0].detail.contains("reserved for other content"), "{:?}", answer.refused);
+}
+
 #[test]
 fn a_key_signs_no_more_in_an_hour_than_its_charter_says() {
     let mut keeper = Software::new();
