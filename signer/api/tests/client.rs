@@ -139,7 +139,7 @@ async fn a_request_carries_its_token_and_its_idempotency_key() {
     let made = server.client().sign(&new_request(), &key).await.unwrap();
     assert_eq!(made.state, RequestState::Ready);
     let asked = server.asked.recv().unwrap();
-    assert!(asked.starts_with("POST /v1/requests HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.starts_with("POST /v1/requests?touch=none HTTP/1.1\r\n"), "{asked}");
     let lower = asked.to_ascii_lowercase();
     assert!(lower.contains("idempotency-key: job-17\r\n"), "{asked}");
     assert!(lower.contains(&format!("authorization: bearer {TOKEN}\r\n")), "{asked}");
