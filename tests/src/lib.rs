@@ -6,10 +6,12 @@
 mod history;
 mod instance;
 mod registry;
+mod yubikey;
 
 pub use history::{End, History, Told};
 pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal};
 pub use registry::Registry;
+pub use yubikey::{Place, YubiKeyKeeper};
 
 use std::{
     path::PathBuf,

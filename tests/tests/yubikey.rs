@@ -1,0 +1,135 @@
+//! A service with keys on a YubiKey: a person's touch is asked for by name, and without one nothing is signed.
+
+use hsm_sim_yubikey::{TouchMode, TouchState};
+use record::{Leaf, OutcomeKind, Purpose, Sha256};
+use serde_json::Value;
+use std::{sync::Arc, thread, time::Duration};
+use tests::{Instance, PATIENCE, Place, YubiKeyKeeper, have, wait_for};
+
+const ROOT: [Place; 1] = [Place { purpose: Purpose::Root, slot: 0x9c, touch: true }];
+
+/// Payloads that the log announces for these purposes.
+fn announced(service: &Instance, purposes: &[Purpose]) -> Vec<Sha256> {
+    let intents = service.history();
+    let of = |leaf: &Leaf| match leaf {
+        Leaf::Intent(intent) if purposes.contains(&intent.purpose) => Some(intent.payload),
+        _ => None,
+    };
+    intents.leaves().iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_root_key_on_a_yubikey_makes_the_first_root_with_a_touch_and_the_real_client_pins_it() {
+    if !have("docker-registry") || !have("notary") {
+        return;
+    }
+    let mut service = Instance::start();
+    let manual = |card: hsm_sim_yubikey::Builder| card.touch(TouchMode::Manual);
+    let Some(keeper) = YubiKeyKeeper::start(&mut service, "demo/gold/", &ROOT, manual) else { return };
+    let service = Arc::new(service);
+    let digest = service.registry.push("demo/gold/app", "v1", "hello");
+    let asked = thread::spawn({
+        let service = service.clone();
+        move || service.sign("demo/gold/app", &digest, "v1")
+    });
+    // The certificate of the root key, and the root.
+    for before in 0..2 {
+        keeper.card.await_touch(PATIENCE).unwrap();
+        assert_eq!(keeper.signed().len(), before);
+        keeper.card.touch(PATIENCE).unwrap();
+    }
+    let signed = asked.join().unwrap();
+    assert_eq!(signed.code, 0, "{signed:?}");
+    let repository = service.repository("demo/gold/app");
+    for what in [format!("certify the root key of {repository}"), format!("root 1 of {repository}")] {
+        let lines: Vec<_> = signed.stderr.lines().filter(|line| line.ends_with(&what)).collect();
+        assert_eq!(lines.len(), 1, "once a touch: {signed:?}");
+        assert!(lines[0].starts_with("Touch YubiKey 5740001 (slot 9c) within 1"), "{}", lines[0]);
+    }
+    let state = tempfile::tempdir().unwrap();
+    let seen = service.notary(state.path(), &["lookup", &repository, "v1"]);
+    assert!(seen.stdout.contains(&digest.sha256().to_string()), "{seen:?}");
+    let pinned =
+        std::fs::read(state.path().join("tuf").join(&repository).join("metadata/root.json")).unwrap();
+    let shown = service.chancery(&["repo", "show", &repository, "-o", "json"]);
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["root_sha256"], Sha256::of(&pinned).to_string());
+    // The card's word and the log's: two signatures, each with a touch, each announced before.
+    let made = keeper.signed();
+    assert!(made.iter().all(|(_, entry)| entry.signed.touch == TouchState::Given), "{made:?}");
+    let made: Vec<Sha256> = made.into_iter().map(|(digest, _)| digest).collect();
+    wait_for("both intents in the published log", || {
+        (announced(&service, &[Purpose::Root]) == made).then_some(())
+    });
+    // The next tag needs the other keys only.
+    let next = service.registry.push("demo/gold/app", "v2", "world");
+    let signed = service.sign("demo/gold/app", &next, "v2");
+    assert_eq!((signed.code, keeper.signed().len()), (0, 2), "{signed:?}");
+    assert!(!signed.stderr.contains("Touch"), "{signed:?}");
+    service.verify_log();
+}
+
+#[test]
+fn a_release_that_needs_a_touch_says_what_is_released_and_a_touch_that_does_not_come_fails_for_certain() {
+    if !have("docker-registry") {
+        return;
+    }
+    let place = |purpose, slot, touch| Place { purpose, slot, touch };
+    let places = [
+        place(Purpose::Root, 0x9a, false),
+        place(Purpose::Targets, 0x9c, true),
+        place(Purpose::Snapshot, 0x82, false),
+        place(Purpose::Timestamp, 0x83, false),
+    ];
+    let mut service = Instance::start();
+    let impatient = |card: hsm_sim_yubikey::Builder| {
+        card.touch(TouchMode::Timeout).touch_timeout(Duration::from_millis(1_000))
+    };
+    let Some(keeper) = YubiKeyKeeper::start(&mut service, "demo/gold/", &places, impatient) else { return };
+    let digest = service.registry.push("demo/gold/app", "v1", "hello");
+    let (status, made) = service.post("CHANCERY_TOKEN", "k1", "demo/gold/app", &digest, "v1");
+    assert_eq!(status, 202, "{made}");
+    let id = made["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/requests/{id}?wait=30&touch=none");
+    let (status, answer) = service.http("CHANCERY_TOKEN", &path, &[]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let touch = &answer["touch"];
+    let what = format!("release {}:v1 {digest}", service.repository("demo/gold/app"));
+    assert_eq!(
+        (status, &answer["state"], &touch["what"]),
+        (200, &"signing".into(), &what.into()),
+        "{answer}"
+    );
+    assert_eq!((&touch["device"], &touch["slot"]), (&"YubiKey 5740001".into(), &"9c".into()));
+    // Three tries, and then the request has ended: without any signature of that key.
+    let ended = wait_for("the request to end", || {
+        let (_, answer) = service.http("CHANCERY_TOKEN", &format!("/v1/requests/{id}?wait=5"), &[]);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        (answer["state"] == "failed").then_some(answer)
+    });
+    assert!(ended["problem"]["detail"].as_str().unwrap().contains("touch-"), "{ended}");
+    assert!(ended.get("touch").is_none(), "{ended}");
+    let by_targets_key =
+        || keeper.signed().into_iter().filter(|(_, entry)| entry.signed.slot.to_string() == "9c").count();
+    assert_eq!(by_targets_key(), 0);
+    let failed = wait_for("three outcomes in the published log", || {
+        let history = service.history();
+        let codes: Vec<String> = history
+            .leaves()
+            .iter()
+            .filter_map(|leaf| match leaf {
+                Leaf::Outcome(outcome) if outcome.outcome == OutcomeKind::Failed => {
+                    Some(outcome.code.as_ref()?.to_string())
+                }
+                _ => None,
+            })
+            .collect();
+        (codes.len() == 3).then_some(codes)
+    });
+    assert!(failed.iter().all(|code| code.starts_with("touch-")), "{failed:?}");
+    // The client may ask again, and somebody is there now.
+    keeper.card.touch_policy(TouchMode::Auto);
+    let signed = service.sign("demo/gold/app", &digest, "v1");
+    assert_eq!((signed.code, by_targets_key()), (0, 1), "{signed:?}");
+    service.verify_log();
+}
