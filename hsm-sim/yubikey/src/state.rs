@@ -76,6 +76,7 @@ pub(crate) struct Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NewKey {
     pub(crate) slot: Slot,
+    pub(crate) algorithm: Algorithm,
     pub(crate) pin_policy: PinPolicy,
     pub(crate) touch_policy: TouchPolicy,
     pub(crate) generated: bool,
@@ -130,10 +131,16 @@ impl State {
         pin_policy: PinPolicy,
         touch_policy: TouchPolicy,
     ) -> Result<Vec<u8>, Error> {
-        self.provision(&NewKey { slot, pin_policy, touch_policy, generated: true })
+        self.provision(&NewKey {
+            slot,
+            algorithm: Algorithm::EccP256,
+            pin_policy,
+            touch_policy,
+            generated: true,
+        })
     }
 
-    /// Puts a P-256 key into an empty slot; gives the key in it, as DER `SubjectPublicKeyInfo`.
+    /// Puts a key into an empty slot; gives the key in it, as DER `SubjectPublicKeyInfo`.
     pub(crate) fn provision(&mut self, new: &NewKey) -> Result<Vec<u8>, Error> {
         if let Some(there) = self.slots.get(&new.slot) {
             return Ok(there.key.spki());
@@ -142,9 +149,9 @@ impl State {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::Start { what: "a generator of keys", source: io::Error::other(error) })?;
-        let key = PrivateKey::generate(Algorithm::EccP256, &mut Expander::new(seed)).map_err(broken)?;
+        let key = PrivateKey::generate(new.algorithm, &mut Expander::new(seed)).map_err(broken)?;
         let spki = key.spki();
-        let NewKey { slot, pin_policy, touch_policy, generated } = *new;
+        let NewKey { slot, pin_policy, touch_policy, generated, .. } = *new;
         self.slots.insert(slot, Key { key, pin_policy, touch_policy, generated });
         Ok(spki)
     }

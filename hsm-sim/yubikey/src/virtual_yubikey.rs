@@ -1,7 +1,7 @@
 //! A card in this process: a thread that plays it, and the handle that ends it.
 
 use crate::{
-    Control, Error, PinPolicy, Profile, Slot, State, TouchMode, TouchPolicy,
+    Algorithm, Control, Error, PinPolicy, Profile, Slot, State, TouchMode, TouchPolicy,
     apdu_log::ApduLog,
     card::{Card, Options},
     control,
@@ -172,14 +172,25 @@ impl Builder {
 
     /// A P-256 key that was generated on the card, unless its slot has one already.
     pub fn key(mut self, slot: Slot, pin_policy: PinPolicy, touch_policy: TouchPolicy) -> Self {
-        self.keys.push(NewKey { slot, pin_policy, touch_policy, generated: true });
+        self.put(slot, Algorithm::EccP256, (pin_policy, touch_policy), true);
+        self
+    }
+
+    /// The same with Ed25519, which 5.7.4 has.
+    pub fn ed25519_key(mut self, slot: Slot, pin_policy: PinPolicy, touch_policy: TouchPolicy) -> Self {
+        self.put(slot, Algorithm::Ed25519, (pin_policy, touch_policy), true);
         self
     }
 
     /// A P-256 key that was made elsewhere, unless its slot has one already.
     pub fn imported_key(mut self, slot: Slot, pin_policy: PinPolicy, touch_policy: TouchPolicy) -> Self {
-        self.keys.push(NewKey { slot, pin_policy, touch_policy, generated: false });
+        self.put(slot, Algorithm::EccP256, (pin_policy, touch_policy), false);
         self
+    }
+
+    fn put(&mut self, slot: Slot, algorithm: Algorithm, policies: (PinPolicy, TouchPolicy), generated: bool) {
+        let (pin_policy, touch_policy) = policies;
+        self.keys.push(NewKey { slot, algorithm, pin_policy, touch_policy, generated });
     }
 
     /// So many tries are left of the PIN's three, as if wrong ones had been tried.
