@@ -398,7 +398,10 @@ mod tests {
         }
         for (other, expected) in [
             (
-                format!("spki = {}\npurpose = \"root\"\nrepositories = [\"a.example/b/\"]", spki(Purpose::Root)),
+                format!(
+                    "spki = {}\npurpose = \"root\"\nrepositories = [\"a.example/b/\"]",
+                    spki(Purpose::Root)
+                ),
                 "spki",
             ),
             ("spki = \"\"\npurpose = \"root\"\nrepositories = []".into(), "spki"),

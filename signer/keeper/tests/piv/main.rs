@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod log_key;
 #[path = "../support/place.rs"]
 #[allow(dead_code, reason = "what SoftHSM's tests need")]
 mod place;

@@ -42,13 +42,26 @@ pub(super) struct SlotFacts {
 pub(super) enum OpenError {
     #[error("PC/SC cannot be used ({0}): is pcscd running, and may this user reach its socket?")]
     Service(Error),
-    #[error("it is in no reader{}", others(.0))]
-    Absent(Vec<u32>),
+    #[error("it is in no reader{}", .0.text())]
+    Absent(Others),
 }
 
-fn others(serials: &[u32]) -> String {
-    let list: Vec<String> = serials.iter().map(u32::to_string).collect();
-    if list.is_empty() { String::new() } else { format!("; other cards are: {}", list.join(", ")) }
+/// What was found in place of the card.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    serials: Vec<u32>,
+    /// A card that another program holds alone: it may be the one.
+    held: bool,
+}
+
+impl Others {
+    fn text(&self) -> String {
+        let list: Vec<String> = self.serials.iter().map(u32::to_string).collect();
+        let serials =
+            if list.is_empty() { String::new() } else { format!("; other cards are: {}", list.join(", ")) };
+        let held = if self.held { "; another program (scdaemon?) holds a card for itself alone" } else { "" };
+        format!("{serials}{held}")
+    }
 }
 
 /// Why a slot's key cannot be used.
@@ -67,20 +80,19 @@ impl Card {
         let mut context = Context::open().map_err(OpenError::Service)?;
         let mut readers: Vec<_> = context.iter().map_err(OpenError::Service)?.collect();
         readers.sort_by_key(|reader| Some(&*reader.name()) != last_reader);
-        let mut others = Vec::new();
+        let mut others = Others::default();
         for reader in readers {
-            let Ok(key) = reader.open() else { continue };
-            let card = Self { key: Some(key) };
-            match card.serial() {
-                Some(found) if found == serial => return Ok(card),
-                found => others.extend(found),
+            match reader.open() {
+                Ok(key) if key.serial().0 == serial => return Ok(Self { key: Some(key) }),
+                Ok(key) => {
+                    others.serials.push(key.serial().0);
+                    drop(Self { key: Some(key) });
+                }
+                Err(Error::PcscError { inner: Some(pcsc::Error::SharingViolation) }) => others.held = true,
+                Err(_) => {}
             }
         }
         Err(OpenError::Absent(others))
-    }
-
-    fn serial(&self) -> Option<u32> {
-        self.key.as_ref().map(|key| key.serial().0)
     }
 
     /// The name of the reader it is in: a hint, and no identity.

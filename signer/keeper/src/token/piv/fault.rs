@@ -65,7 +65,10 @@ impl Refusal {
             (true, _) if waited => {
                 Fault::failed("touch-timeout", "nobody touched the YubiKey in time: nothing was signed")
             }
-            (true, true) => Fault::failed("touch-denied", "the YubiKey gave up waiting for a touch at once"),
+            (true, true) => Fault::failed(
+                "touch-denied",
+                "the YubiKey waited for no touch, or another program used it in between: nothing was signed",
+            ),
             _ => Fault::PinWanted,
         }
     }

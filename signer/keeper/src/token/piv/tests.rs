@@ -196,6 +196,57 @@ fn a_true_attestation_of_another_card_slot_key_or_policy_does_not_serve() {
     }
 }
 
+/// A token whose card is away.
+fn cardless() -> PivToken {
+    let config = PivConfig {
+        serial: SERIAL,
+        pin: PinSource::Fd(0),
+        attestation: Attestation::Required,
+        attestation_chain: vec![],
+        attestation_roots: vec![],
+        firmware_floor: Firmware::ECDSA_FLOOR,
+        touch_wait_ms: 1,
+        call_deadline_ms: 60_000,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pin");
+    std::fs::write(&file, "123456").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut state = State::new();
+    state.not_before = Instant::now() + Duration::from_secs(3600);
+    PivToken {
+        config,
+        pin: crate::token::Pin::from_file(&file).unwrap(),
+        trust: Trust::default(),
+        watchdog: Watchdog::start(60_000, |_| {}).unwrap(),
+        state: Mutex::new(state),
+    }
+}
+
+#[test]
+fn a_message_at_whose_length_the_crate_panics_or_fails_never_reaches_it() {
+    let token = cardless();
+    let key = Key {
+        id: KeyRef::Slot(PivSlot::parse("9a").unwrap()),
+        public: PublicKey::Ed25519([7; 32]),
+        touch: TouchPolicy::Never,
+        evidence: vec![],
+    };
+    let code = |length: usize| {
+        let error = token.sign_ed25519(&key, &vec![0; length]).unwrap_err();
+        assert!(error.surely_not_signed(), "{error}");
+        error.code().to_string()
+    };
+    for length in [255, 1015, 64 * 1024] {
+        assert_eq!(code(length), "token-refused", "{length}");
+    }
+    for length in [0, 254, 256, 1014] {
+        assert_eq!(code(length), "token-gone", "{length}: it got as far as the card");
+    }
+    let digest = Sha256::of(b"x");
+    assert_eq!(token.sign_p256(&key, &digest, &|_| {}).unwrap_err().code().as_str(), "token-refused");
+}
+
 #[test]
 fn no_build_of_this_program_writes_the_apdus_of_the_yubikey_crate() {
     assert_eq!(log::STATIC_MAX_LEVEL, log::LevelFilter::Debug);
