@@ -106,22 +106,104 @@ fn another_card_in_the_reader_is_not_used() {
 }
 
 #[test]
+fn another_key_in_the_slot_of_the_same_card_is_not_used() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    bench.card.remove().unwrap();
+    let journal = bench.path("other");
+    let _remade = VirtualYubiKey::builder()
+        .serial(SERIAL)
+        .reader(bench.pcscd.vpcd(0).unwrap())
+        .key(Slot::SIGNATURE, PinPolicy::Always, TouchPolicy::Never)
+        .journal(&journal)
+        .insert()
+        .unwrap();
+    let made = bench.ask(&mut daemon, "remade");
+    assert_eq!(failure(ended(&mut daemon, made.index)), "token-changed");
+    assert_eq!((bench.signed(), YubiKeyJournal::read(&journal).unwrap()), (vec![], vec![]));
+}
+
+/// Runs one of the ignored tests below as another program beside the keeper.
+fn other_program(bench: &Bench, test: &str) {
+    let mut other = std::process::Command::new(std::env::current_exe().unwrap());
+    other.args([test, "--exact", "--ignored"]).env(SOCKET_VARIABLE, bench.pcscd.socket());
+    assert!(other.status().unwrap().success());
+}
+
+#[test]
+fn a_pin_that_was_changed_meanwhile_is_tried_once_and_then_never_again() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    other_program(&bench, "another_program_changes_the_pin");
+    let before = bench.verifies();
+    for name in ["one", "two"] {
+        let made = bench.ask(&mut daemon, name);
+        assert_eq!(failure(ended(&mut daemon, made.index)), "token-pin", "{name}");
+    }
+    assert_eq!((bench.verifies() - before, bench.pin_tries_left()), (1, 2));
+    assert_eq!(bench.signed(), []);
+}
+
+#[test]
+fn a_pin_that_others_have_brought_to_its_last_try_is_not_tried_until_somebody_gave_it_right() {
+    let Some(mut bench) = Bench::new(&Setup::untouched()) else { return };
+    let keeper = bench.start();
+    let mut daemon = keeper.connect();
+    other_program(&bench, "another_program_tries_wrong_pins");
+    let before = bench.verifies();
+    let made = bench.ask(&mut daemon, "one");
+    assert_eq!(failure(ended(&mut daemon, made.index)), "token-pin");
+    assert_eq!((bench.verifies(), bench.pin_tries_left()), (before, 1));
+    other_program(&bench, "another_program_gives_the_pin");
+    bench.ask(&mut daemon, "two");
+    daemon.signature();
+    assert_eq!((bench.signed().len(), bench.pin_tries_left()), (1, 3));
+}
+
+/// The card as another program opens it; it leaves without a reset.
+fn as_another_program(act: impl FnOnce(&mut yubikey::YubiKey)) {
+    let mut card = yubikey::YubiKey::open_by_serial(yubikey::Serial(SERIAL)).unwrap();
+    act(&mut card);
+    card.disconnect(pcsc::Disposition::LeaveCard).map_err(|(_, e)| e).unwrap();
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn another_program_changes_the_pin() {
+    as_another_program(|card| card.change_pin(b"123456", b"654321").unwrap());
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn another_program_tries_wrong_pins() {
+    as_another_program(|card| {
+        for _ in 0..2 {
+            assert!(matches!(card.verify_pin(b"000000"), Err(yubikey::Error::WrongPin { .. })));
+        }
+    });
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn another_program_gives_the_pin() {
+    as_another_program(|card| card.verify_pin(b"123456").unwrap());
+}
+
+#[test]
 fn a_card_that_another_program_has_reset_is_asked_again_and_given_its_pin_again() {
     let Some(mut bench) = Bench::new(&Setup { pin: PinPolicy::Once, ..Setup::untouched() }) else { return };
     let keeper = bench.start();
     let mut daemon = keeper.connect();
     bench.ask(&mut daemon, "before");
     daemon.signature();
-    let mut other = std::process::Command::new(std::env::current_exe().unwrap());
-    other.args(["another_program_resets_every_card", "--exact", "--ignored"]);
-    other.env(SOCKET_VARIABLE, bench.pcscd.socket());
-    assert!(other.status().unwrap().success());
+    other_program(&bench, "another_program_resets_every_card");
     bench.ask(&mut daemon, "after");
     daemon.signature();
     assert_eq!((bench.signed().len(), bench.verifies()), (2, 2));
 }
 
-/// Not a test by itself: the other program of the test above, in a process of its own.
 #[test]
 #[ignore = "run by another test"]
 fn another_program_resets_every_card() {
