@@ -14,12 +14,22 @@ tools=target/tools
 declare -A packages=(
   [softhsm2-util]=softhsm2 [pkcs11-tool]=opensc [skopeo]=skopeo [umoci]=umoci [docker-registry]=docker-registry
   [notary]=notary [cc]=build-essential [openssl]=openssl [curl]=curl [jq]=jq [xxd]=xxd [python3]=python3
-  [ps]=procps [strace]=strace
+  [ps]=procps [strace]=strace [pkg-config]=pkg-config [yubico-piv-tool]=yubico-piv-tool
+)
+# file -> Debian package: libraries, and programs that are no commands of users
+declare -A files=(
+  [/usr/include/PCSC/winscard.h]=libpcsclite-dev
+  [/usr/sbin/pcscd]=pcscd
+  [/usr/lib/pcsc/drivers/serial/libifdvpcd.so]=vsmartcard-vpcd
 )
 missing=()
 for command in "${!packages[@]}"; do
   command -v "$command" >/dev/null 2>&1 || missing+=("${packages[$command]}")
 done
+for file in "${!files[@]}"; do
+  [ -e "$file" ] || missing+=("${files[$file]}")
+done
+ls /usr/lib/*/libykcs11.so >/dev/null 2>&1 || missing+=(ykcs11)
 ldd /bin/busybox >/dev/null 2>&1 && missing+=(busybox-static) # one with shared libraries makes no image
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
