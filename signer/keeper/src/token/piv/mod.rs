@@ -266,14 +266,14 @@ impl PivToken {
     }
 
     fn attempt_on(&self, state: &mut State, order: &Order<'_>) -> Result<Vec<u8>, Fault> {
+        let facts = state.keys.get(&order.slot);
+        let facts = facts.ok_or_else(|| Fault::failed("token-refused", "this key was never taken"))?.clone();
         let mut card = match state.card.take() {
             Some(card) => card,
             None => self.reopen(state)?,
         };
-        let facts = state.keys.get(&order.slot);
-        let facts = facts.ok_or_else(|| Fault::failed("token-refused", "this key was never taken"))?.clone();
-        let made =
-            self.present_pin(state, &mut card, facts.pin).and_then(|()| self.ask(&mut card, &facts, order));
+        let ready = self.present_pin(state, &mut card, facts.pin);
+        let made = ready.and_then(|()| self.ask(&mut card, &facts, order));
         state.card = Some(card);
         made
     }

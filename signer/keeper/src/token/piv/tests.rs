@@ -226,6 +226,9 @@ fn cardless() -> PivToken {
 #[test]
 fn a_message_at_whose_length_the_crate_panics_or_fails_never_reaches_it() {
     let token = cardless();
+    let public = PublicKey::Ed25519([7; 32]);
+    let facts = SlotFacts { public, pin: PinPolicy::Once, touch: CardTouch::Never, generated: true };
+    token.state().keys.insert(PivSlot::parse("9a").unwrap(), facts);
     let key = Key {
         id: KeyRef::Slot(PivSlot::parse("9a").unwrap()),
         public: PublicKey::Ed25519([7; 32]),
