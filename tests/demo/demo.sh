@@ -194,7 +194,75 @@ retreat
 must "${good#sha256:}" "${trust[@]}" -d "$work/late2" lookup "$registry/short/busybox" v2
 ok "our own server has renewed it meanwhile"
 
-step 8 "the log, from its published files alone"
+step 8 "a root key on a YubiKey: a new repository's first root waits for a finger"
+# A virtual card behind a real pcscd; its attestation leads to a test root, which the configuration must name.
+yubikey=$work/yubikey gold=$registry/demo/gold/app
+mkdir -m 700 "$yubikey"
+"$bin/hsm-sim-yubikey" pcscd --dir "$yubikey" >"$yubikey/pcscd.out" 2>"$yubikey/pcscd.err" &
+pids+=($!)
+for _ in $(seq 100); do grep -qs '^vpcd ' "$yubikey/pcscd.out" && break; sleep 0.1; done
+"$bin/hsm-sim-yubikey" run --state "$yubikey/card.json" --serial 12345678 --key 9c:always:always --touch manual \
+  --vpcd "$(awk '/^vpcd / {print $2}' "$yubikey/pcscd.out")" --control "$yubikey/ctl" --journal "$yubikey/journal" >"$yubikey/card.out" 2>&1 &
+pids+=($!)
+for _ in $(seq 200); do grep -qs 'plugged in' "$yubikey/card.out" && break; sleep 0.1; done
+{ "$bin/hsm-sim-yubikey" root 5.7.4 | openssl x509 -inform DER; } >"$yubikey/root.pem"
+for name in intermediate attestation; do openssl x509 -inform DER -in "hsm-sim/yubikey/pki/$name.der"; done >"$yubikey/chain.pem"
+printf 123456 >"$yubikey/pin" && chmod 600 "$yubikey/pin" && chmod 644 "$yubikey"/*.pem
+root_spki=$(awk '/^key 9c / {print $3}' "$yubikey/card.out" | xxd -r -p | base64 -w0)
+# other_key SPKI PURPOSE: what one keeper's charter says of another's key.
+other_key() { printf '\n[[other_key]]\nspki = "%s"\npurpose = "%s"\nrepositories = ["%s/demo/gold/"]\n' "$1" "$2" "$registry"; }
+{
+  printf 'schema = 1\nkeeper = "root"\n'
+  grep -E '^(origin|log_vkey) = ' "$work/dev/signing/charter.toml"
+  printf '\n[[key]]\nspki = "%s"\nslot = "9c"\ntouch = "always"\npurpose = "root"\nrepositories = ["%s/demo/gold/"]\n' "$root_spki" "$registry"
+  printf 'approval = "none"\nsignatures_per_hour = 20\nmax_validity_days = 3660\n'
+  for purpose in targets snapshot timestamp; do
+    other_key "$(jq -r --arg p $purpose '.keys[] | select(.key.purpose == $p) | .key.spki' "$work/keys.json")" $purpose
+  done
+} >"$yubikey/charter.toml"
+other_key "$root_spki" root >>"$work/dev/signing/charter.toml"
+cat >"$yubikey/keeper.toml" <<TOML
+role = "sign"
+name = "root"
+charter = "charter.toml"
+state = "state"
+socket = "keeper.sock"
+[token]
+pin_file = "pin"
+piv = { serial = 12345678, attestation_chain = ["chain.pem"], attestation_roots = ["root.pem"] }
+TOML
+chmod 644 "$yubikey"/*.toml
+kill -TERM "${pids[0]}"; wait "${pids[0]}" || true
+rm "$work/dev.out"
+printf '\n[[keeper]]\nname = "root"\nsocket = "%s"\n' "$yubikey/keeper.sock" >>"$work/dev/chanceryd.toml"
+PCSCLITE_CSOCK_NAME=$(sed -n 's/^PCSCLITE_CSOCK_NAME=//p' "$yubikey/pcscd.out")
+export PCSCLITE_CSOCK_NAME
+"$bin/chancery-keeper" init --config "$yubikey/keeper.toml" 2>"$yubikey/keeper.log"
+"$bin/chancery-keeper" serve --config "$yubikey/keeper.toml" 2>>"$yubikey/keeper.log" &
+pids+=($!)
+"$bin/chancery" dev --dir "$work/dev" --listen "localhost:$listen" >"$work/dev.out" 2>"$work/dev.err" &
+pids[0]=$!
+for _ in $(seq 300); do grep -qs '^ready ' "$work/dev.out" && break; kill -0 "${pids[0]}" || { cat "$work/dev.err"; fail "chancery dev did not start again"; }; sleep 0.1; done
+proven=$("$bin/chancery" key list -o json | jq -r '.keys[] | select(.keeper == "root") | .key.evidence | join(" ")')
+[[ $proven == *PIV_ATTESTED=true* && $proven == *PIV_TOUCH=always* ]] || fail "the root key is not proven: $proven"
+echo "   proven of the root key: $proven"
+skopeo copy -q --src-tls-verify=false --dest-tls-verify=false "docker://$registry/demo/busybox@$good" "docker://$registry/demo/gold/app:v1"
+touches() { grep -c '"operation":"sign"' "$yubikey/journal" || true; }
+# The finger: it touches when the card blinks, twice: for the root key's certificate, and for the root.
+for _ in 1 2; do "$bin/hsm-sim-yubikey" ctl "$yubikey/ctl" touch --wait-ms 30000 >/dev/null; done &
+finger=$!
+"$bin/chancery" sign "$gold@$good" --tag v1 --wait 2>"$work/touches" >/dev/null || { cat "$work/touches" "$yubikey/keeper.log"; fail "no signature with a YubiKey"; }
+wait $finger
+grep '^Touch YubiKey 12345678 (slot 9c) within' "$work/touches" | sed 's/^/   /'
+[ "$(grep -c "^Touch YubiKey" "$work/touches")" = 2 ] && [ "$(touches)" = 2 ] || fail "not two touches and two signatures"
+must "${good#sha256:}" "${trust[@]}" -d "$work/gold" lookup "$gold" v1
+[ "$(sha256sum <"$work/gold/tuf/$gold/metadata/root.json" | cut -d' ' -f1)" = "$("$bin/chancery" repo show "$gold" -o json | jq -r .root_sha256)" ] || fail "the client pinned another root"
+ok "two touches, two signatures in the card's journal, and the client pinned the root that they made"
+"$bin/chancery" sign "$gold@$good" --tag v2 --wait >/dev/null 2>&1
+[ "$(touches)" = 2 ] || fail "the next tag used the root key"
+ok "the next tag needs no touch: the root key rests"
+
+step 9 "the log, from its published files alone"
 export CHANCERY_TOKEN=$CHANCERY_AUDITOR_TOKEN
 "$bin/chancery" log show --limit 12
 "$bin/chancery" log fetch --out "$work/published"
@@ -207,7 +275,7 @@ printf 'X' | dd of="$bundle" bs=1 seek=100 conv=notrunc status=none
 must_not 10 "" env -u CHANCERY_URL "$bin/chancery" log verify "$work/forged" --vkey "$CHANCERY_LOG_VKEY"
 ok "one changed byte: refused"
 
-step 9 "everything stops"
+step 10 "everything stops"
 kill -INT "${pids[0]}"
 wait "${pids[0]}" || fail "chancery dev ended with $?"
 for pid in "${pids[@]:1}"; do kill -TERM "$pid" 2>/dev/null || true; done
