@@ -22,6 +22,9 @@ pub const SIGNING_KEEPER: &[&str] = &["chancery-keeper serve", "/signing/"];
 /// The daemon's process.
 pub const DAEMON: &[&str] = &["chanceryd serve"];
 
+/// `CKA_ID` of the targets key of `chancery dev`.
+pub const TARGETS_KEY: &[u8] = &[2];
+
 /// `CKM_ECDSA`: the keys that sign for clients. The log key signs notes with `CKM_EDDSA`.
 const CKM_ECDSA: u64 = 0x1041;
 
@@ -75,6 +78,11 @@ impl Instance {
     /// The folder of `chancery dev`.
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("dev")
+    }
+
+    /// The port of the service.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The name of a repository in this instance's registry.
@@ -329,6 +337,27 @@ impl Instance {
         let args = ["-H", "Content-Type: application/json", "-H", &key, "-d", &body];
         let (status, answer) = self.http(token, "/v1/requests?wait=0", &args);
         (status, serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {status} {answer}")))
+    }
+
+    /// Requests from one client over many connections, none of which waits for its end: their ids.
+    pub fn ask_at_once(&self, repository: &str, digest: &Digest, tags: &[String]) -> Vec<String> {
+        let env = self.env();
+        let trust = api::Trust::CaFile(env["CHANCERY_CACERT"].clone().into());
+        let token = api::Secret::new(&env["CHANCERY_TOKEN"]).unwrap();
+        let client = api::Client::new(&env["CHANCERY_URL"], &trust, Some(token)).unwrap();
+        runtime().block_on(async {
+            let one = |tag: &String| {
+                let image = format!("{}@{digest}", self.repository(repository)).parse().unwrap();
+                let (new, client) = (api::NewRequest { image, tag: tag.parse().unwrap() }, client.clone());
+                let key = api::IdempotencyKey::random().unwrap();
+                tokio::spawn(async move { client.sign(&new, &key).await.unwrap().id.to_string() })
+            };
+            let mut ids = Vec::new();
+            for asked in tags.iter().map(one).collect::<Vec<_>>() {
+                ids.push(asked.await.unwrap());
+            }
+            ids
+        })
     }
 
     /// A request's state, by its id.

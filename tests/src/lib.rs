@@ -8,7 +8,7 @@ mod instance;
 mod registry;
 
 pub use history::{End, History, Told};
-pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal};
+pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal, TARGETS_KEY};
 pub use registry::Registry;
 
 use std::{
