@@ -14,7 +14,7 @@ tools=target/tools
 declare -A packages=(
   [softhsm2-util]=softhsm2 [pkcs11-tool]=opensc [skopeo]=skopeo [umoci]=umoci [docker-registry]=docker-registry
   [notary]=notary [cc]=build-essential [openssl]=openssl [curl]=curl [jq]=jq [xxd]=xxd [python3]=python3
-  [ps]=procps [strace]=strace
+  [ps]=procps [strace]=strace [pcscd]=pcscd [yubico-piv-tool]=yubico-piv-tool
 )
 missing=()
 for command in "${!packages[@]}"; do
@@ -23,6 +23,14 @@ done
 ldd /bin/busybox >/dev/null 2>&1 && missing+=(busybox-static) # one with shared libraries makes no image
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+# file -> Debian package, for what is no command
+declare -A files=(
+  [/usr/include/PCSC/winscard.h]=libpcsclite-dev [/usr/lib/pcsc/drivers/serial/libifdvpcd.so]=vsmartcard-vpcd
+  [libykcs11.so]=ykcs11
+)
+for file in "${!files[@]}"; do
+  [ -e "$file" ] || [ -n "$(find /usr/lib -name "${file#/}*" -print -quit 2>/dev/null)" ] || missing+=("${files[$file]}")
+done
 
 as_root=()
 if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["record", "tlog", "formats", "api", "policy"]),
     ("hsm-sim", &["hsm-sim-pkcs11"]),
     ("hsm-sim-pkcs11", &[]),
+    ("hsm-sim-yubikey", &[]),
     ("tests", &["record", "tlog", "api", "hsm-sim"]),
 ];
 
