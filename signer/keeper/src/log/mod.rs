@@ -30,12 +30,13 @@ pub fn init(config: &LogConfig) -> Result<(), Fatal> {
 
 /// Serves until the process is asked to end.
 pub fn serve(config: LogConfig) -> Result<(), Fatal> {
+    // Before the token is opened: a module that is cut off in its login may leave the token broken, as SoftHSM does.
+    let stop = Stop::on_signal()?;
     // INVARIANT(one-roll): this lock is held until the process ends, and the lease goes to one connection at a time.
     let lock = lock_folder(&config.state, &spool::FORM)?;
     let spool = Spool::open(&spool_folder(&config.state), SEGMENT_BYTES)?;
     let token = token::open(&config.token)?;
     let key = token.key(&config.key.cka_id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
-    let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {
