@@ -156,13 +156,7 @@ impl Instance {
 
     /// SHA-256 of every payload that an image key really signed, in order: the token's word, not the daemon's.
     pub fn signed(&self) -> Vec<Sha256> {
-        let payload = |entry: Entry| match entry {
-            Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
-                Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
-            }
-            Entry::Signature { .. } | Entry::Login { .. } => None,
-        };
-        Journal::read(&self.journal()).unwrap().into_iter().filter_map(payload).collect()
+        signed(&self.journal())
     }
 
     /// What the tokens answered to each login, in order.
@@ -247,12 +241,30 @@ impl Instance {
 
     /// The log as an auditor reads it, every entry proven; none before the first checkpoint.
     pub fn history(&self) -> History {
+        self.history_from(0)
+    }
+
+    /// The log from this index on.
+    pub fn history_from(&self, from: u64) -> History {
+        const MOST: u64 = 10_000;
+        let mut history = self.some_history(from, MOST);
+        loop {
+            let have = history.leaves().len() as u64;
+            if !have.is_multiple_of(MOST) || have == 0 {
+                return history;
+            }
+            history.extend(self.some_history(from + have, MOST));
+        }
+    }
+
+    fn some_history(&self, from: u64, limit: u64) -> History {
+        let (from_text, limit) = (from.to_string(), limit.to_string());
         let shown = self.chancery_as(
             "CHANCERY_AUDITOR_TOKEN",
-            &["log", "show", "--from", "0", "--limit", "10000", "-o", "json"],
+            &["log", "show", "--from", &from_text, "--limit", &limit, "-o", "json"],
         );
         assert_eq!(shown.code, 0, "{shown:?}");
-        History::read(&shown.stdout)
+        History::read(&shown.stdout, from)
     }
 
     /// The process of this instance whose command line holds all these words.
@@ -350,6 +362,16 @@ impl Instance {
         ])
     }
 
+    /// Asks for a signature and waits for its end only so long, such as `2s`: the answer, and the request's id.
+    pub fn sign_within(&self, repository: &str, digest: &Digest, tag: &str, wait: &str) -> (Output, String) {
+        let image = format!("{}@{digest}", self.repository(repository));
+        let answer = self.chancery(&["sign", &image, "--tag", tag, "--wait", wait, "-o", "json"]);
+        let request: Value =
+            serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
+        let id = request["id"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+        (answer, id)
+    }
+
     /// The log as an auditor verifies it from published files alone; panics unless it is whole.
     pub fn verify_log(&self) -> Output {
         let published = tempfile::tempdir().unwrap();
@@ -397,7 +419,18 @@ impl Output {
     }
 }
 
-fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
+/// What the journal of a token says that its image keys signed.
+pub(crate) fn signed(journal: &Path) -> Vec<Sha256> {
+    let payload = |entry: Entry| match entry {
+        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
+            Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
+        }
+        Entry::Signature { .. } | Entry::Login { .. } => None,
+    };
+    Journal::read(journal).unwrap().into_iter().filter_map(payload).collect()
+}
+
+pub(crate) fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
     rustix::process::kill_process(pid, signal)
 }

@@ -5,10 +5,12 @@
 
 mod history;
 mod instance;
+mod keeper;
 mod registry;
 
 pub use history::{End, History, Told};
 pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal};
+pub use keeper::{OwnKeeper, Wanted};
 pub use registry::Registry;
 
 use std::{
