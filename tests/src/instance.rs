@@ -362,13 +362,20 @@ impl Instance {
         ])
     }
 
-    /// Asks for a signature and waits for its end only so long, such as `2s`: the answer, and the request's id.
-    pub fn sign_within(&self, repository: &str, digest: &Digest, tag: &str, wait: &str) -> (Output, String) {
+    /// Asks for a signature and waits for its end only so long, such as `2s`: the answer, and the request's id if there
+    /// is a request.
+    pub fn sign_within(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        tag: &str,
+        wait: &str,
+    ) -> (Output, Option<String>) {
         let image = format!("{}@{digest}", self.repository(repository));
-        let answer = self.chancery(&["sign", &image, "--tag", tag, "--wait", wait, "-o", "json"]);
-        let request: Value =
-            serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
-        let id = request["id"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+        let wait = format!("--wait={wait}");
+        let answer = self.chancery(&["sign", &image, "--tag", tag, &wait, "-o", "json"]);
+        let request: Option<Value> = serde_json::from_str(&answer.stdout).ok();
+        let id = request.and_then(|request| Some(request["id"].as_str()?.to_owned()));
         (answer, id)
     }
 

@@ -28,7 +28,8 @@ const RESTART: Duration = Duration::from_millis(100);
 pub struct Wanted {
     /// The keeper's name, and that of its token.
     pub name: &'static str,
-    /// The repositories that its keys sign for, such as `hsm/`.
+    /// The repositories that its keys sign for, below `demo/`, such as `demo/hsm/`: of two keys that may, that with the
+    /// closer scope is taken.
     pub prefix: &'static str,
     /// Its token's `call_deadline_ms`.
     pub call_deadline_ms: u64,
@@ -72,13 +73,6 @@ impl OwnKeeper {
                 "\n[[keeper]]\nname = \"{}\"\nsocket = \"{}\"\n",
                 wanted.name,
                 keeper.path("socket").display()
-            ),
-        );
-        append(
-            &instance.dir().join("policy/repositories.toml"),
-            &format!(
-                "\n[[repository]]\nname = \"{}\"\nimmutable_tags = true\ncreate_on_first_sign = true\n",
-                instance.repository(wanted.prefix)
             ),
         );
         keeper.start();

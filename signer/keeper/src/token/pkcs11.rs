@@ -194,10 +194,18 @@ impl Pkcs11Token {
                     tracing::warn!(token = self.config.label, key = %key.id(), fault = ?met.fault, "the token failed");
                     let again = self.remedy(key, &met, &mut tried);
                     if met.fault.may_have_signed || !again {
-                        return Err(met.fault.into());
+                        return Err(self.told(met.fault));
                     }
                 }
             }
+        }
+    }
+
+    /// The fault as the caller is told; if the PIN was refused meanwhile, that is the reason.
+    fn told(&self, fault: Fault) -> TokenError {
+        match self.login.refused() {
+            Some(fatal) if !fault.may_have_signed => Fault::before(Class::Pin, fatal.to_string()).into(),
+            _ => fault.into(),
         }
     }
 
