@@ -49,6 +49,8 @@ pub struct Figures {
     pub failed: u64,
     /// Outcomes `void`.
     pub void: u64,
+    /// Moments at which every signature in the journal had its intent under the newest note.
+    pub samples: u64,
     /// What the log does not explain; empty, or something is wrong.
     pub exceptions: Vec<String>,
 }
@@ -107,6 +109,7 @@ pub fn random_faults(signatures: u64, seed: u64, weight: u32) -> Figures {
     }
     let (done, clients) = (AtomicBool::new(false), AtomicU64::new(CLIENTS as u64));
     let mut operator = Operator::new(&mut keeper, seed, weight);
+    let mut samples = Vec::new();
     let requests = thread::scope(|scope| {
         let asking: Vec<_> = (0..CLIENTS)
             .map(|number| {
@@ -123,8 +126,10 @@ pub fn random_faults(signatures: u64, seed: u64, weight: u32) -> Figures {
                 break;
             }
             operator.look();
-            // The journal grows long, and is read whole.
-            if look.is_multiple_of(16) && operator.keeper.signed().len() as u64 >= signatures {
+            if look.is_multiple_of(4) {
+                samples.extend(Sample::take(&service, operator.keeper));
+            }
+            if operator.keeper.journaled() as u64 >= signatures {
                 done.store(true, Ordering::Relaxed);
             }
             thread::sleep(LOOK);
@@ -150,9 +155,11 @@ pub fn random_faults(signatures: u64, seed: u64, weight: u32) -> Figures {
         unknown_unsigned: 0,
         failed: 0,
         void: 0,
+        samples: samples.len() as u64,
         exceptions: Vec::new(),
     };
     figures.compare(&history, &keeper);
+    figures.check_order(&history, &keeper, &samples);
     service.verify_log();
     figures
 }
@@ -324,6 +331,41 @@ impl Figures {
     }
 }
 
+/// The journal and the log at one moment of the run.
+struct Sample {
+    /// Entries in the journal.
+    journaled: usize,
+    /// Leaves under the newest note, a moment later.
+    noted: u64,
+}
+
+impl Sample {
+    fn take(service: &Instance, keeper: &OwnKeeper) -> Option<Self> {
+        let journaled = keeper.journaled();
+        Some(Self { journaled, noted: service.noted()? })
+    }
+}
+
+impl Figures {
+    /// At no moment had the token signed what was not in the log yet.
+    fn check_order(&mut self, history: &History, keeper: &OwnKeeper, samples: &[Sample]) {
+        let mut first = BTreeMap::new();
+        for told in history.intents() {
+            first.entry(told.intent.payload).or_insert(told.index);
+        }
+        // Of each entry the first moment counts at which it was there.
+        let mut samples = samples.iter().peekable();
+        for (place, payload) in keeper.entries().into_iter().enumerate() {
+            while samples.next_if(|sample| sample.journaled <= place).is_some() {}
+            let (Some(payload), Some(Sample { noted, .. })) = (payload, samples.peek()) else { continue };
+            if first.get(&payload).is_none_or(|index| index >= noted) {
+                let told = format!("the log had {noted} leaves and no intent for it");
+                self.exceptions.push(format!("{payload} was signed when {told}"));
+            }
+        }
+    }
+}
+
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}, {:.0} s", self.seed, self.took.as_secs_f64())?;
@@ -339,6 +381,7 @@ impl fmt::Display for Figures {
             self.unknown_signed, self.unknown_unsigned
         )?;
         writeln!(f, "outcomes failed: {}, void: {}", self.failed, self.void)?;
+        writeln!(f, "moments at which every signature had its intent in the log: {}", self.samples)?;
         writeln!(f, "exceptions: {}", self.exceptions.len())?;
         self.exceptions.iter().try_for_each(|what| writeln!(f, "  {what}"))
     }

@@ -428,13 +428,17 @@ impl Output {
 
 /// What the journal of a token says that its image keys signed.
 pub(crate) fn signed(journal: &Path) -> Vec<Sha256> {
-    let payload = |entry: Entry| match entry {
+    Journal::read(journal).unwrap().into_iter().filter_map(payload).collect()
+}
+
+/// What an image key signed, if that is what the entry says.
+pub(crate) fn payload(entry: Entry) -> Option<Sha256> {
+    match entry {
         Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
             Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
         }
         Entry::Signature { .. } | Entry::Login { .. } => None,
-    };
-    Journal::read(journal).unwrap().into_iter().filter_map(payload).collect()
+    }
 }
 
 pub(crate) fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {

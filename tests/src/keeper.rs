@@ -3,7 +3,7 @@
 
 use crate::{
     Instance, Settings, binary,
-    instance::{Signal, signal, signed},
+    instance::{Signal, payload, signal, signed},
     wait_for,
 };
 use hsm_sim::{Entry, Faults, Journal, SoftHsm};
@@ -139,6 +139,17 @@ impl OwnKeeper {
     /// SHA-256 of every payload that its keys really signed, in order.
     pub fn signed(&self) -> Vec<Sha256> {
         signed(&self.path("journal.jsonl"))
+    }
+
+    /// Entries in the token's journal, of logins too.
+    pub fn journaled(&self) -> usize {
+        let journal = fs::read(self.path("journal.jsonl")).unwrap();
+        journal.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    /// The journal's entries: what an image key signed, if the entry says that.
+    pub fn entries(&self) -> Vec<Option<Sha256>> {
+        Journal::read(&self.path("journal.jsonl")).unwrap().into_iter().map(payload).collect()
     }
 
     /// What the real token answered to each login, in order.
