@@ -178,6 +178,36 @@ fn child_meets_another_key() {
     assert!(token.ended().is_none());
 }
 
+/// INVARIANT(one-try)
+#[test]
+fn threads_that_need_the_pin_at_once_spend_one_try_of_a_wrong_one() {
+    child("child_spends_one_try");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_spends_one_try() {
+    let faults = emptied();
+    faults.set_token(Shown::default().always_authenticate()).unwrap();
+    let (token, keys) = open();
+    let wrong = faults.add(Rule::answer("C_Login", "CKR_PIN_INCORRECT")).unwrap();
+    let digest = Sha256::of(b"content");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let error = token.sign_p256(&keys[0], &digest).unwrap_err();
+                assert!(
+                    matches!(&error, TokenError::NotSigned { code, .. } if code.as_str() == "token-pin"),
+                    "{error}"
+                );
+            });
+        }
+    });
+    assert_eq!(faults.fired(&wrong).unwrap(), 1);
+    assert_eq!(token.ended().unwrap().code(), 78);
+}
+
+/// INVARIANT(one-signature)
 #[test]
 fn a_signature_that_may_exist_is_never_followed_by_another() {
     child("child_may_have_signed");
