@@ -135,11 +135,16 @@ fn start_in_vain(scene: &mut Scene) {
 }
 
 fn signatures(rows: &mut Vec<Row>) {
-    // A stale session: another one.
+    // A stale session: another one. What C_Sign says to have met at its entry was before the key.
     for rv in ["CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED", "CKR_OPERATION_ACTIVE"] {
         rows.push(Row::new(name("C_SignInit", rv), vec![once("C_SignInit", rv)], "signed 1"));
     }
-    for rv in ["CKR_SESSION_HANDLE_INVALID", "CKR_OPERATION_NOT_INITIALIZED"] {
+    for rv in [
+        "CKR_SESSION_HANDLE_INVALID",
+        "CKR_OPERATION_NOT_INITIALIZED",
+        "CKR_TOKEN_NOT_PRESENT",
+        "CKR_CRYPTOKI_NOT_INITIALIZED",
+    ] {
         rows.push(Row::new(name("C_Sign", rv), vec![once("C_Sign", rv)], "signed 1"));
     }
     rows.push(Row::new(
@@ -213,6 +218,14 @@ fn signatures(rows: &mut Vec<Row>) {
         vec![
             once("C_SignInit", "CKR_SESSION_CLOSED"),
             Rule::answer("C_OpenSession", "CKR_SESSION_COUNT").times(2),
+        ],
+        "signed 1",
+    ));
+    rows.push(Row::new(
+        "C_OpenSession: CKR_SESSION_READ_ONLY after a lost session",
+        vec![
+            once("C_SignInit", "CKR_SESSION_CLOSED"),
+            Rule::answer("C_OpenSession", "CKR_SESSION_READ_ONLY").times(1),
         ],
         "signed 1",
     ));

@@ -51,7 +51,7 @@ impl From<Error> for Fault {
             Error::NullFunctionPointer | Error::NotSupported => (Class::Refused, false),
             _ => (Class::Refused, true),
         };
-        Self { class, may_have_signed, detail: error.to_string() }
+        Self { class, may_have_signed, detail: said(&error) }
     }
 }
 
@@ -82,6 +82,14 @@ impl From<Fault> for TokenError {
             (false, true) => Self::Busy { code, detail },
             (false, false) => Self::NotSigned { code, detail },
         }
+    }
+}
+
+/// Function and return value. The binding's own text quotes half a page of the standard.
+pub(crate) fn said(error: &Error) -> String {
+    match error {
+        Error::Pkcs11(rv, function) => format!("C_{function:?} said {rv:?}"),
+        other => other.to_string(),
     }
 }
 

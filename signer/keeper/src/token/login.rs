@@ -95,7 +95,9 @@ fn login_as(
     }
     match session.login(user, Some(pin.auth())) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(Error::Pkcs11(rv, _)) if is_pin_error(&rv) => Err(refuse(format!("the PIN was refused ({rv})"))),
+        Err(Error::Pkcs11(rv, _)) if is_pin_error(&rv) => {
+            Err(refuse(format!("the PIN was refused ({rv:?})")))
+        }
         Err(e) => Err(unusable(label, &e)),
     }
 }

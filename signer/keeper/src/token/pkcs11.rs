@@ -2,7 +2,7 @@
 //! went away, and verifies each signature before it leaves.
 
 use super::attributes::{ExamineError, examine};
-use super::fault::{Class, Fault};
+use super::fault::{Class, Fault, said};
 use super::login::Login;
 use super::pool::{Lease, Pool};
 use super::public::{self, SALT};
@@ -123,7 +123,7 @@ impl Token for Pkcs11Token {
         let session = lease.session().map_err(|f| gone(f.detail))?;
         let found = examine(session, id).map_err(|e| match e {
             ExamineError::Key(why) => wrong(why),
-            ExamineError::Token(e) => gone(e.to_string()),
+            ExamineError::Token(e) => gone(said(&e)),
         })?;
         lease.good();
         if found.public != *pinned {

@@ -4,7 +4,7 @@
 //! sessions are dropped after any error, since a failed operation may stay active in them.
 
 use super::attributes::examine;
-use super::fault::{Class, Fault};
+use super::fault::{Class, Fault, said};
 use super::login::Login;
 use super::watchdog::Watchdog;
 use super::{CkaId, Key};
@@ -270,5 +270,5 @@ fn gone() -> Fault {
 
 /// The token's error as a reason to end.
 pub(crate) fn unusable(label: &str, error: &Error) -> Fatal {
-    Fatal::Token { token: label.to_owned(), why: error.to_string() }
+    Fatal::Token { token: label.to_owned(), why: said(error) }
 }
