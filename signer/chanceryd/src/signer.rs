@@ -143,6 +143,8 @@ pub(crate) struct Connection {
     queue: mpsc::Receiver<Job>,
     own: mpsc::WeakSender<Job>,
     context: Context,
+    /// Whether the session that has ended was one: the keeper was there, and is asked again soon.
+    was_connected: bool,
 }
 
 /// Why a session ended.
@@ -184,14 +186,13 @@ impl Connection {
     pub(crate) fn new(name: KeeperName, socket: PathBuf, context: Context) -> (Signer, Self) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let own = sender.downgrade();
-        (Signer(sender), Self { name, socket, queue, own, context })
+        (Signer(sender), Self { name, socket, queue, own, context, was_connected: false })
     }
 
     /// Connects, works, and connects again, until every handle is dropped.
     pub(crate) async fn run(mut self) {
         let mut pause = BACKOFF.0;
         loop {
-            let started = Instant::now();
             let end = match self.session().await {
                 Ok(never) => match never {},
                 Err(SessionError::Stopping) => return,
@@ -202,7 +203,7 @@ impl Connection {
             }
             tracing::warn!(keeper = %self.name, error = %end, "the connection to a signing keeper ended");
             self.context.health.set_keeper(&self.name, Some(end.to_string()));
-            if started.elapsed() > BACKOFF.1 {
+            if std::mem::take(&mut self.was_connected) {
                 pause = BACKOFF.0;
             }
             sleep(pause).await;
@@ -219,6 +220,7 @@ impl Connection {
         self.take_what_waits(&mut session);
         self.close_by_its_word(&mut session, welcome).await?;
         self.context.health.set_keeper(&self.name, None);
+        self.was_connected = true;
         tracing::info!(keeper = %self.name, "connected to a signing keeper");
         loop {
             self.send_if_due(&mut session).await?;

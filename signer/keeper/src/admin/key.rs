@@ -2,23 +2,32 @@
 
 use super::{Login, print};
 use crate::exit::Fatal;
-use crate::token::{CkaId, ExamineError, Found, P256_PARAMS, PublicKey, examine, unusable};
+use crate::token::{CkaId, ExamineError, Found, P256_PARAMS, P384_PARAMS, PublicKey, examine, unusable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
-use record::Origin;
+use record::{Origin, Sha256};
 use serde::Serialize;
 
 /// `id-Ed25519` as DER `OBJECT IDENTIFIER` (RFC 8410).
 const ED25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
+
+/// 65537, big-endian.
+const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// The kinds of keys that the service uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Algorithm {
     /// ECDSA on P-256, for image keys.
     P256,
+    /// ECDSA on P-384.
+    P384,
+    /// RSA of 2048 bits, for PSS.
+    Rsa2048,
+    /// RSA of 3072 bits, for PSS.
+    Rsa3072,
     /// Ed25519, for the log key.
     Ed25519,
 }
@@ -38,14 +47,14 @@ pub struct NewKey {
 
 #[derive(Serialize, Default)]
 struct KeyDocument {
-    /// SHA-256 of the SPKI, as the service names a P-256 key.
+    /// SHA-256 of the SPKI, as the service names a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     cka_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    algorithm: Option<&'static str>,
+    algorithm: Option<String>,
     /// Base64 of the DER `SubjectPublicKeyInfo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     spki: Option<String>,
@@ -112,14 +121,20 @@ pub fn key_list(login: &Login<'_>) -> Result<(), Fatal> {
 }
 
 fn generate(session: &Session, new: &NewKey) -> Result<[ObjectHandle; 2], Error> {
-    let (mechanism, params) = match new.algorithm {
-        Algorithm::P256 => (Mechanism::EccKeyPairGen, P256_PARAMS.to_vec()),
-        Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, ED25519_PARAMS.to_vec()),
+    let rsa = |bits: u64| {
+        let exponent = Attribute::PublicExponent(RSA_EXPONENT.to_vec());
+        (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits.into()), exponent])
+    };
+    let ec = |params: &[u8]| vec![Attribute::EcParams(params.to_vec())];
+    let (mechanism, kind) = match new.algorithm {
+        Algorithm::P256 => (Mechanism::EccKeyPairGen, ec(&P256_PARAMS)),
+        Algorithm::P384 => (Mechanism::EccKeyPairGen, ec(&P384_PARAMS)),
+        Algorithm::Rsa2048 => rsa(2048),
+        Algorithm::Rsa3072 => rsa(3072),
+        Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, ec(&ED25519_PARAMS)),
     };
     let names = [Attribute::Id(new.id.as_bytes().to_vec()), Attribute::Label(new.label.clone().into_bytes())];
-    let public =
-        [&[Attribute::Token(true), Attribute::Verify(true), Attribute::EcParams(params)][..], &names]
-            .concat();
+    let public = [&[Attribute::Token(true), Attribute::Verify(true)][..], &kind, &names].concat();
     let private = [
         &[
             Attribute::Token(true),
@@ -156,17 +171,14 @@ fn document(
 ) -> Result<KeyDocument, Fatal> {
     let mut document = KeyDocument { cka_id: id.to_string(), label, ..KeyDocument::default() };
     document.evidence.clone_from(&found.evidence);
-    match &found.public {
-        PublicKey::P256(spki) => {
-            document.algorithm = Some("p256");
-            document.id = Some(spki.id().to_string());
-            document.spki = Some(STANDARD.encode(spki.der()));
-        }
-        PublicKey::Ed25519(key) => {
-            document.algorithm = Some("ed25519");
-            document.public_key = Some(STANDARD.encode(key));
-            document.vkey = origin.map(|origin| vkey(id, origin, *key)).transpose()?;
-        }
+    document.algorithm = Some(found.public.kind());
+    if let Some(der) = found.public.spki_der() {
+        document.id = Some(Sha256::of(&der).to_string());
+        document.spki = Some(STANDARD.encode(der));
+    }
+    if let PublicKey::Ed25519(key) = &found.public {
+        document.public_key = Some(STANDARD.encode(key));
+        document.vkey = origin.map(|origin| vkey(id, origin, *key)).transpose()?;
     }
     Ok(document)
 }

@@ -146,7 +146,7 @@ impl LogKeeper {
                 Ok(refused("epoch", format!("the epoch of this connection is {lease}, not {epoch}")))
             }
             ToLog::Append { base, leaves, .. } => self.append(base, &leaves),
-            ToLog::Note {} => Ok(self.note()),
+            ToLog::Note {} => self.note(),
             ToLog::Read { from, n } => self.read(from, n),
         }
     }
@@ -172,7 +172,7 @@ impl LogKeeper {
     }
 
     /// A note over the durable head. Nothing in it comes from the caller; the key is asked without the spool's lock.
-    fn note(&self) -> FromLog {
+    fn note(&self) -> Result<FromLog, Fatal> {
         let (size, root) = {
             let spool = self.spool();
             (spool.size(), spool.root())
@@ -182,13 +182,16 @@ impl LogKeeper {
             Ok(signature) => signature,
             Err(error) => {
                 tracing::error!(%error, "the log key did not sign");
-                return FromLog::Refused { code: error.code().clone(), detail: error.to_string() };
+                if let Some(fatal) = self.token.ended() {
+                    return Err(fatal);
+                }
+                return Ok(FromLog::Refused { code: error.code().clone(), detail: error.to_string() });
             }
         };
-        match self.assemble(&text, &signature) {
+        Ok(match self.assemble(&text, &signature) {
             Ok(note) => FromLog::Noted { note },
             Err(why) => refused("note", why),
-        }
+        })
     }
 
     /// The note as a client will read it: opened again before it is given away.

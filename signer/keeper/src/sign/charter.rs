@@ -22,7 +22,8 @@
 
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
-use crate::token::{self, CkaId};
+use crate::token::{self, CkaId, PublicKey};
+use record::wire::Blob;
 use record::{
     Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, Purpose, Repository,
     Sha256, Spki, Time,
@@ -174,7 +175,7 @@ struct CharterFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyTable {
-    spki: Spki,
+    spki: Blob,
     cka_id: CkaId,
     purpose: Purpose,
     repositories: Vec<String>,
@@ -241,10 +242,11 @@ impl KeyTable {
             return Err(("approval", why));
         }
         check_repositories(&self.repositories).map_err(|why| ("repositories", why))?;
+        let spki = p256(&self.spki.0).map_err(|why| ("spki", why))?;
         in_range(self.signatures_per_hour, MAX_RATE).map_err(|why| ("signatures_per_hour", why))?;
         in_range(self.max_validity_days, MAX_VALIDITY_DAYS).map_err(|why| ("max_validity_days", why))?;
         Ok(CharterKey {
-            spki: self.spki,
+            spki,
             cka_id: self.cka_id,
             purpose: self.purpose,
             repositories: self.repositories,
@@ -252,6 +254,17 @@ impl KeyTable {
             max_validity_days: self.max_validity_days,
         })
     }
+}
+
+/// The roles of image trust are on P-256; a token may hold keys of other kinds beside them.
+fn p256(der: &[u8]) -> Result<Spki, String> {
+    Spki::from_der(der).map_err(|error| match PublicKey::from_spki_der(der) {
+        Some(other) => format!(
+            "is a key of type {}, and this role is signed with p256 keys only: generate one with --type p256",
+            other.kind()
+        ),
+        None => error.to_string(),
+    })
 }
 
 fn check_repositories(names: &[String]) -> Result<(), String> {
@@ -323,6 +336,23 @@ mod tests {
         }
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
     }
+
+    #[test]
+    fn a_key_that_is_not_on_p256_is_refused_by_its_kind() {
+        let world = Software::new().world();
+        let targets = serde_json::to_string(&world.spki[&Purpose::Targets]).unwrap();
+        for (spki, expected) in [
+            (P384, "key 2, spki: is a key of type p384, and this role is signed with p256 keys only"),
+            (RSA, "key 2, spki: is a key of type rsa2048"),
+            ("AAAA", "key 2, spki: not a P-256"),
+        ] {
+            let error = why(&world.charter().replacen(&targets, &format!("{spki:?}"), 1));
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    const P384: &str = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAElzW/DXzwOWuB0wbLEbZ+tMA0FJ0s+pkVS4SViBSQH1gkqUKofkMHyhX2gbSjHVWrGSToSAim/Zjg1yBEtIdn3hqYqQC5NkCZ3lpQ7UMnP9/c0Abm+szUvp1Cphi3QcWV";
+    const RSA: &str = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEArff5+csOJMKdFxfSpkaCsPTd61LlsxZLCcIFKLFq331br7FEhZMf2Lh4Jls0tYnLFAleS/sqYaX1gmQaPTXaYtSaRXypMj9QHdLr/nMKiSalymkrKpmiza3pPk16c40T9BI4HuO0Zr+C7EeY0EMGH6Ly8BGACHCX5LidsqD/hQjKANKuTxSOe9B7ugsn9tXTTS6TcX2fii5i+zAgVOmvOGiuohJlxxTxVCqciav2RNmWTKfTz/kq8+wp/myeooSknRyTXneP4nRA1X99WWnjJu8JWfF75ZHIPv+Efs63Ch9cqsS2FRQXXvOlW6/UsC1BVmxG+d5mm2OSLQgWIU5+6QIDAQAB";
 
     #[test]
     fn a_charter_that_no_leaf_of_the_log_can_hold_is_refused() {

@@ -58,7 +58,13 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let keeper =
         Arc::new(Keeper::new(charter, records, journal, state, Arc::clone(&clock), queue, stop.clone()));
     let ends = Arc::clone(&keeper);
-    let workers = queue::Workers { token, keys, clock, ended: move |index, result| ends.end(index, result) };
+    let workers = queue::Workers {
+        token,
+        keys,
+        clock,
+        stop: stop.clone(),
+        ended: move |index, result| ends.end(index, result),
+    };
     workers.start(jobs)?;
     server.serve(&stop, move |connection| keeper.converse(connection))
 }
