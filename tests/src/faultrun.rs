@@ -3,7 +3,7 @@
 
 use crate::{End, History, Instance, OwnKeeper, Wanted, wait_for};
 use api::{Client, IdempotencyKey, NewRequest, RequestState, Secret, Trust};
-use hsm_sim::{Happened, Insertion, Rule, RuleId};
+use hsm_sim::{Happened, Insertion, Rule};
 use record::{Digest, OutcomeKind, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -208,7 +208,10 @@ async fn one(client: &Client, new: &NewRequest) -> &'static str {
 /// Who puts tokens back, and starts the keeper where its supervisor does not or where it has given up a key.
 struct Operator<'a> {
     keeper: &'a mut OwnKeeper,
-    rules: Vec<(&'static str, RuleId, Rule)>,
+    /// What the rules do, by their ids, also of those that have ended.
+    names: BTreeMap<String, &'static str>,
+    /// The rules that pull tokens: putting one back ends them.
+    pulls: Vec<(&'static str, Rule)>,
     removed: u64,
     read: usize,
     starts: u64,
@@ -216,12 +219,22 @@ struct Operator<'a> {
 
 impl<'a> Operator<'a> {
     fn new(keeper: &'a mut OwnKeeper, seed: u64, weight: u32) -> Self {
-        let rule = |(number, (what, chance, rule)): (u64, (_, u32, Rule))| {
-            let rule = rule.probability(f64::from(chance * weight) / 10_000.0, seed.wrapping_add(number));
-            (what, keeper.faults.add(rule.clone()).unwrap(), rule)
+        let chosen = |(number, (what, chance, rule)): (u64, (_, u32, Rule))| {
+            (what, rule.probability(f64::from(chance * weight) / 10_000.0, seed.wrapping_add(number)))
         };
-        let rules = (0..).zip(faults()).map(rule).collect();
-        Self { keeper, rules, removed: 0, read: 0, starts: 0 }
+        let rules = (0..).zip(faults()).map(chosen);
+        let (pulls, others): (Vec<_>, Vec<_>) = rules.partition(|(what, _)| what.contains("pulled"));
+        let mut operator = Self { keeper, names: BTreeMap::new(), pulls, removed: 0, read: 0, starts: 0 };
+        operator.add(&others);
+        operator.add(&operator.pulls.clone());
+        operator
+    }
+
+    fn add(&mut self, rules: &[(&'static str, Rule)]) {
+        for (what, rule) in rules {
+            let id = self.keeper.faults.add(rule.clone()).unwrap();
+            self.names.insert(id.to_string(), what);
+        }
     }
 
     fn look(&mut self) {
@@ -238,9 +251,7 @@ impl<'a> Operator<'a> {
     /// A token that a rule has pulled comes back, in another slot each second time.
     fn put_back(&mut self) {
         let log = self.keeper.faults.log().unwrap();
-        let pulled = |rule: &str| {
-            self.rules.iter().any(|(what, id, _)| what.contains("pulled") && id.to_string() == rule)
-        };
+        let pulled = |rule: &String| self.names[rule].contains("pulled");
         let removed = log.iter().filter(|e| e.happened == Happened::Fired && pulled(&e.rule)).count() as u64;
         if removed == self.removed {
             return;
@@ -249,14 +260,8 @@ impl<'a> Operator<'a> {
         let insertion = Insertion::default();
         let insertion = if removed.is_multiple_of(2) { insertion.new_slot() } else { insertion };
         self.keeper.faults.insert_token(insertion).unwrap();
-        // That has ended the rules which pull tokens.
         self.removed = removed;
-        let mut counted: Vec<_> =
-            self.rules.iter().filter(|(what, ..)| what.contains("pulled")).cloned().collect();
-        for (_, id, rule) in &mut counted {
-            *id = self.keeper.faults.add(rule.clone()).unwrap();
-        }
-        self.rules.extend(counted);
+        self.add(&self.pulls.clone());
     }
 
     /// No more faults: what struck, and how often the keeper was started by hand.
@@ -265,11 +270,9 @@ impl<'a> Operator<'a> {
         self.keeper.faults.clear().unwrap();
         self.look();
         let mut struck = BTreeMap::new();
-        let names: BTreeMap<String, &str> =
-            self.rules.iter().map(|(what, id, _)| (id.to_string(), *what)).collect();
         for event in self.keeper.faults.log().unwrap() {
             if event.happened == Happened::Fired {
-                *struck.entry(names[&event.rule].to_owned()).or_insert(0) += 1;
+                *struck.entry(self.names[&event.rule].to_owned()).or_insert(0) += 1;
             }
         }
         (struck, self.starts)
