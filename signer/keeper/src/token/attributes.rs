@@ -94,7 +94,7 @@ fn evidence(session: &Session, handle: ObjectHandle) -> Result<Vec<String>, Exam
         .collect();
     if !wrong.is_empty() {
         return Err(ExamineError::Key(format!(
-            "{}; such a key is not bound to its token: generate a new one with `chancery-keeper admin key-generate`",
+            "{}; such a key is not bound to its token: generate a new one with `chancery-keeper admin key generate`",
             wrong.join(", ")
         )));
     }

@@ -14,9 +14,10 @@ mod watchdog;
 pub use pin::Pin;
 pub use pkcs11::open;
 
-pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine, longest_evidence};
+pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine, longest_evidence, public_key};
 pub(crate) use pkcs11::load;
 pub(crate) use pool::{initialize, login_once, slot_of, unusable};
+pub(crate) use watchdog::Watchdog;
 
 use crate::exit::Fatal;
 use record::{FailureCode, Sha256, Signature, Spki};
