@@ -17,25 +17,29 @@ use toml::Spanned;
 /// is tried before a key is generated for it.
 const NO_KEY_YET: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
 
-/// What an operator gives to a key.
+/// What an operator gives to a key. All or nothing of it: a command that can do without takes an `Option` of it, which
+/// is why the arguments require each other instead of being required.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Grant {
     /// The charter that gets an entry for the key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required = false, requires_all = ["purpose", "repositories"])]
     pub charter: PathBuf,
     /// What the key may sign: root, targets, snapshot or timestamp.
-    #[arg(long)]
+    #[arg(long, required = false, requires = "charter")]
     pub purpose: Purpose,
     /// A repository that it may sign for, or a prefix that ends in '/'; may be given more than once.
-    #[arg(long = "repository", value_name = "NAME", required = true)]
+    #[arg(long = "repository", value_name = "NAME", required = false, requires = "charter")]
     pub repositories: Vec<String>,
-    /// Most signatures in one hour.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub signatures_per_hour: u32,
-    /// Longest time from now to an expiry; without it what clients usually give the purpose.
-    #[arg(long, value_name = "DAYS")]
+    /// Most signatures in one hour [default: 10000].
+    #[arg(long, value_name = "N", requires = "charter")]
+    pub signatures_per_hour: Option<u32>,
+    /// Longest time from now to an expiry [default: what clients usually give the purpose].
+    #[arg(long, value_name = "DAYS", requires = "charter")]
     pub max_validity_days: Option<u32>,
 }
+
+/// Signatures in one hour, where the operator gives no number: a busy registry's, and few enough to notice a thief.
+const USUAL_RATE: u32 = 10_000;
 
 impl Grant {
     /// The entry of the key with this `CKA_ID`.
@@ -48,7 +52,7 @@ impl Grant {
             string(spki),
             self.purpose,
             repositories.join(", "),
-            self.signatures_per_hour,
+            self.signatures_per_hour.unwrap_or(USUAL_RATE),
         )
     }
 }
@@ -198,7 +202,7 @@ mod tests {
             charter: charter.to_owned(),
             purpose: Purpose::Targets,
             repositories: vec![repository.into()],
-            signatures_per_hour: 10,
+            signatures_per_hour: Some(10),
             max_validity_days: None,
         }
     }
