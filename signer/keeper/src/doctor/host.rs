@@ -116,7 +116,9 @@ fn socket(listen: &Listen) -> Vec<Check> {
         );
         return bad(78, says, "put the socket into a folder with a shorter path, such as /run/chancery");
     }
-    let Some(about) = path.parent().and_then(|folder| fs::metadata(folder).ok()) else {
+    // A bare file name lies in the folder where this runs.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(about) = fs::metadata(folder) else {
         let says = format!("the folder of {} is not there", path.display());
         return bad(71, says, "make it, or add RuntimeDirectory= to the keeper's unit");
     };

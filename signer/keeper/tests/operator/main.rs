@@ -3,12 +3,7 @@
 //!
 //! The token stands behind the module that journals logins and signatures and that fails on command.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod desk;
 #[path = "../support/place.rs"]
