@@ -134,10 +134,38 @@ pub enum PinSource {
 impl Config {
     /// Reads and checks the file.
     pub fn read(file: &Path) -> Result<Self, Fatal> {
-        let text = read_text(file)?;
-        match parse::<RoleOnly>(file, &text)?.role {
-            Role::Log => parse::<LogFile>(file, &text)?.check(file).map(Self::Log),
-            Role::Sign => parse::<SignFile>(file, &text)?.check(file).map(Self::Sign),
+        Self::parse(file, &read_text(file)?)
+    }
+
+    /// Checks the text that `file` has, or shall have.
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, Fatal> {
+        match parse::<RoleOnly>(file, text)?.role {
+            Role::Log => parse::<LogFile>(file, text)?.check(file).map(Self::Log),
+            Role::Sign => parse::<SignFile>(file, text)?.check(file).map(Self::Sign),
+        }
+    }
+
+    /// How to reach the keeper's token.
+    pub(crate) fn token(&self) -> &TokenConfig {
+        match self {
+            Self::Log(config) => &config.token,
+            Self::Sign(config) => &config.token,
+        }
+    }
+
+    /// The keeper's socket.
+    pub(crate) fn listen(&self) -> &Listen {
+        match self {
+            Self::Log(config) => &config.listen,
+            Self::Sign(config) => &config.listen,
+        }
+    }
+
+    /// The folder of the keeper's state.
+    pub(crate) fn state(&self) -> &Path {
+        match self {
+            Self::Log(config) => &config.state,
+            Self::Sign(config) => &config.state,
         }
     }
 }

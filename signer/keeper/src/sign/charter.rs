@@ -14,7 +14,11 @@
 //! approval = "none"
 //! signatures_per_hour = 10000
 //! max_validity_days = 1100
+//! # retired = "2026-11-24T10:20:30.000Z" # written by `admin key retire`: kept for the record, never signs again
 //! ```
+//!
+//! A retired key is not presented and not looked for in the token, and may share its `cka_id` with the key that follows
+//! it. What it signed before stays verifiable.
 //!
 //! It promises: the file is root's or the keeper's own and nobody else could have written it; nothing in it is
 //! unknown; one key has one purpose; every error names file, key and member. It does not know whether the token has
@@ -45,19 +49,21 @@ const MAX_VALIDITY_DAYS: u32 = 3_660;
 
 /// What one key may sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CharterKey {
+pub(crate) struct CharterKey {
     /// The public half.
-    pub(super) spki: Spki,
+    pub(crate) spki: Spki,
     /// Where it lies in the token.
-    pub(super) cka_id: CkaId,
+    pub(crate) cka_id: CkaId,
     /// The one purpose.
-    pub(super) purpose: Purpose,
+    pub(crate) purpose: Purpose,
     /// Exact names, or prefixes that end in '/'.
-    pub(super) repositories: Vec<String>,
+    pub(crate) repositories: Vec<String>,
     /// Most items reserved in one hour.
     pub(super) signatures_per_hour: u32,
     /// Longest time from now to an expiry.
     pub(super) max_validity_days: u32,
+    /// Since when it signs nothing any more, if that is so.
+    pub(crate) retired: Option<Time>,
 }
 
 impl CharterKey {
@@ -69,23 +75,23 @@ impl CharterKey {
 
 /// A charter that was read and checked.
 #[derive(Debug, Clone)]
-pub(super) struct Charter {
+pub(crate) struct Charter {
     /// SHA-256 of the file's bytes.
     pub(super) sha256: Sha256,
     /// The keeper it is for.
-    pub(super) keeper: KeeperName,
+    pub(crate) keeper: KeeperName,
     /// The log it follows.
     pub(super) origin: Origin,
     /// The log's key.
     pub(super) log_vkey: VerifierKey,
-    /// All public keys, for the builders.
+    /// All public keys, retired ones too, for the builders.
     pub(super) public: formats::Keys,
     keys: BTreeMap<KeyId, CharterKey>,
 }
 
 impl Charter {
     /// Reads the charter of `keeper`.
-    pub(super) fn read(path: &Path, keeper: &KeeperName) -> Result<Self, Fatal> {
+    pub(crate) fn read(path: &Path, keeper: &KeeperName) -> Result<Self, Fatal> {
         let bytes = config::read_trusted(path, Secrecy::Public)?;
         let charter = Self::parse(&bytes)
             .map_err(|e| Fatal::Config { file: path.to_owned(), why: e.to_string().trim_end().to_owned() })?;
@@ -97,7 +103,7 @@ impl Charter {
     }
 
     /// Parses a charter's bytes.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, CharterError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, CharterError> {
         let text = std::str::from_utf8(bytes).map_err(|_| CharterError::Text)?;
         let file: CharterFile = toml::from_str(text).map_err(CharterError::Toml)?;
         if file.schema != SCHEMA {
@@ -117,20 +123,25 @@ impl Charter {
         })
     }
 
-    /// The key of this id.
-    pub(super) fn key(&self, id: &KeyId) -> Option<&CharterKey> {
+    /// The key of this id, whether or not it is retired: for what it has signed.
+    pub(crate) fn key(&self, id: &KeyId) -> Option<&CharterKey> {
         self.keys.get(id)
     }
 
-    /// All keys.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
+    /// The keys that may sign.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
+        self.keys.iter().filter(|(_, key)| key.retired.is_none())
+    }
+
+    /// All keys, retired ones too.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
         self.keys.iter()
     }
 }
 
 /// What is wrong with a charter.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CharterError {
+pub(crate) enum CharterError {
     /// Not text.
     #[error("is not UTF-8 text")]
     Text,
@@ -182,6 +193,7 @@ struct KeyTable {
     approval: String,
     signatures_per_hour: u32,
     max_validity_days: u32,
+    retired: Option<Time>,
 }
 
 fn log_key(file: &CharterFile) -> Result<VerifierKey, CharterError> {
@@ -202,7 +214,7 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
     for (number, table) in (1..).zip(tables) {
         let fault = |(member, why): (&'static str, String)| CharterError::Key { number, member, why };
         let key = table.check().map_err(fault)?;
-        if !cka_ids.insert(key.cka_id.clone()) {
+        if key.retired.is_none() && !cka_ids.insert(key.cka_id.clone()) {
             return Err(fault(("cka_id", format!("{} stands in another key too", key.cka_id))));
         }
         if keys.insert(key.spki.id(), key).is_some() {
@@ -229,7 +241,8 @@ fn fits_into_a_leaf(
         repositories: key.repositories.clone(),
         evidence: token::longest_evidence(),
     };
-    let keeper = KeeperRecord { name: name.clone(), charter, keys: keys.values().map(record).collect() };
+    let active = keys.values().filter(|key| key.retired.is_none());
+    let keeper = KeeperRecord { name: name.clone(), charter, keys: active.map(record).collect() };
     let time = Time::from_unix_ms(0).expect("a time");
     let nonce = Nonce::parse("ffffffffffffffffffffffffffffffff").expect("a nonce");
     Leaf::Event(Event::Keeper { time, nonce, keeper }).encode().map(drop).map_err(CharterError::Leaf)
@@ -252,6 +265,7 @@ impl KeyTable {
             repositories: self.repositories,
             signatures_per_hour: self.signatures_per_hour,
             max_validity_days: self.max_validity_days,
+            retired: self.retired,
         })
     }
 }
@@ -308,6 +322,22 @@ mod tests {
         assert_eq!((targets.purpose, targets.max_validity_days), (Purpose::Targets, 1100));
         assert!(targets.covers(&Repository::parse("r.example/team/app").unwrap()));
         assert!(!targets.covers(&Repository::parse("r.example/teams").unwrap()));
+    }
+
+    #[test]
+    fn a_retired_key_is_known_and_not_presented_and_its_place_in_the_token_is_free() {
+        let world = Software::new().world();
+        let good = world.charter();
+        let retired = good.replacen(
+            "cka_id = \"02\"\n",
+            "cka_id = \"01\"\nretired = \"2026-11-24T10:20:30.000Z\"\n",
+            1,
+        );
+        let charter = Charter::parse(retired.as_bytes()).unwrap();
+        assert_eq!((charter.keys().count(), charter.all().count()), (3, 4));
+        let key = charter.all().find(|(_, key)| key.retired.is_some()).unwrap();
+        assert!(charter.key(key.0).is_some() && charter.keys().all(|(id, _)| id != key.0));
+        assert!(why(&retired.replace("2026-11-24T10:20:30.000Z", "yesterday")).contains("retired"));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 mod batch;
 mod chain;
-mod charter;
+pub(crate) mod charter;
 mod journal;
 mod keeper;
 mod queue;
@@ -69,7 +69,7 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     server.serve(&stop, move |connection| keeper.converse(connection))
 }
 
-/// The charter's keys, found in the token; a key that is missing or not the pinned one ends the start.
+/// The charter's keys that may sign, found in the token; a key that is missing or not the pinned one ends the start.
 fn keys_in(token: &dyn Token, charter: &Charter) -> Result<BTreeMap<KeyId, Key>, Fatal> {
     let find = |(id, key): (&KeyId, &CharterKey)| {
         Ok((*id, token.key(&key.cka_id, &PublicKey::P256(key.spki.clone()))?))

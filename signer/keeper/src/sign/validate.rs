@@ -82,6 +82,7 @@ pub(super) fn check(
     let key = addressed(&intent, rules.charter)?;
     // Whatever follows spends the index: there must be room to remember it.
     room(state)?;
+    active(&intent, key)?;
     // K3: it was made now, by a clock that has not gone back.
     fresh(&intent, rules.now, state.clock)?;
     // K4: neither the index nor the same signature is in use.
@@ -136,6 +137,16 @@ fn addressed<'a>(intent: &Intent, charter: &'a Charter) -> Result<&'a CharterKey
     Ok(key)
 }
 
+// INVARIANT(retired): a key that its charter calls retired signs nothing, whatever the log says.
+fn active(intent: &Intent, key: &CharterKey) -> Result<(), Refused> {
+    match key.retired {
+        None => Ok(()),
+        Some(since) => {
+            Err(Refused::new(Code::Retired, format!("key {} is retired since {since}", intent.key)))
+        }
+    }
+}
+
 /// Whether one more index can be remembered.
 pub(super) fn room(state: &State) -> Result<(), Refused> {
     if state.used.len() + state.open.len() < MAX_USED {
@@ -186,7 +197,7 @@ fn in_scope(intent: &Intent, key: &CharterKey, charter: &Charter) -> Result<(), 
     let Action::Root { roles, .. } = &intent.action else { return Ok(()) };
     let fits = |purpose: &Purpose| {
         let key = charter.key(&roles.of(*purpose));
-        key.is_some_and(|k| k.purpose == *purpose && k.covers(&intent.repository))
+        key.is_some_and(|k| k.retired.is_none() && k.purpose == *purpose && k.covers(&intent.repository))
     };
     match Purpose::ALL.into_iter().find(|purpose| !fits(purpose)) {
         None => Ok(()),

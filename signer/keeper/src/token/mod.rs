@@ -18,10 +18,13 @@ pub use pin::Pin;
 pub use pkcs11::open;
 pub use public::{P384Key, PublicKey, RsaKey};
 
-pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, P384_PARAMS, examine, longest_evidence};
+pub(crate) use attributes::{
+    ExamineError, Found, P256_PARAMS, P384_PARAMS, examine, longest_evidence, public_key,
+};
 pub(crate) use login::login_once;
-pub(crate) use pkcs11::load;
+pub(crate) use pkcs11::{load, pss_sha256};
 pub(crate) use pool::{initialize, slot_of, unusable};
+pub(crate) use watchdog::Watchdog;
 
 use crate::code;
 use crate::exit::Fatal;

@@ -73,6 +73,15 @@ pub(crate) fn load(module: &Path, label: &str) -> Result<Pkcs11, Fatal> {
         .map_err(|e| Fatal::Token { token: label.to_owned(), why: format!("{}: {e}", module.display()) })
 }
 
+/// RSASSA-PSS with SHA-256 (RFC 8017): MGF1 over the same hash, a salt of its length.
+pub(crate) fn pss_sha256() -> PkcsPssParams {
+    PkcsPssParams {
+        hash_alg: MechanismType::SHA256,
+        mgf: PkcsMgfType::MGF1_SHA256,
+        s_len: (SALT as u64).into(),
+    }
+}
+
 struct Pkcs11Token {
     config: TokenConfig,
     login: Login,
@@ -157,12 +166,7 @@ impl Token for Pkcs11Token {
 
     fn sign_rsa_pss(&self, key: &Key, digest: &Sha256) -> Result<Vec<u8>, TokenError> {
         let PublicKey::Rsa(public) = key.public() else { return Err(wrong_algorithm(key)) };
-        let params = PkcsPssParams {
-            hash_alg: MechanismType::SHA256,
-            mgf: PkcsMgfType::MGF1_SHA256,
-            s_len: (SALT as u64).into(),
-        };
-        let raw = self.sign(key, &Mechanism::RsaPkcsPss(params), digest.as_bytes())?;
+        let raw = self.sign(key, &Mechanism::RsaPkcsPss(pss_sha256()), digest.as_bytes())?;
         if public.verifies(digest, &raw) { Ok(raw) } else { Err(self.quarantine(key)) }
     }
 

@@ -99,7 +99,8 @@ impl Place {
     /// Generates a key.
     pub(crate) fn generate(&self, id: &str, algorithm: &str, more: &[&str]) -> Output {
         let label = self.token.label();
-        let words = ["key-generate", "--token-label", label, "--id", id, "--label", "k", "--type", algorithm];
+        let words =
+            ["key", "generate", "--token-label", label, "--id", id, "--label", "k", "--type", algorithm];
         self.admin(&[&words[..], more].concat()).output().unwrap()
     }
 
