@@ -129,7 +129,9 @@ pub fn random_faults(signatures: u64, seed: u64, weight: u32) -> Figures {
             if look.is_multiple_of(4) {
                 samples.extend(Sample::take(&service, operator.keeper));
             }
-            if operator.keeper.journaled() as u64 >= signatures {
+            // The journal has logins too, and is long to read.
+            let enough = |keeper: &OwnKeeper| keeper.signed().len() as u64 >= signatures;
+            if operator.keeper.journaled() as u64 >= signatures && enough(operator.keeper) {
                 done.store(true, Ordering::Relaxed);
             }
             thread::sleep(LOOK);
@@ -211,7 +213,8 @@ struct Operator<'a> {
     /// What the rules do, by their ids, also of those that have ended.
     names: BTreeMap<String, &'static str>,
     /// The rules that pull tokens: putting one back ends them.
-    pulls: Vec<(&'static str, Rule)>,
+    pulls: Vec<(&'static str, f64, Rule)>,
+    seed: u64,
     removed: u64,
     read: usize,
     starts: u64,
@@ -219,20 +222,21 @@ struct Operator<'a> {
 
 impl<'a> Operator<'a> {
     fn new(keeper: &'a mut OwnKeeper, seed: u64, weight: u32) -> Self {
-        let chosen = |(number, (what, chance, rule)): (u64, (_, u32, Rule))| {
-            (what, rule.probability(f64::from(chance * weight) / 10_000.0, seed.wrapping_add(number)))
-        };
-        let rules = (0..).zip(faults()).map(chosen);
-        let (pulls, others): (Vec<_>, Vec<_>) = rules.partition(|(what, _)| what.contains("pulled"));
-        let mut operator = Self { keeper, names: BTreeMap::new(), pulls, removed: 0, read: 0, starts: 0 };
+        let chances =
+            faults().into_iter().map(|(what, c, rule)| (what, f64::from(c * weight) / 10_000.0, rule));
+        let (pulls, others): (Vec<_>, Vec<_>) = chances.partition(|(what, ..)| what.contains("pulled"));
+        let (names, removed, read, starts) = (BTreeMap::new(), 0, 0, 0);
+        let mut operator = Self { keeper, names, pulls, seed, removed, read, starts };
         operator.add(&others);
         operator.add(&operator.pulls.clone());
         operator
     }
 
-    fn add(&mut self, rules: &[(&'static str, Rule)]) {
-        for (what, rule) in rules {
-            let id = self.keeper.faults.add(rule.clone()).unwrap();
+    /// Puts rules in force, each with draws of its own.
+    fn add(&mut self, rules: &[(&'static str, f64, Rule)]) {
+        for (what, chance, rule) in rules {
+            self.seed = self.seed.wrapping_add(1);
+            let id = self.keeper.faults.add(rule.clone().probability(*chance, self.seed)).unwrap();
             self.names.insert(id.to_string(), what);
         }
     }
