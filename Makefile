@@ -2,12 +2,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench
+.PHONY: help setup build check test demo bench faults
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
 	@echo "make test    all tests"
 	@echo "make check   format, lints, documentation, layering, licences"
+	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
 	@echo "make bench   signatures per second, and what each one costs, of the release build"
 
 setup:
@@ -37,3 +38,6 @@ bench: setup
 	cargo build --release --workspace --bins
 	cargo build --release -p hsm-sim-pkcs11
 	cargo run -q --release -p tests --bin bench
+
+faults: build
+	target/debug/faultrun $(or $(N),10000) $(SEED)

@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 log=target/test.log
 cargo test --workspace --no-fail-fast "$@" 2>&1 | tee "$log"
 status=$?
-sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) n += $(i - 1) } END { print n + 0 }' "$log"; }
+# A test that runs itself as a child prints a result of its own, with all others filtered out: it counts once.
+sum() { awk -v word="$1" '/^test result:/ && / 0 filtered out/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) n += $(i - 1) } END { print n + 0 }' "$log"; }
 skipped=$(grep -c '^SKIPPED: ' "$log")
 if [ "$skipped" -gt 0 ]; then
   echo "== skipped, and why"

@@ -33,7 +33,6 @@ ls /usr/lib/*/libykcs11.so >/dev/null 2>&1 || missing+=(ykcs11)
 ldd /bin/busybox >/dev/null 2>&1 && missing+=(busybox-static) # one with shared libraries makes no image
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-
 as_root=()
 if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
 

@@ -1,12 +1,16 @@
 //! A log as a test reads it: every intent with its end.
 
-use record::{Intent, Leaf, OutcomeKind, Tag};
+use record::{FailureCode, Intent, Leaf, OutcomeKind, Tag};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 
-/// All leaves of a log, in order.
+/// The leaves of a log from some index on, in order.
 #[derive(Debug)]
-pub struct History(Vec<Leaf>);
+pub struct History {
+    from: u64,
+    leaves: Vec<Leaf>,
+}
 
 /// An intent, and what the log says of its end.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub struct Told {
     pub intent: Intent,
     /// How it ended.
     pub end: End,
+    /// The reason that its outcome gives.
+    pub code: Option<FailureCode>,
 }
 
 /// How an intent ended.
@@ -38,38 +44,48 @@ struct Line {
 }
 
 impl History {
-    /// The lines of `chancery log show -o json`, which must be proven and without a gap.
-    pub(crate) fn read(lines: &str) -> Self {
-        let leaf = |(expected, line): (usize, &str)| {
+    /// The lines of `chancery log show -o json` from this index on, which must be proven and without a gap.
+    pub(crate) fn read(lines: &str, from: u64) -> Self {
+        let leaf = |(expected, line): (u64, &str)| {
             let line: Line = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-            assert!(line.verified && line.index == expected as u64, "entry {expected}: {}", line.leaf);
+            assert!(line.verified && line.index == expected, "entry {expected}: {}", line.leaf);
             Leaf::decode(line.leaf.get().as_bytes()).unwrap_or_else(|e| panic!("{e}: {}", line.leaf))
         };
-        Self(lines.lines().enumerate().map(leaf).collect())
+        Self { from, leaves: (from..).zip(lines.lines()).map(leaf).collect() }
     }
 
-    /// All leaves.
+    /// Puts the leaves behind this one's.
+    pub(crate) fn extend(&mut self, more: Self) {
+        assert_eq!(self.from + self.leaves.len() as u64, more.from);
+        self.leaves.extend(more.leaves);
+    }
+
+    /// The leaves.
     pub fn leaves(&self) -> &[Leaf] {
-        &self.0
+        &self.leaves
     }
 
-    /// Every intent with its end, in the order of the log.
+    /// Every intent with its end, in the order of the log. An end of an intent before these leaves is a fault.
     pub fn intents(&self) -> Vec<Told> {
         let mut told: Vec<Told> = Vec::new();
-        for (index, leaf) in (0..).zip(&self.0) {
+        let (mut by_index, mut by_payload) = (HashMap::new(), HashMap::<_, Vec<usize>>::new());
+        for (index, leaf) in (self.from..).zip(&self.leaves) {
             match leaf {
-                Leaf::Intent(intent) => told.push(Told { index, intent: intent.clone(), end: End::Open }),
+                Leaf::Intent(intent) => {
+                    by_index.insert(index, told.len());
+                    by_payload.entry((intent.payload, intent.key)).or_default().push(told.len());
+                    told.push(Told { index, intent: intent.clone(), end: End::Open, code: None });
+                }
                 Leaf::Completion(c) => {
-                    let same = |t: &&mut Told| {
-                        t.end == End::Open && t.intent.payload == c.payload && t.intent.key == c.key()
-                    };
-                    told.iter_mut().find(same).expect("a completion has an earlier open intent").end =
-                        End::Signed;
+                    let same = by_payload.get(&(c.payload, c.key())).map_or(&[][..], Vec::as_slice);
+                    let open = same.iter().find(|place| told[**place].end == End::Open);
+                    told[*open.expect("a completion has an earlier open intent")].end = End::Signed;
                 }
                 Leaf::Outcome(o) => {
-                    let same = |t: &&mut Told| t.index == o.intent && t.end == End::Open;
-                    told.iter_mut().find(same).expect("an outcome names an earlier open intent").end =
-                        End::Without(o.outcome);
+                    let ended =
+                        &mut told[*by_index.get(&o.intent).expect("an outcome names an earlier intent")];
+                    assert_eq!(ended.end, End::Open, "an outcome names an open intent");
+                    (ended.end, ended.code) = (End::Without(o.outcome), o.code.clone());
                 }
                 Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => {}
             }

@@ -22,6 +22,9 @@ pub const SIGNING_KEEPER: &[&str] = &["chancery-keeper serve", "/signing/"];
 /// The daemon's process.
 pub const DAEMON: &[&str] = &["chanceryd serve"];
 
+/// `CKA_ID` of the targets key of `chancery dev`.
+pub const TARGETS_KEY: &[u8] = &[2];
+
 /// `CKM_ECDSA`: the keys that sign for clients. The log key signs notes with `CKM_EDDSA`.
 const CKM_ECDSA: u64 = 0x1041;
 
@@ -75,6 +78,11 @@ impl Instance {
     /// The folder of `chancery dev`.
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("dev")
+    }
+
+    /// The port of the service.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The name of a repository in this instance's registry.
@@ -156,13 +164,7 @@ impl Instance {
 
     /// SHA-256 of every payload that an image key really signed, in order: the token's word, not the daemon's.
     pub fn signed(&self) -> Vec<Sha256> {
-        let payload = |entry: Entry| match entry {
-            Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
-                Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
-            }
-            Entry::Signature { .. } | Entry::Login { .. } => None,
-        };
-        Journal::read(&self.journal()).unwrap().into_iter().filter_map(payload).collect()
+        signed(&self.journal())
     }
 
     /// What the tokens answered to each login, in order.
@@ -247,12 +249,30 @@ impl Instance {
 
     /// The log as an auditor reads it, every entry proven; none before the first checkpoint.
     pub fn history(&self) -> History {
+        self.history_from(0)
+    }
+
+    /// The log from this index on.
+    pub fn history_from(&self, from: u64) -> History {
+        const MOST: u64 = 10_000;
+        let mut history = self.some_history(from, MOST);
+        loop {
+            let have = history.leaves().len() as u64;
+            if !have.is_multiple_of(MOST) || have == 0 {
+                return history;
+            }
+            history.extend(self.some_history(from + have, MOST));
+        }
+    }
+
+    fn some_history(&self, from: u64, limit: u64) -> History {
+        let (from_text, limit) = (from.to_string(), limit.to_string());
         let shown = self.chancery_as(
             "CHANCERY_AUDITOR_TOKEN",
-            &["log", "show", "--from", "0", "--limit", "10000", "-o", "json"],
+            &["log", "show", "--from", &from_text, "--limit", &limit, "-o", "json"],
         );
         assert_eq!(shown.code, 0, "{shown:?}");
-        History::read(&shown.stdout)
+        History::read(&shown.stdout, from)
     }
 
     /// The process of this instance whose command line holds all these words.
@@ -331,6 +351,27 @@ impl Instance {
         (status, serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {status} {answer}")))
     }
 
+    /// Requests from one client over many connections, none of which waits for its end: their ids.
+    pub fn ask_at_once(&self, repository: &str, digest: &Digest, tags: &[String]) -> Vec<String> {
+        let env = self.env();
+        let trust = api::Trust::CaFile(env["CHANCERY_CACERT"].clone().into());
+        let token = api::Secret::new(&env["CHANCERY_TOKEN"]).unwrap();
+        let client = api::Client::new(&env["CHANCERY_URL"], &trust, Some(token)).unwrap();
+        runtime().block_on(async {
+            let one = |tag: &String| {
+                let image = format!("{}@{digest}", self.repository(repository)).parse().unwrap();
+                let (new, client) = (api::NewRequest { image, tag: tag.parse().unwrap() }, client.clone());
+                let key = api::IdempotencyKey::random().unwrap();
+                tokio::spawn(async move { client.sign(&new, &key).await.unwrap().id.to_string() })
+            };
+            let mut ids = Vec::new();
+            for asked in tags.iter().map(one).collect::<Vec<_>>() {
+                ids.push(asked.await.unwrap());
+            }
+            ids
+        })
+    }
+
     /// A request's state, by its id.
     pub fn state(&self, id: &str) -> String {
         let (status, answer) = self.http("CHANCERY_AUDITOR_TOKEN", &format!("/v1/requests/{id}"), &[]);
@@ -348,6 +389,23 @@ impl Instance {
             tag,
             "--wait=60s",
         ])
+    }
+
+    /// Asks for a signature and waits for its end only so long, such as `2s`: the answer, and the request's id if there
+    /// is a request.
+    pub fn sign_within(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        tag: &str,
+        wait: &str,
+    ) -> (Output, Option<String>) {
+        let image = format!("{}@{digest}", self.repository(repository));
+        let wait = format!("--wait={wait}");
+        let answer = self.chancery(&["sign", &image, "--tag", tag, &wait, "-o", "json"]);
+        let request: Option<Value> = serde_json::from_str(&answer.stdout).ok();
+        let id = request.and_then(|request| Some(request["id"].as_str()?.to_owned()));
+        (answer, id)
     }
 
     /// The log as an auditor verifies it from published files alone; panics unless it is whole.
@@ -397,7 +455,22 @@ impl Output {
     }
 }
 
-fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
+/// What the journal of a token says that its image keys signed.
+pub(crate) fn signed(journal: &Path) -> Vec<Sha256> {
+    Journal::read(journal).unwrap().into_iter().filter_map(payload).collect()
+}
+
+/// What an image key signed, if that is what the entry says.
+pub(crate) fn payload(entry: Entry) -> Option<Sha256> {
+    match entry {
+        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
+            Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
+        }
+        Entry::Signature { .. } | Entry::Login { .. } => None,
+    }
+}
+
+pub(crate) fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
     rustix::process::kill_process(pid, signal)
 }

@@ -1,8 +1,13 @@
 //! The HTTP API as callers meet it: one request a key, scopes, limits, and what happens to requests that wait.
 
+use hsm_sim::Rule;
 use record::{Action, Leaf};
-use std::{collections::BTreeSet, fs, process::Command, sync::Arc, thread};
-use tests::{DAEMON, End, Instance, Output, SIGNING_KEEPER, Settings, have, wait_for};
+use std::{
+    collections::BTreeSet, fs, io::Read, net::TcpStream, process::Command, sync::Arc, thread, time::Duration,
+};
+use tests::{
+    DAEMON, End, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, TARGETS_KEY, have, wait_for,
+};
 
 /// None where no registry is installed.
 fn service() -> Option<Instance> {
@@ -108,6 +113,50 @@ fn tls_below_1_3_is_refused() {
 }
 
 #[test]
+fn a_client_that_says_nothing_is_cut_off() {
+    let Some(service) = service() else { return };
+    let mut silent = TcpStream::connect(("127.0.0.1", service.port())).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "the handshake has a deadline");
+}
+
+#[test]
+fn no_secret_reaches_a_log_an_argument_list_or_the_database() {
+    let Some(service) = service() else { return };
+    let digest = service.registry.push("demo/app", "v1", "x");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    assert_eq!(service.sign("nowhere/app", &digest, "v1").code, 3);
+    assert_eq!(service.http("", "/v1/keys", &["-H", "Authorization: Bearer chy_0123456789ab_wrong"]).0, 401);
+    let mut secrets = vec!["chy_0123456789ab_wrong".to_owned()];
+    let env = service.env();
+    secrets.extend(
+        ["CHANCERY_TOKEN", "CHANCERY_AUDITOR_TOKEN", "CHANCERY_ADMIN_TOKEN"]
+            .map(|t| env[t].rsplit('_').next().unwrap().to_owned()),
+    );
+    for pin in ["log/pin", "log/so-pin", "signing/pin", "signing/so-pin"] {
+        secrets.push(fs::read_to_string(service.dir().join(pin)).unwrap());
+    }
+    let mut places: Vec<_> =
+        ["logs", "data", "log/state", "signing/state"].map(|f| service.dir().join(f)).into();
+    let processes = [DAEMON, LOG_KEEPER, SIGNING_KEEPER].map(|p| service.pid(p));
+    places.extend(processes.iter().map(|pid| format!("/proc/{pid}/cmdline").into()));
+    let mut searched = 0;
+    while let Some(place) = places.pop() {
+        if place.is_dir() {
+            places.extend(fs::read_dir(&place).unwrap().map(|e| e.unwrap().path()));
+            continue;
+        }
+        let bytes = fs::read(&place).unwrap();
+        searched += usize::from(!bytes.is_empty());
+        for secret in &secrets {
+            let found = bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
+            assert!(!found, "a secret stands in {}", place.display());
+        }
+    }
+    assert!(searched >= 9, "only {searched} files were searched");
+}
+
+#[test]
 fn requests_that_wait_over_a_restart_are_decided_anew_by_what_holds_then() {
     let Some(service) = service() else { return };
     let digest = service.registry.push("demo/app", "v1", "x");
@@ -137,16 +186,13 @@ fn more_requests_than_one_version_takes_become_the_next_ones_and_none_is_lost() 
     let Some(service) = service() else { return };
     let digest = service.registry.push("demo/app", "v1", "x");
     assert_eq!(service.sign("demo/app", &digest, "first").code, 0);
-    service.freeze(SIGNING_KEEPER);
-    let ids: Vec<String> = (0..250)
-        .map(|n| {
-            let (status, made) =
-                service.post("CHANCERY_TOKEN", &format!("k{n}"), "demo/app", &digest, &format!("t{n:03}"));
-            assert_eq!(status, 202, "{made}");
-            made["id"].as_str().unwrap().to_owned()
-        })
-        .collect();
-    service.thaw(SIGNING_KEEPER);
+    // The first one's signature takes its time; all others come to wait behind it.
+    let hang = service.faults.add(Rule::hang("C_Sign").key(TARGETS_KEY)).unwrap();
+    service.post("CHANCERY_TOKEN", "k", "demo/app", &digest, "t999");
+    service.faults.wait_fired(&hang, 1).unwrap();
+    let tags: Vec<String> = (0..249).map(|n| format!("t{n:03}")).collect();
+    let ids = service.ask_at_once("demo/app", &digest, &tags);
+    service.faults.clear().unwrap();
     for id in &ids {
         wait_for("a request to be published", || (service.state(id) == "published").then_some(()));
     }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
     thread::{self, JoinHandle},
 };
-use tests::{DAEMON, End, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Told, have, wait_for};
+use tests::{DAEMON, End, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, TARGETS_KEY, Told, have, wait_for};
 
 /// A service with a collection, and the image that the rows sign under one tag after the other.
 struct Scene {
@@ -107,9 +107,6 @@ fn after_append_and_note_and_before_reserve_it_is_void() {
     scene.service.kill_all(&[DAEMON, SIGNING_KEEPER]);
     scene.ended(client, "row2", &[End::Without(OutcomeKind::Void), End::Signed]);
 }
-
-/// The targets key of `chancery dev`.
-const TARGETS_KEY: &[u8] = &[2];
 
 #[test]
 fn a_keeper_that_dies_after_reserve_leaves_an_unknown_outcome_and_no_signature() {

@@ -6,8 +6,8 @@
 //! `HTTPS_PROXY` and `NO_PROXY` are honoured; a proxy sees an encrypted tunnel.
 
 use crate::{
-    CreatedToken, Keys, NewRepository, NewRequest, NewToken, Problem, Readiness, RepositoryInfo, Request,
-    Tokens,
+    CreatedToken, Keepers, Keys, NewRepository, NewRequest, NewToken, Problem, Readiness, RepositoryInfo,
+    Request, Tokens,
 };
 use record::{Nonce, Repository, RequestId, Time, TokenId};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
@@ -314,6 +314,11 @@ impl Client {
     /// `GET /v1/keys`.
     pub async fn keys(&self) -> Result<Keys, ClientError> {
         self.document(self.call(Method::GET, "v1/keys")).await
+    }
+
+    /// `GET /v1/keepers` (scope `audit` or `admin`).
+    pub async fn keepers(&self) -> Result<Keepers, ClientError> {
+        self.document(self.call(Method::GET, "v1/keepers")).await
     }
 
     /// `GET /v1/tokens` (scope `admin`).

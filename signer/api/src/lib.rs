@@ -178,9 +178,107 @@ pub struct KeyInfo {
     pub keeper: record::KeeperName,
     /// Whether that keeper can be reached now.
     pub available: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The leaf by which its keeper last presented it, in these words.
+    pub entry: u64,
     /// What its keeper says of it.
     #[serde(rename = "key")]
     pub record: KeyRecord,
+}
+
+/// `GET /v1/keepers` (scope `audit` or `admin`): how the keepers are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keepers {
+    /// Leaves in the log.
+    pub log_size: u64,
+    /// Why nothing new is written into the log until the daemon is restarted, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+    /// The log keeper.
+    pub log: KeeperState,
+    /// The signing keepers, by name.
+    pub keepers: Vec<KeeperInfo>,
+}
+
+/// One signing keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeeperInfo {
+    /// Its name.
+    pub name: record::KeeperName,
+    /// How it is.
+    pub state: KeeperState,
+    /// How many keys it last presented.
+    pub keys: u64,
+    /// The leaf by which it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
+    /// Its intents that have no end in the log.
+    pub open_intents: u64,
+    /// Leaves of the log that it has seen, as it last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
+}
+
+/// How a keeper is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeeperState {
+    /// Whether it can be used.
+    pub reachable: bool,
+    /// Since when.
+    pub since: Time,
+    /// Why it cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<KeeperTrouble>,
+    /// The last trouble since the daemon started, also if it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<PastTrouble>,
+}
+
+/// Why a keeper cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeeperTrouble {
+    /// Which kind, for programs.
+    pub code: KeeperFault,
+    /// One sentence.
+    pub says: String,
+    /// What an operator does about it.
+    pub remedy: String,
+}
+
+/// Trouble that a keeper had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PastTrouble {
+    /// When it was last seen.
+    pub time: Time,
+    /// One sentence.
+    pub says: String,
+}
+
+/// Kinds of trouble with a keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeeperFault {
+    /// The daemon has just started.
+    NotConnected,
+    /// No connection, or it broke.
+    Unreachable,
+    /// It and the daemon have seen different logs.
+    Fork,
+    /// Its journal is older than what it has signed.
+    OlderJournal,
+    /// It is another keeper, or another log's.
+    Mismatch,
+    /// The daemon's configuration has it no more, and intents of it are open.
+    NotConfigured,
+    /// What it says makes no sense, or cannot be worked with now.
+    Unusable,
 }
 
 /// `POST /v1/tokens` (scope `admin`).

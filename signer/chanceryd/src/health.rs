@@ -1,25 +1,82 @@
-//! What works and what does not, in one place: the seal, the log keeper, the signing keepers.
+//! What works and what does not, in one place: the seal, the log keeper, the signing keepers; and since when.
 
-use record::KeeperName;
+use api::KeeperFault;
+use record::{Clock, KeeperName, Time};
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Shared by all parts; reads and writes never wait for anything slow.
-#[derive(Debug, Default)]
 pub(crate) struct Health {
     inner: Mutex<Inner>,
+    clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health").field("problems", &self.problems()).finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     sealed: Option<String>,
-    log: Option<String>,
-    keepers: BTreeMap<KeeperName, Option<String>>,
+    log: Standing,
+    keepers: BTreeMap<KeeperName, Standing>,
+}
+
+/// Why a keeper cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// Which kind of fault; each has its remedy.
+    pub fault: KeeperFault,
+    /// One sentence.
+    pub why: String,
+}
+
+impl Trouble {
+    /// A fault with its sentence.
+    pub(crate) fn new(fault: KeeperFault, why: impl Into<String>) -> Self {
+        Self { fault, why: why.into() }
+    }
+}
+
+/// How a keeper is, and how it was.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// Why it cannot be used, if that is so.
+    pub trouble: Option<Trouble>,
+    /// Since when this is so.
+    pub since: Time,
+    /// The last trouble that it had, also when that is over, and when.
+    pub last: Option<(Time, Trouble)>,
+    /// How many leaves of the log it has seen, if it has said so.
+    pub seen: Option<u64>,
+}
+
+impl Standing {
+    fn new(since: Time) -> Self {
+        Self { trouble: None, since, last: None, seen: None }
+    }
+
+    fn change(&mut self, trouble: Option<Trouble>, now: Time) {
+        if self.trouble.as_ref().map(|t| t.fault) != trouble.as_ref().map(|t| t.fault) {
+            self.since = now;
+        }
+        if let Some(trouble) = &trouble {
+            self.last = Some((now, trouble.clone()));
+        }
+        self.trouble = trouble;
+    }
 }
 
 impl Health {
+    /// Nothing is known to be wrong.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let log = Standing::new(clock.now());
+        Self { inner: Mutex::new(Inner { sealed: None, log, keepers: BTreeMap::new() }), clock }
+    }
+
     /// Stops all new intents until a restart with a full check. The first reason stays.
     pub(crate) fn seal(&self, reason: &str) {
         let mut inner = self.lock();
@@ -39,39 +96,86 @@ impl Health {
 
     /// Notes that the log keeper can be used, or why not.
     pub(crate) fn set_log(&self, problem: Option<String>) {
-        self.lock().log = problem;
+        let trouble = problem.map(|why| Trouble::new(KeeperFault::Unreachable, why));
+        self.lock().log.change(trouble, self.clock.now());
+    }
+
+    /// How the log keeper is.
+    pub(crate) fn log(&self) -> Standing {
+        self.lock().log.clone()
     }
 
     /// Why nothing can be written to the log now, if that is so.
     pub(crate) fn log_problem(&self) -> Option<String> {
         let inner = self.lock();
         let sealed = inner.sealed.as_ref().map(|why| format!("sealed: {why}"));
-        sealed.or_else(|| inner.log.as_ref().map(|why| format!("log keeper: {why}")))
+        sealed.or_else(|| inner.log.trouble.as_ref().map(|t| format!("log keeper: {}", t.why)))
     }
 
     /// Notes that a signing keeper can be used, or why not.
-    pub(crate) fn set_keeper(&self, name: &KeeperName, problem: Option<String>) {
-        self.lock().keepers.insert(name.clone(), problem);
+    pub(crate) fn set_keeper(&self, name: &KeeperName, trouble: Option<Trouble>) {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        inner.keepers.entry(name.clone()).or_insert_with(|| Standing::new(now)).change(trouble, now);
+    }
+
+    /// Notes how far a signing keeper follows the log.
+    pub(crate) fn saw(&self, name: &KeeperName, size: u64) {
+        let now = self.clock.now();
+        self.lock().keepers.entry(name.clone()).or_insert_with(|| Standing::new(now)).seen = Some(size);
+    }
+
+    /// How each signing keeper is.
+    pub(crate) fn keepers(&self) -> BTreeMap<KeeperName, Standing> {
+        self.lock().keepers.clone()
     }
 
     /// Why a signing keeper cannot be used now, if that is so.
     pub(crate) fn keeper_problem(&self, name: &KeeperName) -> Option<String> {
         let unknown = || Some("not connected yet".to_owned());
-        self.lock().keepers.get(name).map_or_else(unknown, Clone::clone)
+        self.lock().keepers.get(name).map_or_else(unknown, |s| s.trouble.as_ref().map(|t| t.why.clone()))
     }
 
     /// One sentence for each thing that keeps signatures from being made.
     pub(crate) fn problems(&self) -> Vec<String> {
         let log = self.log_problem();
         let inner = self.lock();
-        let keepers = inner
-            .keepers
-            .iter()
-            .filter_map(|(name, p)| p.as_ref().map(|why| format!("signing keeper {name}: {why}")));
+        let keepers = inner.keepers.iter().filter_map(|(name, standing)| {
+            standing.trouble.as_ref().map(|t| format!("signing keeper {name}: {}", t.why))
+        });
         log.into_iter().chain(keepers).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::FixedClock;
+
+    #[test]
+    fn a_keepers_standing_tells_since_when_and_what_was_last_wrong() {
+        let start = Time::from_unix_ms(1_790_000_000_000).unwrap();
+        let clock = FixedClock::at(start);
+        let health = Health::new(Arc::new(clock.clone()));
+        let name = KeeperName::parse("signing").unwrap();
+        let set = |trouble: Option<Trouble>| {
+            clock.advance_ms(1000);
+            health.set_keeper(&name, trouble);
+            health.keepers()[&name].clone()
+        };
+        let away = |why: &str| Some(Trouble::new(KeeperFault::Unreachable, why));
+        assert_eq!(set(away("refused")).since, start.plus_ms(1000));
+        let still = set(away("timed out"));
+        assert_eq!((still.since, still.last.unwrap().0), (start.plus_ms(1000), start.plus_ms(2000)));
+        let back = set(None);
+        assert_eq!((back.since, back.trouble), (start.plus_ms(3000), None));
+        assert_eq!(back.last.unwrap().1.why, "timed out");
+        health.saw(&name, 7);
+        assert_eq!(health.keepers()[&name].seen, Some(7));
+        assert_eq!(health.problems(), Vec::<String>::new());
     }
 }

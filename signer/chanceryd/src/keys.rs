@@ -8,28 +8,47 @@ use std::{
 
 /// Every keeper's keys; filled from the log at start and from each keeper's own word after that.
 #[derive(Debug, Default)]
-pub(crate) struct KeyDirectory(RwLock<BTreeMap<KeeperName, KeeperRecord>>);
+pub(crate) struct KeyDirectory(RwLock<BTreeMap<KeeperName, Presented>>);
+
+/// What a keeper presented, and the leaf that says so.
+#[derive(Debug)]
+struct Presented {
+    record: KeeperRecord,
+    entry: u64,
+}
 
 impl KeyDirectory {
     /// The directory that the log gives.
-    pub(crate) fn new(keepers: Vec<KeeperRecord>) -> Self {
-        Self(RwLock::new(keepers.into_iter().map(|k| (k.name.clone(), k)).collect()))
+    pub(crate) fn new(keepers: Vec<(KeeperRecord, u64)>) -> Self {
+        let presented =
+            |(record, entry): (KeeperRecord, u64)| (record.name.clone(), Presented { record, entry });
+        Self(RwLock::new(keepers.into_iter().map(presented).collect()))
     }
 
     /// Whether a keeper presents something else than before.
     pub(crate) fn differs(&self, keeper: &KeeperRecord) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&keeper.name) != Some(keeper)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&keeper.name).map(|p| &p.record)
+            != Some(keeper)
     }
 
-    /// Takes what a keeper presents, once it stands in the log.
-    pub(crate) fn update(&self, keeper: KeeperRecord) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(keeper.name.clone(), keeper);
+    /// Takes what a keeper presents, once it stands in the log, as this leaf.
+    pub(crate) fn update(&self, record: KeeperRecord, entry: u64) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(record.name.clone(), Presented { record, entry });
     }
 
     /// Every key with its keeper, by keeper and then as the keeper lists them.
     pub(crate) fn all(&self) -> Vec<(KeeperName, KeyRecord)> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.values().flat_map(|k| k.keys.iter().map(|key| (k.name.clone(), key.clone()))).collect()
+        all.values()
+            .flat_map(|p| p.record.keys.iter().map(|key| (p.record.name.clone(), key.clone())))
+            .collect()
+    }
+
+    /// The leaf by which each keeper last presented its keys, with how many there are.
+    pub(crate) fn entries(&self) -> BTreeMap<KeeperName, (u64, usize)> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(name, p)| (name.clone(), (p.entry, p.record.keys.len()))).collect()
     }
 
     /// A key and its keeper.

@@ -2,7 +2,7 @@
 //! compared with what the signing keepers have seen. Nothing here makes state, or lowers a head.
 
 use crate::{
-    audit::{LinkError, LogLink, RecoverError, Refill, reconcile, rollback_leaf},
+    audit::{self, LinkError, LogLink, RecoverError, Refill},
     config::Config,
     fatal::Fatal,
     generations::Generations,
@@ -128,13 +128,7 @@ pub(crate) async fn recover(
 ) -> Result<LogLink, Fatal> {
     let path = Store::path_in(&config.data);
     let mut link = connect(config, vkey, writer.head().epoch).await?;
-    let refilled =
-        reconcile(writer, &mut link, refill).await.map_err(|e| not_reconciled(config, &path, &e))?;
-    if refilled > 0
-        && let Some(leaf) = rollback_leaf(clock, link.size - refilled, link.size)
-    {
-        writer.commit(link.epoch, &[leaf], &[]).await.map_err(|e| state(&path, e.full()))?;
-    }
+    audit::recover(writer, &mut link, refill, clock).await.map_err(|e| not_reconciled(config, &path, &e))?;
     Ok(link)
 }
 

@@ -5,7 +5,7 @@ use crate::{
     auth::Tokens,
     config::Config,
     fatal::Fatal,
-    health::Health,
+    health::{Health, Trouble},
     http,
     keys::KeyDirectory,
     opening::{self, Opened, state},
@@ -15,6 +15,7 @@ use crate::{
     store::{Store, StoreError},
     touches::Touches,
 };
+use api::KeeperFault;
 use policy::PolicySet;
 use record::{Clock, Event, KeeperRecord, Leaf, Nonce, SystemClock};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -47,7 +48,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let path = Store::path_in(&config.data);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Opened { store, writer, link, generations } = opening::open(config, &vkey, clock.as_ref()).await?;
-    let health = Arc::new(Health::default());
+    let health = Arc::new(Health::new(clock.clone()));
     let parts = Parts {
         writer,
         socket: config.log.socket.clone(),
@@ -76,7 +77,8 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     };
     let mut signers = BTreeMap::new();
     for keeper in &config.keepers {
-        health.set_keeper(&keeper.name, Some("not connected yet".into()));
+        let trouble = Trouble::new(KeeperFault::NotConnected, "not connected yet");
+        health.set_keeper(&keeper.name, Some(trouble));
         let (signer, connection) =
             Connection::new(keeper.name.clone(), keeper.socket.clone(), context.clone());
         signers.insert(keeper.name.clone(), signer);
@@ -129,16 +131,19 @@ async fn configured(
     config: &Config,
     store: &Store,
     health: &Health,
-) -> Result<Vec<KeeperRecord>, StoreError> {
-    let (ours, gone): (Vec<_>, Vec<_>) =
-        store.keepers().await?.into_iter().partition(|k| config.keepers.iter().any(|c| c.name == k.name));
-    for keeper in gone {
+) -> Result<Vec<(KeeperRecord, u64)>, StoreError> {
+    let (ours, gone): (Vec<_>, Vec<_>) = store
+        .keepers()
+        .await?
+        .into_iter()
+        .partition(|(k, _)| config.keepers.iter().any(|c| c.name == k.name));
+    for (keeper, _) in gone {
         let open = store.open_intents(keeper.name.as_str()).await?.len();
         if open > 0 {
             let problem = format!(
                 "it is not configured any more, and {open} of its intents have no end: configure it until they have"
             );
-            health.set_keeper(&keeper.name, Some(problem));
+            health.set_keeper(&keeper.name, Some(Trouble::new(KeeperFault::NotConfigured, problem)));
         }
     }
     Ok(ours)

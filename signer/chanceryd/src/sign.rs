@@ -94,7 +94,7 @@ pub struct Receipt {
 pub struct Answered {
     index: u64,
     intent: Intent,
-    spki: Spki,
+    spki: Option<Spki>,
     result: SignResult,
 }
 
@@ -404,7 +404,7 @@ impl Receipt {
 async fn ask(signer: &Signer, receipt: Receipt) -> Result<Answered, SignError> {
     let (index, intent, spki) = (receipt.index, receipt.intent.clone(), receipt.spki.clone());
     let result = signer.ask(receipt).await?;
-    Ok(Answered { index, intent, spki, result })
+    Ok(Answered { index, intent, spki: Some(spki), result })
 }
 
 /// What ended without a signature: the intent, how, and what to tell the caller.
@@ -420,15 +420,15 @@ fn check(answered: Answered) -> Result<Checked, Box<Unsigned>> {
     let Answered { index, intent, spki, result } = answered;
     let keeper = intent.keeper.clone();
     let unsigned = |outcome, code, error| Box::new(Unsigned { index, keeper, outcome, code, error });
-    match result {
-        SignResult::Signed { signature } if spki.verifies(&intent.payload, &signature) => {
+    match (result, spki) {
+        (SignResult::Signed { signature }, Some(spki)) if spki.verifies(&intent.payload, &signature) => {
             Ok(Checked { index, intent, spki, signature })
         }
-        SignResult::Signed { .. } => Err(unsigned(OutcomeKind::Unknown, None, SignError::BadSignature)),
-        SignResult::Failed { code } => {
+        (SignResult::Signed { .. }, _) => Err(unsigned(OutcomeKind::Unknown, None, SignError::BadSignature)),
+        (SignResult::Failed { code }, _) => {
             Err(unsigned(OutcomeKind::Failed, Some(code.clone()), SignError::Failed(code)))
         }
-        SignResult::Lost {} => Err(unsigned(OutcomeKind::Unknown, None, SignError::Unknown)),
+        (SignResult::Lost {}, _) => Err(unsigned(OutcomeKind::Unknown, None, SignError::Unknown)),
     }
 }
 
@@ -459,7 +459,11 @@ pub(crate) async fn finish_abandoned(
     let missing = || StoreError::Contradiction(format!("leaf {index} is no intent"));
     let leaf = context.store.leaf(index).await?.ok_or_else(missing)?;
     let Ok(Leaf::Intent(intent)) = Leaf::decode(&leaf) else { return Err(missing().into()) };
-    let (_, spki) = context.keys.find(&intent.key).ok_or(SignError::NoKey(intent.key))?;
+    // A key that was retired meanwhile is presented no more. What was not signed with it ends all the same.
+    let spki = context.keys.find(&intent.key).map(|(_, spki)| spki);
+    if spki.is_none() && matches!(result, SignResult::Signed { .. }) {
+        return Err(SignError::NoKey(intent.key));
+    }
     match check(Answered { index, intent, spki, result }) {
         Ok(checked) => Ok(record(&context.log, checked).await?.closed),
         Err(unsigned) => Ok(write_outcome(&context.log, context.clock.as_ref(), unsigned).await?.0),

@@ -8,12 +8,13 @@ use crate::{
     audit::Log,
     frames::{self, FrameSink, Frames},
     generations::Generations,
-    health::Health,
+    health::{Health, Trouble},
     keys::KeyDirectory,
     sign::{self, Receipt},
     store::{Store, StoreError},
     touches::Touches,
 };
+use api::KeeperFault;
 use record::{
     Clock, Event, FailureCode, KeeperName, KeeperRecord, Leaf, Nonce, Sha256,
     wire::{
@@ -145,6 +146,8 @@ pub(crate) struct Connection {
     queue: mpsc::Receiver<Job>,
     own: mpsc::WeakSender<Job>,
     context: Context,
+    /// Whether the session that has ended was one: the keeper was there, and is asked again soon.
+    was_connected: bool,
 }
 
 /// Why a session ended.
@@ -156,8 +159,22 @@ pub(crate) enum SessionError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Unusable(String),
+    /// It is connected, and what it says cannot be ours, or must not be believed.
+    #[error("{1}")]
+    Fault(KeeperFault, String),
     #[error("the daemon stops")]
     Stopping,
+}
+
+impl SessionError {
+    fn trouble(&self) -> Trouble {
+        let fault = match self {
+            Self::Frame(_) => KeeperFault::Unreachable,
+            Self::Fault(fault, _) => *fault,
+            Self::Store(_) | Self::Unusable(_) | Self::Stopping => KeeperFault::Unusable,
+        };
+        Trouble::new(fault, self.to_string())
+    }
 }
 
 /// One connection's state.
@@ -186,14 +203,13 @@ impl Connection {
     pub(crate) fn new(name: KeeperName, socket: PathBuf, context: Context) -> (Signer, Self) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let own = sender.downgrade();
-        (Signer(sender), Self { name, socket, queue, own, context })
+        (Signer(sender), Self { name, socket, queue, own, context, was_connected: false })
     }
 
     /// Connects, works, and connects again, until every handle is dropped.
     pub(crate) async fn run(mut self) {
         let mut pause = BACKOFF.0;
         loop {
-            let started = Instant::now();
             let end = match self.session().await {
                 Ok(never) => match never {},
                 Err(SessionError::Stopping) => return,
@@ -203,9 +219,9 @@ impl Connection {
                 self.context.log.judge(e);
             }
             tracing::warn!(keeper = %self.name, error = %end, "the connection to a signing keeper ended");
-            self.context.health.set_keeper(&self.name, Some(end.to_string()));
+            self.context.health.set_keeper(&self.name, Some(end.trouble()));
             self.context.touches.forget(&self.name);
-            if started.elapsed() > BACKOFF.1 {
+            if std::mem::take(&mut self.was_connected) {
                 pause = BACKOFF.0;
             }
             sleep(pause).await;
@@ -219,9 +235,11 @@ impl Connection {
         self.check(&welcome).await?;
         self.context.generations.raise(&self.name, welcome.generation);
         session.seen = welcome.seen_size;
+        self.context.health.saw(&self.name, session.seen);
         self.take_what_waits(&mut session);
         self.close_by_its_word(&mut session, welcome).await?;
         self.context.health.set_keeper(&self.name, None);
+        self.was_connected = true;
         tracing::info!(keeper = %self.name, "connected to a signing keeper");
         loop {
             self.send_if_due(&mut session).await?;
@@ -238,38 +256,47 @@ impl Connection {
 
     /// It is the keeper we mean, it follows our log, and each of us has everything that the other has shown.
     async fn check(&self, welcome: &Welcome) -> Result<(), SessionError> {
-        let unusable = |why: String| Err(SessionError::Unusable(why));
+        let fault = |fault: KeeperFault, why: String| Err(SessionError::Fault(fault, why));
         if welcome.keeper != self.name {
-            return unusable(format!(
-                "it calls itself {}; {} is configured for this socket",
-                welcome.keeper, self.name
-            ));
+            return fault(
+                KeeperFault::Mismatch,
+                format!("it calls itself {}; {} is configured for this socket", welcome.keeper, self.name),
+            );
         }
         if welcome.origin != *self.context.log.origin() {
-            return unusable(format!(
-                "it serves the log {}; this daemon writes {}",
-                welcome.origin,
-                self.context.log.origin()
-            ));
+            return fault(
+                KeeperFault::Mismatch,
+                format!(
+                    "it serves the log {}; this daemon writes {}",
+                    welcome.origin,
+                    self.context.log.origin()
+                ),
+            );
         }
-        let Some(noted) = self.context.log.noted() else { return unusable("the log has no head yet".into()) };
+        let Some(noted) = self.context.log.noted() else {
+            return Err(SessionError::Unusable("the log has no head yet".into()));
+        };
         if welcome.forked {
-            return unusable(
+            return fault(
+                KeeperFault::Fork,
                 "it was shown a fork of the log and refuses all work until an operator acts".into(),
             );
         }
         if let Some(why) = strayed(&self.context.store, noted.size, welcome).await? {
             self.context.health.seal(&format!("fork: {why}"));
-            return unusable(why);
+            return fault(KeeperFault::Fork, why);
         }
         if let Some(signed) = self.context.store.newest_signed(&self.name).await?
             && welcome.seen_size <= signed
         {
-            return unusable(format!(
-                "its journal has seen {} leaves, but this keeper has signed the intent {signed}: the journal is an older \
+            return fault(
+                KeeperFault::OlderJournal,
+                format!(
+                    "its journal has seen {} leaves, but this keeper has signed the intent {signed}: the journal is an older \
                  copy; restore the newest one, nothing is asked of this keeper until then",
-                welcome.seen_size
-            ));
+                    welcome.seen_size
+                ),
+            );
         }
         self.tell_of_keys(welcome).await
     }
@@ -287,9 +314,10 @@ impl Connection {
         let nonce = Nonce::random().map_err(|e| SessionError::Unusable(e.to_string()))?;
         let leaf =
             Leaf::Event(Event::Keeper { time: self.context.clock.now(), nonce, keeper: keeper.clone() });
-        self.context.log.append(leaf).await.map_err(|e| SessionError::Unusable(e.to_string()))?;
+        let placed = self.context.log.append(leaf).await;
+        let placed = placed.map_err(|e| SessionError::Unusable(e.to_string()))?;
         // Only now: a refill must find every key of an intent in a leaf before it.
-        self.context.keys.update(keeper);
+        self.context.keys.update(keeper, placed.index);
         Ok(())
     }
 
@@ -444,7 +472,7 @@ impl Connection {
                     self.name
                 );
                 self.context.health.seal(&why);
-                Err(SessionError::Unusable(why))
+                Err(SessionError::Fault(KeeperFault::Fork, why))
             }
             FromSigner::Behind { size } => {
                 Err(SessionError::Unusable(format!("our note is older than the {size} leaves it has seen")))
@@ -461,6 +489,7 @@ impl Connection {
             return Err(SessionError::Unusable("it answered a batch that was not sent".into()));
         };
         session.seen = sent.noted;
+        self.context.health.saw(&self.name, session.seen);
         self.context.generations.raise(&self.name, reserved.generation);
         for left in &reserved.unsettled {
             tracing::error!(keeper = %self.name, intent = left.index, code = %left.code, detail = left.detail, "a settlement was refused");

@@ -120,6 +120,16 @@ pub enum TokenConfig {
     Piv(PivConfig),
 }
 
+impl TokenConfig {
+    /// Where its PIN comes from.
+    pub(crate) fn pin(&self) -> &PinSource {
+        match self {
+            Self::Pkcs11(config) => &config.pin,
+            Self::Piv(config) => &config.pin,
+        }
+    }
+}
+
 /// How to reach a token of a PKCS#11 library.
 #[derive(Debug, Clone)]
 pub struct Pkcs11Config {
@@ -151,10 +161,38 @@ pub enum PinSource {
 impl Config {
     /// Reads and checks the file.
     pub fn read(file: &Path) -> Result<Self, Fatal> {
-        let text = read_text(file)?;
-        match parse::<RoleOnly>(file, &text)?.role {
-            Role::Log => parse::<LogFile>(file, &text)?.check(file).map(Self::Log),
-            Role::Sign => parse::<SignFile>(file, &text)?.check(file).map(Self::Sign),
+        Self::parse(file, &read_text(file)?)
+    }
+
+    /// Checks the text that `file` has, or shall have.
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, Fatal> {
+        match parse::<RoleOnly>(file, text)?.role {
+            Role::Log => parse::<LogFile>(file, text)?.check(file).map(Self::Log),
+            Role::Sign => parse::<SignFile>(file, text)?.check(file).map(Self::Sign),
+        }
+    }
+
+    /// How to reach the keeper's token.
+    pub(crate) fn token(&self) -> &TokenConfig {
+        match self {
+            Self::Log(config) => &config.token,
+            Self::Sign(config) => &config.token,
+        }
+    }
+
+    /// The keeper's socket.
+    pub(crate) fn listen(&self) -> &Listen {
+        match self {
+            Self::Log(config) => &config.listen,
+            Self::Sign(config) => &config.listen,
+        }
+    }
+
+    /// The folder of the keeper's state.
+    pub(crate) fn state(&self) -> &Path {
+        match self {
+            Self::Log(config) => &config.state,
+            Self::Sign(config) => &config.state,
         }
     }
 }

@@ -3,11 +3,14 @@
 //! * [`log`]: the log keeper. Holds every leaf's bytes a second time, and the log key.
 //! * [`sign`]: a signing keeper. Decides for itself whether it signs, durably, before a key is asked.
 //!
+//! [`admin`] and [`doctor`] are what its operator runs on its host.
+//!
 //! Below both: [`records`] (durable files), [`token`] (keys in hardware), [`server`] (the socket), [`config`], and
 //! [`exit`] (why and how a process ends). It does not know: networks, policy, people's logins, the daemon.
 
 pub mod admin;
 pub mod config;
+pub mod doctor;
 pub mod exit;
 pub mod log;
 pub mod process;

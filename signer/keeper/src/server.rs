@@ -326,10 +326,18 @@ impl Stop {
         Work(Arc::clone(&self.0))
     }
 
+    /// Waits for this time, or until the process is asked to end: whether it is not.
+    pub fn pause(&self, time: Duration) -> bool {
+        let state = self.0.lock();
+        let waited = self.0.changed.wait_timeout_while(state, time, |s| !s.stopping);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.stopping
+    }
+
     /// Lets no new work begin, and waits until the running work is done or `grace` has passed.
     fn drain(&self, grace: Duration) {
         let mut state = self.0.lock();
         state.stopping = true;
+        self.0.changed.notify_all();
         let waited = self.0.changed.wait_timeout_while(state, grace, |s| s.running > 0);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.running > 0 {

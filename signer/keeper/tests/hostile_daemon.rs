@@ -611,9 +611,12 @@ fn a_keeper_killed_after_it_reserved_says_lost_and_never_signs_that_index_again(
 #[test]
 fn a_keeper_killed_after_it_said_failed_says_so_again_and_takes_that_outcome() {
     let Some(mut rig) = Rig::new() else { return };
-    let keeper = rig.start();
+    let faults = hsm_sim::Faults::create(&rig.path("faults")).unwrap();
+    faults.add(hsm_sim::Rule::answer("C_SignInit", "CKR_ARGUMENTS_BAD")).unwrap();
+    let mut serve = rig.command("serve");
+    serve.env("HSM_SIM_CONTROL", faults.folder());
+    let keeper = rig.start_as(serve);
     let mut daemon = keeper.connect();
-    rig.plug(false);
     let made = rig.world.first_targets(REPOSITORY, "v1");
     assert_eq!(daemon.reserve(&rig.world.batch(0, &[&made], vec![])).accepted, [made.index]);
     let (_, result) = daemon.result();
@@ -621,7 +624,6 @@ fn a_keeper_killed_after_it_said_failed_says_so_again_and_takes_that_outcome() {
     // The daemon logs that word; before it can settle it, the keeper dies.
     let settle = rig.world.outcome(&made, OutcomeKind::Failed);
     keeper.kill();
-    rig.plug(true);
     let keeper = rig.start();
     let mut daemon = keeper.connect();
     assert_eq!(daemon.told(made.index), Some(&OpenState::Finished(result)));

@@ -330,6 +330,17 @@ pub enum Event {
         /// Size of the log in the spool.
         spool: u64,
     },
+    /// The log keeper's spool was older than a note that its key had signed, and was filled from the database.
+    SpoolRolledBack {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Size of the log in the spool.
+        spool: u64,
+        /// Size that the newest stored note covers.
+        noted: u64,
+    },
 }
 
 // Rekor v2 hashedrekord 0.0.2, `spec` member (rekor-tiles, `HashedRekordLogEntryV002`, protojson in JCS).

@@ -24,7 +24,7 @@ impl Bench {
 
     pub(crate) fn with(tools: &[&str], build: impl FnOnce(Builder) -> Builder) -> Option<Self> {
         if let Some(why) = Pcscd::missing().or_else(|| missing(tools)) {
-            println!("SKIPPED: {why}");
+            hsm_sim::skip(&why);
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -71,7 +71,7 @@ fn a_card_that_was_killed_comes_back_with_its_keys_and_counters() {
 #[test]
 fn ctl_turns_a_card_and_shows_how_it_stands() {
     if let Some(why) = Pcscd::missing() {
-        println!("SKIPPED: {why}");
+        hsm_sim::skip(&why);
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn a_strange_line_is_refused_and_the_next_one_is_heard() {
 #[test]
 fn several_cards_are_several_readers() {
     if let Some(why) = Pcscd::missing() {
-        println!("SKIPPED: {why}");
+        hsm_sim::skip(&why);
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn several_cards_are_several_readers() {
         tool.env(SOCKET_VARIABLE, pcscd.socket()).args(["-r", &Pcscd::reader_name(slot)]);
         let output = match tool.args(["-s", "00A4040005A000000308", "-s", "00F8000000"]).output() {
             Ok(output) => said(&output),
-            Err(error) => return println!("SKIPPED: opensc-tool: {error}"),
+            Err(error) => return hsm_sim::skip(format_args!("opensc-tool: {error}")),
         };
         let hex: Vec<String> = card.serial().to_be_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
         assert!(output.contains(&hex.join(" ")), "{output}");
@@ -142,7 +142,7 @@ fn several_cards_are_several_readers() {
 #[test]
 fn pcscd_ends_with_its_owner() {
     if let Some(why) = Pcscd::missing() {
-        println!("SKIPPED: {why}");
+        hsm_sim::skip(&why);
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -157,7 +157,7 @@ fn pcscd_ends_with_its_owner() {
 #[test]
 fn pcscd_ends_with_its_owner_even_if_that_is_killed() {
     if let Some(why) = Pcscd::missing() {
-        println!("SKIPPED: {why}");
+        hsm_sim::skip(&why);
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! The virtual card behind a real pcscd, used by programs that take it for a YubiKey. Every test has a pcscd of its own.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod bench;
 mod control;

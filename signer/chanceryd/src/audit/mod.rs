@@ -9,8 +9,8 @@ mod recover;
 mod sequencer;
 
 pub(crate) use link::{LinkError, LogLink};
-pub(crate) use recover::{RecoverError, Refill, reconcile};
-pub(crate) use sequencer::{Parts, Sequencer, rollback_leaf};
+pub(crate) use recover::{RecoverError, Refill, reconcile, recover};
+pub(crate) use sequencer::{Parts, Sequencer};
 
 use crate::{
     health::Health,

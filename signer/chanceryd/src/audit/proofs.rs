@@ -1,4 +1,4 @@
-//! Proofs and tiles, from the tree's stored hashes. Full tiles never change and are kept.
+//! Proofs and tiles, from the tree's stored hashes. A tile only grows, so one that was read serves every narrower view.
 
 use super::Log;
 use crate::store::StoreError;
@@ -7,12 +7,12 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
 };
-use tlog::{Hash, ProofError, TILE_WIDTH, TileId, Tiles};
+use tlog::{Hash, ProofError, TileId, Tiles};
 
-/// Full tiles that are kept: 8 KiB each.
+/// Tiles that are kept: up to 8 KiB each.
 const CACHED_TILES: usize = 1024;
 
-/// Full tiles that were read before.
+/// Tiles that were read before, as wide as they were then.
 #[derive(Debug, Default)]
 pub(super) struct TileCache(Mutex<HashMap<TileId, Vec<Hash>>>);
 
@@ -49,11 +49,12 @@ impl TileCache {
     /// Moves what is known into `found`; returns what is not.
     fn take_known(&self, ids: BTreeSet<TileId>, size: u64, found: &mut Tiles) -> BTreeSet<TileId> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut missing, full) = (BTreeSet::new(), TILE_WIDTH);
+        let mut missing = BTreeSet::new();
         for id in ids {
-            match known.get(&id) {
-                Some(hashes) if tlog::tile_width(id, size) == full => found.insert(id, hashes.clone()),
-                _ => {
+            let width = usize::try_from(tlog::tile_width(id, size)).unwrap_or(usize::MAX);
+            match known.get(&id).and_then(|hashes| hashes.get(..width)) {
+                Some(hashes) => found.insert(id, hashes.to_vec()),
+                None => {
                     missing.insert(id);
                 }
             }
@@ -62,9 +63,6 @@ impl TileCache {
     }
 
     fn keep(&self, id: TileId, hashes: &[Hash]) {
-        if hashes.len() as u64 != TILE_WIDTH {
-            return;
-        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= CACHED_TILES {
             known.clear();

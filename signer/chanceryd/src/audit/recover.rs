@@ -3,7 +3,7 @@
 
 use super::{LinkError, LogLink};
 use crate::store::{NewLeaf, StoreError, Writer};
-use record::{Leaf, wire::MAX_READ};
+use record::{Clock, Event, Leaf, Nonce, Time, wire::MAX_READ};
 use tlog::Hash;
 
 /// Bytes of leaves in one message to the keeper: half a frame, since base64 adds a third.
@@ -56,12 +56,47 @@ impl RecoverError {
     }
 }
 
-/// Brings spool and database to one head. Returns how many leaves the database got back from the spool.
+/// What follows every new lease: heads are compared and made one, and what was found to be older stands in the log.
+pub(crate) async fn recover(
+    writer: &mut Writer,
+    link: &mut LogLink,
+    refill: Refill,
+    clock: &dyn Clock,
+) -> Result<(), RecoverError> {
+    let (database, spool, noted) = (writer.head().size, link.size, writer.head().noted());
+    reconcile(writer, link, refill).await?;
+    if spool < noted {
+        tracing::error!(
+            spool,
+            noted,
+            "the log keeper's spool is older than a note of its key; it was filled from the database"
+        );
+    }
+    if spool > database || spool < noted {
+        let older = |time, nonce| match spool > database {
+            true => Event::StoreRolledBack { time, nonce, database, spool },
+            false => Event::SpoolRolledBack { time, nonce, spool, noted },
+        };
+        if let Some(leaf) = event_leaf(clock, older) {
+            writer.commit(link.epoch, &[leaf], &[]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A leaf for an event; `None` only when the system gives no random bytes or the leaf no bytes.
+fn event_leaf(clock: &dyn Clock, event: impl FnOnce(Time, Nonce) -> Event) -> Option<NewLeaf> {
+    let leaf = Leaf::Event(event(clock.now(), Nonce::random().ok()?));
+    let bytes = leaf.encode().ok()?;
+    Some(NewLeaf { leaf, bytes, payload: None })
+}
+
+/// Brings spool and database to one head.
 pub(crate) async fn reconcile(
     writer: &mut Writer,
     link: &mut LogLink,
     refill: Refill,
-) -> Result<u64, RecoverError> {
+) -> Result<(), RecoverError> {
     let (database, spool) = (writer.head().size, link.size);
     if spool > database {
         refill_store(writer, link, refill).await?;
@@ -74,7 +109,7 @@ pub(crate) async fn reconcile(
     }
     compare(link.size, writer.head().root, link.root)?;
     link.agreed = Some(link.size);
-    Ok(spool.saturating_sub(database))
+    Ok(())
 }
 
 // INVARIANT(no-reset): heads that differ at the same size stop everything; nothing is ever lowered to make them agree.

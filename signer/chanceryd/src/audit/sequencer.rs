@@ -1,12 +1,15 @@
 //! The one writer. Whatever waits while a commit is in flight is the next batch: no timer, no artificial delay.
 
-use super::{AppendError, LinkError, LogLink, Noted, Placed, Refill, Work, reconcile, recover::RecoverError};
+use super::{
+    AppendError, LinkError, LogLink, Noted, Placed, Refill, Work, reconcile,
+    recover::{RecoverError, recover},
+};
 use crate::{
     generations::Generations,
     health::Health,
     store::{NewLeaf, NewRow, Rejected, StoreError, Writer},
 };
-use record::{Clock, Event, Leaf, Nonce};
+use record::{Clock, Leaf};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tlog::VerifierKey;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -223,12 +226,9 @@ impl Sequencer {
                 return Err(e.into());
             }
         };
-        let outcome = reconcile(&mut self.parts.writer, &mut link, self.parts.refill).await;
-        match outcome {
-            Ok(refilled) => {
-                if refilled > 0 {
-                    self.tell_rollback(link.size - refilled, link.size, link.epoch).await;
-                }
+        let parts = &mut self.parts;
+        match recover(&mut parts.writer, &mut link, parts.refill, parts.clock.as_ref()).await {
+            Ok(()) => {
                 self.parts.link = Some(link);
                 self.health.set_log(None);
                 Ok(())
@@ -237,18 +237,6 @@ impl Sequencer {
                 self.fatal(&e);
                 Err(e)
             }
-        }
-    }
-
-    /// Writes the leaf that tells auditors of a refill; it goes out with the next note.
-    async fn tell_rollback(&mut self, database: u64, spool: u64, epoch: u64) {
-        let told = rollback_leaf(self.parts.clock.as_ref(), database, spool);
-        let written = match told {
-            Some(new) => self.parts.writer.commit(epoch, &[new], &[]).await.map(|_| ()),
-            None => Ok(()),
-        };
-        if let Err(e) = written {
-            tracing::error!(error = %e.full(), "the refill could not be written into the log");
         }
     }
 
@@ -262,14 +250,6 @@ impl Sequencer {
 }
 
 type CommitResult = (Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>);
-
-/// The leaf for a refill; `None` only when the system gives no random bytes or the leaf no bytes.
-pub(crate) fn rollback_leaf(clock: &dyn Clock, database: u64, spool: u64) -> Option<NewLeaf> {
-    let nonce = Nonce::random().ok()?;
-    let leaf = Leaf::Event(Event::StoreRolledBack { time: clock.now(), nonce, database, spool });
-    let bytes = leaf.encode().ok()?;
-    Some(NewLeaf { leaf, bytes, payload: None })
-}
 
 impl Batch {
     fn take(&mut self, work: Work) {

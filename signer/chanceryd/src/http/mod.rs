@@ -2,6 +2,7 @@
 
 mod dct;
 mod door;
+mod keepers;
 mod log;
 mod problem;
 mod requests;
@@ -9,7 +10,7 @@ mod tokens;
 mod touch;
 
 use crate::{auth::Proof, config::Config, fatal::Fatal, service::Service};
-use api::{KeyInfo, Keys, Readiness, Scope};
+use api::{Readiness, Scope};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Request, State},
@@ -133,7 +134,8 @@ fn routes(service: App) -> Router {
         .route("/v1/requests", post(requests::create))
         .route("/v1/requests/{id}", get(requests::show))
         .route("/v1/repositories", post(requests::create_repository).get(requests::show_repository))
-        .route("/v1/keys", get(keys))
+        .route("/v1/keys", get(keepers::keys))
+        .route("/v1/keepers", get(keepers::list))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/log/checkpoint", get(log::checkpoint))
@@ -175,28 +177,23 @@ async fn ready(State(service): State<App>) -> Response {
         .into_response()
 }
 
-async fn keys(State(service): State<App>, _caller: CallerProof) -> Json<Keys> {
-    let info = |(keeper, record): (record::KeeperName, record::KeyRecord)| KeyInfo {
-        id: record.spki.id(),
-        available: service.health.keeper_problem(&keeper).is_none(),
-        keeper,
-        record,
-    };
-    Json(Keys { keys: service.keys.all().into_iter().map(info).collect() })
-}
-
 /// A caller with a live token.
 pub(crate) struct CallerProof(pub Proof);
 
 impl CallerProof {
     /// Lets only callers with a scope go on.
     pub(crate) fn demand(&self, scope: Scope) -> Result<(), Fail> {
-        if self.0.has(scope) {
-            Ok(())
-        } else {
-            let detail = format!("this needs a token with the scope `{}`", scope.as_str());
-            Err(Fail::new(StatusCode::FORBIDDEN, "scope", &detail))
+        self.demand_one_of(&[scope])
+    }
+
+    /// Lets only callers with one of these scopes go on.
+    pub(crate) fn demand_one_of(&self, scopes: &[Scope]) -> Result<(), Fail> {
+        if scopes.iter().any(|scope| self.0.has(*scope)) {
+            return Ok(());
         }
+        let scopes: Vec<String> = scopes.iter().map(|s| format!("`{}`", s.as_str())).collect();
+        let detail = format!("this needs a token with the scope {}", scopes.join(" or "));
+        Err(Fail::new(StatusCode::FORBIDDEN, "scope", &detail))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     auth::Proof,
     service::Service,
     sign::{Allowed, Approved, Authenticated, SignRequest},
-    store::{NewRow, Rejected, RequestRow, Role},
+    store::{NewRow, Rejected, RequestRow, Role, StoreError},
 };
 use api::{
     LogPlaces, NewRepository, NewRequest, Problem, RepositoryInfo, Request, RequestState, Scope, Versions,
@@ -22,7 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policy::Ask;
-use record::{Leaf, Principal, Repository, RequestId, Sha256, Time};
+use record::{Action, Intent, Leaf, Principal, Repository, RequestId, RoleKeys, Sha256, Time};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -104,7 +104,7 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     let decided =
         Allowed::decide(&who, id.clone(), repository, ask, &service.policy, &service.log, now).await?;
     let allowed = decided.map_err(Fail::denied)?; //                                         3. policy
-    keys_answer(&service, &request.image.repository)?;
+    keys_answer(&service, &request.image.repository).await?;
     let approved = Approved::without_people(allowed); //                                     4. people
     let row = NewRow::new(id.clone(), by.clone(), (key.clone(), fingerprint), &approved, now)
         .ok_or_else(|| Fail::bad("nothing to sign"))?;
@@ -141,24 +141,43 @@ async fn collection_exists(service: &Service, repository: &Repository) -> Result
     Ok(service.store.collection(repository).await?.newest(Role::Root).is_some())
 }
 
-/// Refuses early when a keeper whose key will be needed is away: nothing waits for hours without a word.
-fn keys_answer(service: &Service, repository: &Repository) -> Result<(), Fail> {
+/// Refuses early when a key that will be needed is retired, or its keeper is away: nothing waits for hours without a
+/// word.
+async fn keys_answer(service: &Service, repository: &Repository) -> Result<(), Fail> {
     let unavailable =
-        |detail: String| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &detail).retryable();
-    let roles = service.keys.roles_for(repository);
-    let roles =
-        roles.map_err(|p| unavailable(format!("no signing keeper has a {p} key for this repository")))?;
+        |detail: String| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &detail);
+    let roles = match roles_of(service, repository).await? {
+        Some(roles) => roles,
+        None => service.keys.roles_for(repository).map_err(|p| {
+            unavailable(format!("no signing keeper has a {p} key for this repository")).retryable()
+        })?,
+    };
     for purpose in [record::Purpose::Targets, record::Purpose::Snapshot, record::Purpose::Timestamp] {
         let id = roles.of(purpose);
-        let (keeper, _) = service
-            .keys
-            .find(&id)
-            .ok_or_else(|| unavailable(format!("no signing keeper has the key {id}")))?;
+        let Some((keeper, _)) = service.keys.find(&id) else {
+            let detail = format!(
+                "no signing keeper presents the key {id}, which is the {purpose} key of this repository: it is retired, or \
+                 its keeper's charter has it no more"
+            );
+            return Err(unavailable(detail));
+        };
         if let Some(why) = service.health.keeper_problem(&keeper) {
-            return Err(unavailable(format!("signing keeper {keeper}, which has the {purpose} key: {why}")));
+            let detail = format!("signing keeper {keeper}, which has the {purpose} key: {why}");
+            return Err(unavailable(detail).retryable());
         }
     }
     Ok(())
+}
+
+/// The keys that a collection's root names, if there is one.
+async fn roles_of(service: &Service, repository: &Repository) -> Result<Option<RoleKeys>, Fail> {
+    let collection = service.store.collection(repository).await?;
+    let Some(root) = collection.newest(Role::Root) else { return Ok(None) };
+    let leaf = service.store.leaf(root.intent).await?;
+    match leaf.as_deref().map(Leaf::decode) {
+        Some(Ok(Leaf::Intent(Intent { action: Action::Root { roles, .. }, .. }))) => Ok(Some(roles)),
+        _ => Err(StoreError::Contradiction(format!("intent {} is not a root's", root.intent)).into()),
+    }
 }
 
 fn replay(before: RequestRow, fingerprint: Sha256) -> Result<(RequestId, bool), Fail> {
@@ -328,7 +347,7 @@ async fn make_collection(service: App, proof: Proof, repository: Repository) -> 
     let decided =
         Allowed::decide(&who, id, repository.clone(), ask, &service.policy, &service.log, now).await?;
     let allowed = decided.map_err(Fail::denied)?;
-    keys_answer(&service, &repository)?;
+    keys_answer(&service, &repository).await?;
     let made = service.publisher.create(Approved::without_people(allowed)).await;
     made.map_err(|why| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &why).retryable())
 }

@@ -23,6 +23,15 @@ pub(crate) struct Head {
     pub vkey: String,
 }
 
+impl Head {
+    /// Leaves that the stored note covers; 0 without one. The note was verified when it was stored.
+    pub(crate) fn noted(&self) -> u64 {
+        let checkpoint =
+            tlog::Note::parse(&self.note).ok().and_then(|n| tlog::Checkpoint::parse(n.text()).ok());
+        checkpoint.map_or(0, |c| c.size)
+    }
+}
+
 /// A leaf on its way into the log.
 #[derive(Debug)]
 pub(crate) struct NewLeaf {

@@ -328,7 +328,10 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
                 .await?;
             Ok(())
         }
-        Event::Started { .. } | Event::Stopped { .. } | Event::StoreRolledBack { .. } => Ok(()),
+        Event::Started { .. }
+        | Event::Stopped { .. }
+        | Event::StoreRolledBack { .. }
+        | Event::SpoolRolledBack { .. } => Ok(()),
     }
 }
 

@@ -43,11 +43,11 @@ impl Store {
         rows.iter().map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?)))).collect()
     }
 
-    /// What each keeper last presented, as the log has it.
-    pub(crate) async fn keepers(&self) -> Result<Vec<KeeperRecord>, StoreError> {
-        let rows: Vec<String> =
-            sqlx::query_scalar("SELECT record FROM keeper ORDER BY name").fetch_all(&self.readers).await?;
-        rows.iter().map(|text| json(text)).collect()
+    /// What each keeper last presented, and the leaf that says so.
+    pub(crate) async fn keepers(&self) -> Result<Vec<(KeeperRecord, u64)>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT record, leaf FROM keeper ORDER BY name").fetch_all(&self.readers).await?;
+        rows.iter().map(|(text, leaf)| Ok((json(text)?, unsigned(*leaf)))).collect()
     }
 }
 

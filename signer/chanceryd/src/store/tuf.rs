@@ -48,41 +48,33 @@ const COLUMNS: &str = "role, version, payload, sha256, length, created_ms, expir
 impl Store {
     /// The collection as the next step of its publishing needs it.
     pub(crate) async fn collection(&self, repository: &Repository) -> Result<Collection, StoreError> {
-        let mut collection = Collection::default();
-        // One look-up a role, from the newest version down: what a step costs does not grow with the history.
-        for role in Role::ALL {
-            collection.files.extend(self.newest_file(repository, role).await?);
-            collection.reserved.extend(self.reserved(repository, role).await?.map(|version| (role, version)));
-        }
+        // From the newest version of each role down: what a step costs does not grow with the history.
+        let newest = |columns: &str, from: &str, role: &str| {
+            let each = Role::ALL.map(|r| {
+                format!("SELECT * FROM (SELECT {columns} FROM {from} AND {role} = '{r}' ORDER BY version DESC LIMIT 1)")
+            });
+            sqlx::AssertSqlSafe(each.join(" UNION ALL "))
+        };
+        let name = repository.as_str();
+        let files = newest(COLUMNS, "file WHERE repository = ?1", "role");
+        let files = sqlx::query(files).bind(name).fetch_all(&self.readers).await?;
+        let reserved = "intent INDEXED BY intent_role WHERE repository = ?1 AND version IS NOT NULL
+                        AND (end_kind IS NULL OR end_kind <> 'void')";
+        let reserved = newest("purpose, version", reserved, "purpose");
+        let reserved = sqlx::query(reserved).bind(name).fetch_all(&self.readers).await?;
         let certificate: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT sha256 FROM certificate WHERE repository = ?")
-                .bind(repository.as_str())
+                .bind(name)
                 .fetch_optional(&self.readers)
                 .await?;
-        collection.certificate = certificate.map(rows::sha256).transpose()?;
-        Ok(collection)
-    }
-
-    async fn newest_file(&self, repository: &Repository, role: Role) -> Result<Option<FileRow>, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} FROM file WHERE repository = ? AND role = ? ORDER BY version DESC LIMIT 1"
-        ));
-        let query = sqlx::query(sql).bind(repository.as_str()).bind(role.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(file).transpose()
-    }
-
-    /// The highest version of a role's intents that may have reached a key.
-    async fn reserved(&self, repository: &Repository, role: Role) -> Result<Option<u64>, StoreError> {
-        let version: Option<i64> = sqlx::query_scalar(
-            "SELECT version FROM intent INDEXED BY intent_role
-             WHERE repository = ? AND purpose = ? AND version IS NOT NULL AND (end_kind IS NULL OR end_kind <> 'void')
-             ORDER BY version DESC LIMIT 1",
-        )
-        .bind(repository.as_str())
-        .bind(role.as_str())
-        .fetch_optional(&self.readers)
-        .await?;
-        Ok(version.map(unsigned))
+        Ok(Collection {
+            certificate: certificate.map(rows::sha256).transpose()?,
+            files: files.iter().map(file).collect::<Result<_, _>>()?,
+            reserved: reserved
+                .iter()
+                .map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?))))
+                .collect::<Result<_, StoreError>>()?,
+        })
     }
 
     /// All repositories that have a collection, or the beginning of one.

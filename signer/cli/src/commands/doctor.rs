@@ -1,9 +1,12 @@
 //! `chancery doctor`: what works from here, what does not, and what to do about it.
 //!
 //! Promises: it changes nothing, here or there; its exit code is the one that a command would get that meets the worst of
-//! the failed checks.
+//! the failed checks. What a keeper needs on its own host, `chancery-keeper doctor` tells there.
 
-use super::log::{optional_key, seen_notes};
+use super::{
+    health,
+    log::{optional_key, seen_notes},
+};
 use crate::{
     args::LogKey,
     connect::Connection,
@@ -18,6 +21,9 @@ use tlog::{Checkpoint, VerifierKey};
 
 /// What signing keepers allow between their clock and the one in an intent, which is the daemon's; they refuse the rest.
 const MAX_SKEW_S: i64 = 300;
+
+/// How `/readyz` begins what it says of a keeper.
+const KEEPERS: [&str; 2] = ["signing keeper ", "log keeper: "];
 
 /// Everything that was looked at.
 #[derive(Debug, Serialize)]
@@ -118,8 +124,10 @@ async fn checks(connection: &Connection) -> Vec<Check> {
         format!("{} answers, version {}", client.base(), probe.readiness.version),
     )];
     checks.extend(clock(probe.date, SystemClock.now()));
-    checks.extend(service(&probe));
     checks.push(Check::of("token", token(connection).await));
+    let keepers = keepers(connection).await;
+    checks.extend(service(&probe, keepers.is_some()));
+    checks.extend(keepers.unwrap_or_default());
     match optional_key(&LogKey { vkey: None, vkey_file: None }) {
         Ok(Some(key)) => {
             checks.push(Check::of("log", log(&client, &key).await));
@@ -147,18 +155,41 @@ fn clock(server: Option<Time>, here: Time) -> Option<Check> {
     })
 }
 
-fn service(probe: &Probe) -> Vec<Check> {
+/// What the service says of itself to everybody. Its keepers are left to their own checks where those could be made.
+fn service(probe: &Probe, has_keepers: bool) -> Vec<Check> {
     let readiness = &probe.readiness;
     if readiness.ready {
         return vec![Check::good("service", format!("ready, {} entries in the log", readiness.log_size))];
     }
-    let remedy = "start or repair what is named; its log says why it stopped";
+    let remedy = "start or repair what is named; chancery token health says more to a token with the scope audit or admin";
     let problem = |problem: &String| Check::bad("service", Exit::Temporary, problem.clone(), remedy);
-    let checks: Vec<Check> = readiness.problems.iter().map(problem).collect();
+    let of_keeper = |problem: &&String| KEEPERS.iter().any(|prefix| problem.starts_with(prefix));
+    let left = readiness.problems.iter().filter(|problem| !has_keepers || !of_keeper(problem));
+    let checks: Vec<Check> = left.map(problem).collect();
+    if checks.is_empty() && readiness.problems.iter().any(|problem| of_keeper(&problem)) {
+        return vec![];
+    }
     if checks.is_empty() {
         return vec![Check::bad("service", Exit::Temporary, "not ready, and it does not say why", remedy)];
     }
     checks
+}
+
+/// One check a keeper, if the token may be told of them.
+async fn keepers(connection: &Connection) -> Option<Vec<Check>> {
+    let keepers = connection.client().ok()?.keepers().await.ok()?;
+    Some(health::rows(&keepers).iter().map(keeper).collect())
+}
+
+fn keeper(row: &health::Row<'_>) -> Check {
+    match &row.state.trouble {
+        None => Check::good("keeper", row.text()),
+        Some(trouble) => {
+            let (exit, since) = (health::exit(trouble.code), row.state.since);
+            let says = format!("{}: {} (since {since})", row.name, trouble.says);
+            Check::bad("keeper", exit, says, &trouble.remedy)
+        }
+    }
 }
 
 /// Whether the token is accepted, and what it may do. Only administrators can be told all of it: the API shows tokens to
@@ -289,6 +320,15 @@ mod tests {
     }
 
     #[test]
+    fn a_keeper_in_trouble_fails_with_the_servers_remedy_and_its_own_exit_code() {
+        let keepers = health::tests::keepers(Some(api::KeeperFault::OlderJournal));
+        let checks: Vec<Check> = health::rows(&keepers).iter().map(keeper).collect();
+        assert!(checks[0].ok, "the log keeper");
+        assert_eq!((checks[1].exit, checks[1].remedy.as_deref()), (Exit::State, Some("mend it")));
+        assert!(checks[1].says.contains("signing") && checks[1].says.contains("since 2026-"), "{checks:?}");
+    }
+
+    #[test]
     fn a_service_that_is_not_ready_fails_even_without_a_reason() {
         let probe = |problems: &[&str]| Probe {
             readiness: Readiness {
@@ -299,7 +339,14 @@ mod tests {
             },
             date: None,
         };
-        assert_eq!(service(&probe(&["keeper away", "sealed"])).len(), 2);
-        assert!(service(&probe(&[])).iter().all(|c| !c.ok && c.exit == Exit::Temporary));
+        assert_eq!(service(&probe(&["keeper away", "sealed"]), true).len(), 2);
+        for has_keepers in [true, false] {
+            assert!(service(&probe(&[]), has_keepers).iter().all(|c| !c.ok && c.exit == Exit::Temporary));
+            assert_eq!(service(&probe(&[]), has_keepers).len(), 1);
+        }
+        // A keeper is told of once: by its own check with its remedy, or, to who may not see that, here.
+        let away = probe(&["signing keeper a: no connection", "sealed"]);
+        assert_eq!((service(&away, true).len(), service(&away, false).len()), (1, 2));
+        assert!(service(&probe(&["log keeper: it is away"]), true).is_empty());
     }
 }

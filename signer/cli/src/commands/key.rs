@@ -44,19 +44,25 @@ pub(super) async fn run(command: KeyCommand, client: &Client, output: &mut Outpu
 fn list(keys: &Keys) -> String {
     let line = |k: &KeyInfo| {
         let state = if k.available { "available" } else { "away" };
-        let purpose = k.record.purpose;
-        format!("{}  {purpose:<9}  {:<9}  {}  {}", k.id, state, k.keeper, k.record.repositories.join(" "))
+        let (purpose, entry) = (k.record.purpose, k.entry);
+        let repositories = k.record.repositories.join(" ");
+        format!("{}  {purpose:<9}  {state:<9}  {}  entry {entry}  {repositories}", k.id, k.keeper)
     };
     keys.keys.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn text(key: &KeyInfo, pem: &str) -> String {
+    let state = match &key.problem {
+        None => "available".to_owned(),
+        Some(why) => format!("away: {why}"),
+    };
     format!(
-        "key           {}\npurpose       {}\nkeeper        {}{}\nrepositories  {}\nevidence      {}\n{pem}",
+        "key           {}\npurpose       {}\nkeeper        {}\nstate         {state}\nin the log    entry {} has its keeper's word for this\n\
+         repositories  {}\nevidence      {}\n{pem}",
         key.id,
         key.record.purpose,
         key.keeper,
-        if key.available { "" } else { " (away)" },
+        key.entry,
         key.record.repositories.join(" "),
         key.record.evidence.join(" "),
     )

@@ -167,6 +167,9 @@ fn event(event: &Event) -> String {
         Event::StoreRolledBack { time, database, spool, .. } => {
             format!("{time}  store-rolled-back  from {spool} to {database}, refilled")
         }
+        Event::SpoolRolledBack { time, spool, noted, .. } => {
+            format!("{time}  spool-rolled-back  from {noted} or more to {spool}, filled from the database")
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod daemon;
 mod doctor;
+mod health;
 mod key;
 mod log;
 mod log_fetch;
@@ -67,7 +68,7 @@ mod tests {
             record::Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap()
         };
         let key: KeyInfo = read(json!({
-            "id": spki.id(), "keeper": "signing", "available": true,
+            "id": spki.id(), "keeper": "signing", "available": true, "entry": 3,
             "key": { "spki": spki, "purpose": "targets", "repositories": ["r.example/"], "evidence": [] },
         }));
         let info: TokenInfo = read(token.clone());
@@ -77,6 +78,7 @@ mod tests {
             }),
             shown(&super::key::Shown { key: &key, pem: spki.to_pem() }),
             shown(&Keys { keys: vec![key.clone()] }),
+            shown(&super::health::tests::keepers(None)),
             shown(&report),
             shown(&super::log::CheckpointResult {
                 origin: String::new(),

@@ -44,6 +44,7 @@ pub(super) async fn run(
             let tokens = client.tokens().await?;
             output.result(&tokens, &list(&tokens))?;
         }
+        TokenCommand::Health => return super::health::run(client, output).await,
         TokenCommand::Revoke { id } => {
             client.revoke_token(&id).await?;
             let revoked = Revoked { id: &id, revoked: true };

@@ -20,7 +20,7 @@ const SOFTHSM: [&str; 2] =
 const MAX_VALIDITY_DAYS: [(Purpose, u32); 4] =
     [(Purpose::Root, 3660), (Purpose::Targets, 1100), (Purpose::Snapshot, 1100), (Purpose::Timestamp, 31)];
 
-/// What `chancery-keeper admin key-generate` prints, as far as it is needed here.
+/// What `chancery-keeper admin key generate` prints, as far as it is needed here.
 #[derive(Deserialize)]
 struct Generated {
     #[serde(default)]
@@ -70,7 +70,7 @@ pub(super) fn keeper_command(layout: &Layout, settings: &Settings, role: Role) -
 }
 
 async fn keeper(family: &mut Family, role: Role, args: &[&str]) -> Result<Vec<u8>, Failure> {
-    let what = format!("chancery-keeper {}", args.iter().take(2).copied().collect::<Vec<_>>().join(" "));
+    let what = format!("chancery-keeper {}", args.iter().take(3).copied().collect::<Vec<_>>().join(" "));
     let output = family.run_keeper(role, args).await.map_err(|e| {
         Failure::new(Exit::State, format!("cannot run {what}"))
             .why(e)
@@ -104,7 +104,8 @@ async fn token(family: &mut Family, layout: &Layout, settings: &Settings, role: 
     let (module, label, pin) = (text(&settings.module), label(role), layout.pin(role));
     let args = [
         "admin",
-        "token-init",
+        "token",
+        "init",
         "--module",
         module,
         "--label",
@@ -133,8 +134,17 @@ async fn generate(
 ) -> Result<Generated, Failure> {
     let NewKey { role, id, name, more } = key;
     let (module, token, pin) = (text(&settings.module), label(role), layout.pin(role));
-    let mut args =
-        vec!["admin", "key-generate", "--module", module, "--token-label", &token, "--pin-file", text(&pin)];
+    let mut args = vec![
+        "admin",
+        "key",
+        "generate",
+        "--module",
+        module,
+        "--token-label",
+        &token,
+        "--pin-file",
+        text(&pin),
+    ];
     args.extend(["--id", id, "--label", name]);
     args.extend(more);
     let printed = keeper(family, role, &args).await?;

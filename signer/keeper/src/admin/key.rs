@@ -1,24 +1,42 @@
-//! Keys of a token: generated with a strict template, then read back and required to be what was asked for.
+//! Keys: generated, taken over from other tools, shown, and retired. A key is usable when its attributes are those that
+//! its purpose demands and its signature verifies; a charter gets no entry of any other.
 
-use super::{Login, print};
+mod look;
+mod proof;
+
+pub(super) use look::{KeyDocument, all_in};
+pub use look::{attest, list, show};
+
+use super::charter::CharterText;
+use super::report::{Document, print};
+use super::{Format, Grant, LoginArgs, Open, shown};
 use crate::exit::Fatal;
-use crate::token::{CkaId, ExamineError, Found, P256_PARAMS, PublicKey, examine, unusable};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use crate::token::{CkaId, ExamineError, Found, P256_PARAMS, P384_PARAMS, PublicKey, examine, unusable};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
-use record::Origin;
+use record::{Clock, KeyId, Origin, Purpose, Spki, SystemClock};
 use serde::Serialize;
+use std::path::Path;
 
 /// `id-Ed25519` as DER `OBJECT IDENTIFIER` (RFC 8410).
 const ED25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
+
+/// 65537, big-endian.
+const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// The kinds of keys that the service uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Algorithm {
     /// ECDSA on P-256, for image keys.
     P256,
+    /// ECDSA on P-384.
+    P384,
+    /// RSA of 2048 bits, for PSS.
+    Rsa2048,
+    /// RSA of 3072 bits, for PSS.
+    Rsa3072,
     /// Ed25519, for the log key.
     Ed25519,
 }
@@ -36,90 +54,204 @@ pub struct NewKey {
     pub origin: Option<Origin>,
 }
 
-#[derive(Serialize, Default)]
-struct KeyDocument {
-    /// SHA-256 of the SPKI, as the service names a P-256 key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    cka_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    algorithm: Option<&'static str>,
-    /// Base64 of the DER `SubjectPublicKeyInfo`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spki: Option<String>,
-    /// Base64 of the 32 bytes of an Ed25519 key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    public_key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vkey: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    evidence: Vec<String>,
-    /// Why no keeper would use the key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<String>,
-}
-
-/// Generates a key that cannot leave its token, reads it back, and prints it. A key that the token made otherwise than
-/// asked is destroyed again.
-pub fn key_generate(login: &Login<'_>, new: &NewKey) -> Result<(), Fatal> {
-    let fault = |why: String| Fatal::Key { token: login.label.to_owned(), cka_id: new.id.to_string(), why };
+/// Generates a key that cannot leave its token, reads it back, has it sign a test text, and prints it; with a grant it
+/// stands in the charter then. A key that the token made otherwise than asked is destroyed again.
+pub fn generate(
+    login: &LoginArgs,
+    new: &NewKey,
+    grant: Option<&Grant>,
+    format: Option<Format>,
+) -> Result<(), Fatal> {
+    let fault = |why: String| Fatal::Key { token: login.label().to_owned(), cka_id: new.id.to_string(), why };
     if new.origin.is_some() && new.algorithm != Algorithm::Ed25519 {
         return Err(fault("a log key is an Ed25519 key: leave --origin away, or use --type ed25519".into()));
     }
-    let session = login.open()?;
-    let taken = session
+    if grant.is_some() && new.algorithm != Algorithm::P256 {
+        return Err(fault(
+            "a charter's keys are P-256 keys: leave --charter away, or use --type p256".into(),
+        ));
+    }
+    // Tried before there is a key: an entry that cannot be written must not leave one behind.
+    let charter = grant.map(|grant| charter(grant, &new.id)).transpose()?;
+    let open = login.open()?;
+    let taken = open
+        .session
         .find_objects(&[Attribute::Id(new.id.as_bytes().to_vec())])
-        .map_err(|e| unusable(login.label, &e))?;
+        .map_err(|e| unusable(login.label(), &e))?;
     if !taken.is_empty() {
         return Err(fault("the token has an object with this id already: choose another".into()));
     }
-    let pair = generate(&session, new).map_err(|e| unusable(login.label, &e))?;
-    match examine(&session, &new.id) {
-        Ok(found) => print(&document(&new.id, Some(new.label.clone()), &found, new.origin.as_ref())?),
-        Err(error) => {
-            for object in pair {
-                if let Err(error) = session.destroy_object(object) {
-                    tracing::error!(%error, id = %new.id, "the refused key could not be destroyed: do it by hand");
-                }
-            }
-            Err(fault(error.to_string()))
+    let pair = make(&open.session, new).map_err(|e| unusable(login.label(), &e))?;
+    let proven = proven(&open.session, login, &new.id);
+    if proven.is_err() {
+        destroy(&open.session, pair, &new.id);
+    }
+    let found = proven?;
+    let entry = charter.map(|charter| charter.enter(&open, login, &new.id, &found));
+    let entry = entry.transpose().inspect_err(|_| {
+        tracing::error!(id = %new.id, "the key stays in the token: add it with `chancery-keeper admin key import-public`");
+    })?;
+    let document = KeyDocument::of(&new.id, Some(new.label.clone()), &found).of_log(new.origin.as_ref())?;
+    print(format, &Made { key: document, charter: entry })
+}
+
+/// Adds a key to a charter that is in the token already, made by other tools.
+pub fn import_public(
+    login: &LoginArgs,
+    id: &CkaId,
+    grant: &Grant,
+    format: Option<Format>,
+) -> Result<(), Fatal> {
+    let charter = charter(grant, id)?;
+    let open = login.open()?;
+    let found = proven(&open.session, login, id)?;
+    let entry = charter.enter(&open, login, id, &found)?;
+    print(format, &Made { key: KeyDocument::of(id, None, &found), charter: Some(entry) })
+}
+
+/// Marks a key of a charter as retired. The token is not asked, and keeps the key.
+pub fn retire(charter: &Path, id: &KeyId, format: Option<Format>) -> Result<(), Fatal> {
+    let done = CharterText::open(charter)?.retire(id)?;
+    let document = Retired {
+        id: id.to_string(),
+        cka_id: done.key.at.to_string(),
+        purpose: done.key.purpose,
+        charter: shown(charter),
+        retired: done.since.to_string(),
+        changed: done.new,
+    };
+    print(format, &document)
+}
+
+#[derive(Serialize)]
+struct Made {
+    #[serde(flatten)]
+    key: KeyDocument,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charter: Option<Entry>,
+}
+
+impl Document for Made {
+    const SCHEMA: &'static str = "chancery.keeper.key/v1";
+
+    fn text(&self) -> String {
+        let entry = self.charter.as_ref().map_or(String::new(), |entry| {
+            format!(
+                "\ncharter       {} has it now, for {}; the keeper reads that at its next start",
+                entry.file, entry.purpose
+            )
+        });
+        format!("{}{entry}", self.key.text())
+    }
+}
+
+#[derive(Serialize)]
+struct Entry {
+    file: String,
+    purpose: Purpose,
+    repositories: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Retired {
+    id: String,
+    cka_id: String,
+    purpose: Purpose,
+    charter: String,
+    retired: String,
+    /// Whether this command did it.
+    changed: bool,
+}
+
+impl Document for Retired {
+    const SCHEMA: &'static str = "chancery.keeper.key-retired/v1";
+
+    fn text(&self) -> String {
+        let Self { id, cka_id, purpose, charter, retired, .. } = self;
+        let next = if self.changed {
+            "the keeper stops presenting it at its next start, and the log says so; the token still has it"
+        } else {
+            "it was so before: nothing was changed"
+        };
+        format!("the {purpose} key {id} (CKA_ID {cka_id}) is retired in {charter} since {retired}\n{next}")
+    }
+}
+
+/// A charter in which an entry for a key was found to fit.
+struct Ready<'a> {
+    text: CharterText,
+    grant: &'a Grant,
+}
+
+fn charter<'a>(grant: &'a Grant, id: &CkaId) -> Result<Ready<'a>, Fatal> {
+    let text = CharterText::open(&grant.charter)?;
+    text.try_entry(grant, id)?;
+    Ok(Ready { text, grant })
+}
+
+impl Ready<'_> {
+    /// Writes the entry of a key that was proven.
+    fn enter(self, open: &Open, login: &LoginArgs, id: &CkaId, found: &Found) -> Result<Entry, Fatal> {
+        let spki = fit(self.grant.purpose, found).map_err(|why| Fatal::Key {
+            token: login.label().to_owned(),
+            cka_id: id.to_string(),
+            why,
+        })?;
+        let serial: String =
+            open.present.info.serial_number().chars().filter(char::is_ascii_graphic).collect();
+        let remark = format!("Added {} from the token with the serial number {serial}.", SystemClock.now());
+        self.text.add(self.grant, id, spki, &remark)?;
+        Ok(Entry {
+            file: shown(&self.grant.charter),
+            purpose: self.grant.purpose,
+            repositories: self.grant.repositories.clone(),
+        })
+    }
+}
+
+/// The public half of a key that may be used for `purpose`. The attributes that every key must have were required when
+/// it was found; hardware that can tell of touch or attestation is held to more here.
+fn fit(purpose: Purpose, found: &Found) -> Result<&Spki, String> {
+    match &found.public {
+        PublicKey::P256(spki) => Ok(spki),
+        _ => Err(format!("a {purpose} key is a P-256 key, and this is another kind")),
+    }
+}
+
+/// The key with this id, found to be as a key must be: attributes read back, and a test signature verified.
+fn proven(session: &Session, login: &LoginArgs, id: &CkaId) -> Result<Found, Fatal> {
+    let fault = |why: String| Fatal::Key { token: login.label().to_owned(), cka_id: id.to_string(), why };
+    let found = examine(session, id).map_err(|e| match e {
+        ExamineError::Key(why) => fault(why),
+        ExamineError::Token(error) => unusable(login.label(), &error),
+    })?;
+    proof::signs(session, &found).map_err(fault)?;
+    Ok(found)
+}
+
+fn destroy(session: &Session, pair: [ObjectHandle; 2], id: &CkaId) {
+    for object in pair {
+        if let Err(error) = session.destroy_object(object) {
+            tracing::error!(%error, %id, "the refused key could not be destroyed: do it by hand");
         }
     }
 }
 
-/// Prints every private key of the token, with what was read back, or why no keeper would use it.
-pub fn key_list(login: &Login<'_>) -> Result<(), Fatal> {
-    let session = login.open()?;
-    let broken = |e: Error| unusable(login.label, &e);
-    let objects = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).map_err(broken)?;
-    let mut documents = Vec::with_capacity(objects.len());
-    for object in objects {
-        let read =
-            session.get_attributes(object, &[AttributeType::Id, AttributeType::Label]).map_err(broken)?;
-        let (id, label) = id_and_label(&read);
-        documents.push(match CkaId::from_bytes(&id) {
-            Err(error) => refused(hex(&id), label, error.to_string()),
-            Ok(id) => match examine(&session, &id) {
-                Ok(found) => document(&id, label, &found, None)?,
-                Err(ExamineError::Key(why)) => refused(id.to_string(), label, why),
-                Err(ExamineError::Token(error)) => return Err(broken(error)),
-            },
-        });
-    }
-    print(&documents)
-}
-
-fn generate(session: &Session, new: &NewKey) -> Result<[ObjectHandle; 2], Error> {
-    let (mechanism, params) = match new.algorithm {
-        Algorithm::P256 => (Mechanism::EccKeyPairGen, P256_PARAMS.to_vec()),
-        Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, ED25519_PARAMS.to_vec()),
+fn make(session: &Session, new: &NewKey) -> Result<[ObjectHandle; 2], Error> {
+    let rsa = |bits: u64| {
+        let exponent = Attribute::PublicExponent(RSA_EXPONENT.to_vec());
+        (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits.into()), exponent])
+    };
+    let ec = |params: &[u8]| vec![Attribute::EcParams(params.to_vec())];
+    let (mechanism, kind) = match new.algorithm {
+        Algorithm::P256 => (Mechanism::EccKeyPairGen, ec(&P256_PARAMS)),
+        Algorithm::P384 => (Mechanism::EccKeyPairGen, ec(&P384_PARAMS)),
+        Algorithm::Rsa2048 => rsa(2048),
+        Algorithm::Rsa3072 => rsa(3072),
+        Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, ec(&ED25519_PARAMS)),
     };
     let names = [Attribute::Id(new.id.as_bytes().to_vec()), Attribute::Label(new.label.clone().into_bytes())];
-    let public =
-        [&[Attribute::Token(true), Attribute::Verify(true), Attribute::EcParams(params)][..], &names]
-            .concat();
+    let public = [&[Attribute::Token(true), Attribute::Verify(true)][..], &kind, &names].concat();
     let private = [
         &[
             Attribute::Token(true),
@@ -146,50 +278,4 @@ fn generate(session: &Session, new: &NewKey) -> Result<[ObjectHandle; 2], Error>
 fn is_template_error(rv: &RvError) -> bool {
     use RvError::{AttributeReadOnly, AttributeTypeInvalid, AttributeValueInvalid, TemplateInconsistent};
     matches!(rv, AttributeReadOnly | AttributeTypeInvalid | AttributeValueInvalid | TemplateInconsistent)
-}
-
-fn document(
-    id: &CkaId,
-    label: Option<String>,
-    found: &Found,
-    origin: Option<&Origin>,
-) -> Result<KeyDocument, Fatal> {
-    let mut document = KeyDocument { cka_id: id.to_string(), label, ..KeyDocument::default() };
-    document.evidence.clone_from(&found.evidence);
-    match &found.public {
-        PublicKey::P256(spki) => {
-            document.algorithm = Some("p256");
-            document.id = Some(spki.id().to_string());
-            document.spki = Some(STANDARD.encode(spki.der()));
-        }
-        PublicKey::Ed25519(key) => {
-            document.algorithm = Some("ed25519");
-            document.public_key = Some(STANDARD.encode(key));
-            document.vkey = origin.map(|origin| vkey(id, origin, *key)).transpose()?;
-        }
-    }
-    Ok(document)
-}
-
-fn vkey(id: &CkaId, origin: &Origin, key: [u8; 32]) -> Result<String, Fatal> {
-    tlog::VerifierKey::new_ed25519(origin.as_str(), key)
-        .map(|vkey| vkey.to_string())
-        .map_err(|e| Fatal::Key { token: origin.to_string(), cka_id: id.to_string(), why: e.to_string() })
-}
-
-fn refused(cka_id: String, label: Option<String>, why: String) -> KeyDocument {
-    KeyDocument { cka_id, label, refused: Some(why), ..KeyDocument::default() }
-}
-
-fn id_and_label(read: &[Attribute]) -> (Vec<u8>, Option<String>) {
-    let id = read.iter().find_map(|a| if let Attribute::Id(id) = a { Some(id.clone()) } else { None });
-    let label = read.iter().find_map(|a| match a {
-        Attribute::Label(label) => Some(String::from_utf8_lossy(label).into_owned()),
-        _ => None,
-    });
-    (id.unwrap_or_default(), label)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

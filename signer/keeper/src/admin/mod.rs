@@ -1,97 +1,124 @@
-//! What an operator does to a token, on its host: initialise it, generate keys, list them. Nothing of this can be asked
+//! What an operator does to a token and a charter, on the keeper's host and under its uid. Nothing of this can be asked
 //! for over a socket.
 //!
-//! It promises: one JSON document on standard output, and a key is only announced after its attributes were read back.
-//! It does not know: charters, logs, other tokens.
+//! It promises: one document on standard output; a PIN is tried at most once, never when a wrong one could lock it, and
+//! not at all where a command does not need it; a key is announced, and its charter entry written, only after its
+//! attributes were read back and a test signature of it was verified. It does not know: logs, journals, the daemon.
+//!
+//! One file a noun: [`token`] looks at tokens and initialises them, [`enrol`] pins one in a configuration, [`key`] makes
+//! keys usable, `charter` writes what a keeper is allowed. Another kind of hardware is another file beside `token`.
 
-mod key;
+mod charter;
+mod edit;
+pub mod enrol;
+pub mod key;
+pub(crate) mod report;
+pub mod token;
 
-pub use key::{Algorithm, NewKey, key_generate, key_list};
+pub use charter::Grant;
+pub use report::Format;
 
 use crate::exit::Fatal;
-use crate::token::{Pin, initialize, load, login_once, slot_of, unusable};
+use crate::token::{Pin, initialize, load, login_once, unusable};
 use cryptoki::context::Pkcs11;
-use cryptoki::session::{Session, UserType};
-use cryptoki::slot::Slot;
-use serde::Serialize;
-use std::io::Write;
-use std::path::Path;
+use cryptoki::session::Session;
+use cryptoki::slot::{Slot, TokenInfo};
+use std::path::{Path, PathBuf};
 
-/// A token and its PIN.
-#[derive(Debug)]
-pub struct Login<'a> {
+/// One token of a module.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TokenArgs {
     /// The PKCS#11 library.
-    pub module: &'a Path,
+    #[arg(long, value_name = "FILE")]
+    pub module: PathBuf,
     /// The token's label.
-    pub label: &'a str,
-    /// File with the PIN.
-    pub pin_file: &'a Path,
+    #[arg(long, value_name = "LABEL")]
+    pub token_label: String,
+    /// The token's serial number, where several have the label.
+    #[arg(long, value_name = "SERIAL")]
+    pub serial: Option<String>,
 }
 
-#[derive(Serialize)]
-struct NewToken<'a> {
-    label: &'a str,
-    serial: String,
+/// One token, and its PIN.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoginArgs {
+    #[command(flatten)]
+    /// The token.
+    pub token: TokenArgs,
+    /// File with the user's PIN (mode 0600).
+    #[arg(long, value_name = "FILE")]
+    pub pin_file: PathBuf,
 }
 
-/// Initialises the first empty token of a module and sets its user PIN; prints its label and serial number.
-/// Refuses a label that a token of the module has already.
-pub fn token_init(module: &Path, label: &str, so_pin_file: &Path, pin_file: &Path) -> Result<(), Fatal> {
+/// A token that was found.
+pub(crate) struct Present {
+    pub(crate) context: Pkcs11,
+    pub(crate) slot: Slot,
+    pub(crate) info: TokenInfo,
+}
+
+/// A session of a token that is logged in.
+struct Open {
+    present: Present,
+    session: Session,
+}
+
+impl TokenArgs {
+    /// Finds the token, without a login.
+    pub(crate) fn find(&self) -> Result<Present, Fatal> {
+        let context = load(&self.module, &self.token_label)?;
+        initialize(&context, &self.token_label)?;
+        let (slot, info) = find(&context, &self.token_label, self.serial.as_deref())?;
+        Ok(Present { context, slot, info })
+    }
+
+    fn broken(&self, error: &cryptoki::error::Error) -> Fatal {
+        unusable(&self.token_label, error)
+    }
+}
+
+/// The one token with this label, and with this serial number if it is given. Of several none is taken.
+pub(crate) fn find(context: &Pkcs11, label: &str, serial: Option<&str>) -> Result<(Slot, TokenInfo), Fatal> {
     let fault = |why: String| Fatal::Token { token: label.to_owned(), why };
-    if label.is_empty() || label.len() > 32 {
-        return Err(fault("a token's label has 1 to 32 bytes".into()));
+    let slots = context.get_slots_with_initialized_token().map_err(|e| unusable(label, &e))?;
+    let named = slots.into_iter().filter_map(|slot| Some((slot, context.get_token_info(slot).ok()?)));
+    let mut named: Vec<_> = named.filter(|(_, info)| info.label() == label).collect();
+    let serials: Vec<String> = named.iter().map(|(_, info)| info.serial_number().to_owned()).collect();
+    named.retain(|(_, info)| serial.is_none_or(|serial| serial == info.serial_number()));
+    match (named.len(), serials.as_slice()) {
+        (1, _) => named.pop().ok_or_else(|| fault("it went away".into())),
+        (0, []) => Err(fault(
+            "no such token is present: connect it, or take a label that `chancery-keeper admin token list` shows"
+                .into(),
+        )),
+        (0, _) => Err(fault(format!(
+            "the token with this label has the serial number {}, not {}: connect the right one, or correct the serial",
+            serials.join(" or "),
+            serial.unwrap_or_default()
+        ))),
+        (many, _) => Err(fault(format!(
+            "{many} tokens have this label: say which by its serial number, {}",
+            serials.join(" or ")
+        ))),
     }
-    let (so_pin, pin) = (Pin::from_file(so_pin_file)?, Pin::from_file(pin_file)?);
-    let context = load(module, label)?;
-    initialize(&context, label)?;
-    let slot = empty_slot(&context, label)?;
-    context.init_token(slot, so_pin.auth(), label).map_err(|e| unusable(label, &e))?;
-    // A module may move an initialised token to another slot.
-    let slot = slot_of(&context, label, None)?;
-    set_pin(&context, slot, &so_pin, &pin).map_err(|e| unusable(label, &e))?;
-    let info = context.get_token_info(slot).map_err(|e| unusable(label, &e))?;
-    print(&NewToken { label, serial: info.serial_number().to_owned() })
 }
 
-fn empty_slot(context: &Pkcs11, label: &str) -> Result<Slot, Fatal> {
-    let fault = |why: &str| Fatal::Token { token: label.to_owned(), why: why.into() };
-    let mut empty = None;
-    for slot in context.get_slots_with_token().map_err(|e| unusable(label, &e))? {
-        let info = context.get_token_info(slot).map_err(|e| unusable(label, &e))?;
-        if !info.token_initialized() {
-            empty = empty.or(Some(slot));
-        } else if info.label() == label {
-            return Err(fault("a token with this label exists: it is never initialised again"));
-        }
-    }
-    empty.ok_or_else(|| fault("the module has no empty token"))
-}
-
-fn set_pin(context: &Pkcs11, slot: Slot, so_pin: &Pin, pin: &Pin) -> cryptoki::error::Result<()> {
-    let session = context.open_rw_session(slot)?;
-    session.login(UserType::So, Some(so_pin.auth()))?;
-    session.init_pin(pin.auth())?;
-    session.logout()
-}
-
-impl Login<'_> {
+impl LoginArgs {
     /// A session that may write, logged in with one try of the PIN.
-    fn open(&self) -> Result<Session, Fatal> {
-        let pin = Pin::from_file(self.pin_file)?;
-        let context = load(self.module, self.label)?;
-        initialize(&context, self.label)?;
-        let slot = slot_of(&context, self.label, None)?;
-        let info = context.get_token_info(slot).map_err(|e| unusable(self.label, &e))?;
-        let session = context.open_rw_session(slot).map_err(|e| unusable(self.label, &e))?;
-        login_once(&session, &info, &pin, self.label)?;
-        Ok(session)
+    fn open(&self) -> Result<Open, Fatal> {
+        let pin = Pin::from_file(&self.pin_file)?;
+        let present = self.token.find()?;
+        let session = present.context.open_rw_session(present.slot).map_err(|e| self.token.broken(&e))?;
+        login_once(&session, &present.info, &pin, &self.token.token_label)?;
+        Ok(Open { present, session })
+    }
+
+    fn label(&self) -> &str {
+        &self.token.token_label
     }
 }
 
-fn print(document: &impl Serialize) -> Result<(), Fatal> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, document)
-        .map_err(std::io::Error::from)
-        .and_then(|()| writeln!(out))
-        .map_err(|source| Fatal::Write { path: "standard output".into(), source })
+/// A file's name for texts.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

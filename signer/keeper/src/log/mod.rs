@@ -30,6 +30,8 @@ pub fn init(config: &LogConfig) -> Result<(), Fatal> {
 
 /// Serves until the process is asked to end.
 pub fn serve(config: LogConfig) -> Result<(), Fatal> {
+    // Before the token is opened: a module that is cut off in its login may leave the token broken, as SoftHSM does.
+    let stop = Stop::on_signal()?;
     // INVARIANT(one-roll): this lock is held until the process ends, and the lease goes to one connection at a time.
     let lock = lock_folder(&config.state, &spool::FORM)?;
     let spool = Spool::open(&spool_folder(&config.state), SEGMENT_BYTES)?;
@@ -39,7 +41,6 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
         let why = "key: the log key wants a touch for each signature, and signs at every request: make one that does not";
         return Err(Fatal::Config { file: config.file, why: why.into() });
     }
-    let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {
@@ -149,7 +150,7 @@ impl LogKeeper {
                 Ok(refused("epoch", format!("the epoch of this connection is {lease}, not {epoch}")))
             }
             ToLog::Append { base, leaves, .. } => self.append(base, &leaves),
-            ToLog::Note {} => Ok(self.note()),
+            ToLog::Note {} => self.note(),
             ToLog::Read { from, n } => self.read(from, n),
         }
     }
@@ -175,7 +176,7 @@ impl LogKeeper {
     }
 
     /// A note over the durable head. Nothing in it comes from the caller; the key is asked without the spool's lock.
-    fn note(&self) -> FromLog {
+    fn note(&self) -> Result<FromLog, Fatal> {
         let (size, root) = {
             let spool = self.spool();
             (spool.size(), spool.root())
@@ -185,13 +186,16 @@ impl LogKeeper {
             Ok(signature) => signature,
             Err(error) => {
                 tracing::error!(%error, "the log key did not sign");
-                return FromLog::Refused { code: error.code().clone(), detail: error.to_string() };
+                if let Some(fatal) = self.token.ended() {
+                    return Err(fatal);
+                }
+                return Ok(FromLog::Refused { code: error.code().clone(), detail: error.to_string() });
             }
         };
-        match self.assemble(&text, &signature) {
+        Ok(match self.assemble(&text, &signature) {
             Ok(note) => FromLog::Noted { note },
             Err(why) => refused("note", why),
-        }
+        })
     }
 
     /// The note as a client will read it: opened again before it is given away.

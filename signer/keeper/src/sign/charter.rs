@@ -15,6 +15,7 @@
 //! approval = "none"
 //! signatures_per_hour = 10000
 //! max_validity_days = 1100
+//! # retired = "2026-11-24T10:20:30.000Z" # written by `admin key retire`: kept for the record, never signs again
 //!
 //! [[other_key]]                      # of another keeper: a role key in this one's roots, or a root key in its snapshots
 //! spki = "MFkw..."
@@ -22,13 +23,17 @@
 //! repositories = ["r.example/gold/"]
 //! ```
 //!
+//! A retired key is not presented and not looked for in the token, and may share its `cka_id` with the key that follows
+//! it. What it signed before stays verifiable.
+//!
 //! It promises: the file is root's or the keeper's own and nobody else could have written it; nothing in it is
 //! unknown; one key has one purpose; every error names file, key and member. It does not know whether the token has
 //! the keys.
 
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
-use crate::token::{self, CkaId, KeyRef, TouchPolicy};
+use crate::token::{self, CkaId, KeyRef, PublicKey, TouchPolicy};
+use record::wire::Blob;
 use record::{
     Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot, Purpose,
     Repository, Sha256, Spki, Time,
@@ -50,21 +55,23 @@ const MAX_VALIDITY_DAYS: u32 = 3_660;
 
 /// What one key may sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CharterKey {
+pub(crate) struct CharterKey {
     /// The public half.
-    pub(super) spki: Spki,
+    pub(crate) spki: Spki,
     /// Where it lies in the token.
-    pub(super) at: KeyRef,
+    pub(crate) at: KeyRef,
     /// Whether each signature needs a touch.
-    pub(super) touch: TouchPolicy,
+    pub(crate) touch: TouchPolicy,
     /// The one purpose.
-    pub(super) purpose: Purpose,
+    pub(crate) purpose: Purpose,
     /// Exact names, or prefixes that end in '/'.
-    pub(super) repositories: Vec<String>,
+    pub(crate) repositories: Vec<String>,
     /// Most items reserved in one hour.
     pub(super) signatures_per_hour: u32,
     /// Longest time from now to an expiry.
     pub(super) max_validity_days: u32,
+    /// Since when it signs nothing any more, if that is so.
+    pub(crate) retired: Option<Time>,
 }
 
 impl CharterKey {
@@ -84,16 +91,16 @@ struct OtherKey {
 
 /// A charter that was read and checked.
 #[derive(Debug, Clone)]
-pub(super) struct Charter {
+pub(crate) struct Charter {
     /// SHA-256 of the file's bytes.
     pub(super) sha256: Sha256,
     /// The keeper it is for.
-    pub(super) keeper: KeeperName,
+    pub(crate) keeper: KeeperName,
     /// The log it follows.
     pub(super) origin: Origin,
     /// The log's key.
     pub(super) log_vkey: VerifierKey,
-    /// All public keys, for the builders.
+    /// All public keys, retired ones too, for the builders.
     pub(super) public: formats::Keys,
     keys: BTreeMap<KeyId, CharterKey>,
     others: BTreeMap<KeyId, OtherKey>,
@@ -101,7 +108,7 @@ pub(super) struct Charter {
 
 impl Charter {
     /// Reads the charter of `keeper`.
-    pub(super) fn read(path: &Path, keeper: &KeeperName) -> Result<Self, Fatal> {
+    pub(crate) fn read(path: &Path, keeper: &KeeperName) -> Result<Self, Fatal> {
         let bytes = config::read_trusted(path, Secrecy::Public)?;
         let charter = Self::parse(&bytes)
             .map_err(|e| Fatal::Config { file: path.to_owned(), why: e.to_string().trim_end().to_owned() })?;
@@ -113,7 +120,7 @@ impl Charter {
     }
 
     /// Parses a charter's bytes.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, CharterError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, CharterError> {
         let text = std::str::from_utf8(bytes).map_err(|_| CharterError::Text)?;
         let file: CharterFile = toml::from_str(text).map_err(CharterError::Toml)?;
         if file.schema != SCHEMA {
@@ -135,14 +142,15 @@ impl Charter {
         })
     }
 
-    /// The key of this id.
-    pub(super) fn key(&self, id: &KeyId) -> Option<&CharterKey> {
+    /// The key of this id, whether or not it is retired: for what it has signed.
+    pub(crate) fn key(&self, id: &KeyId) -> Option<&CharterKey> {
         self.keys.get(id)
     }
 
-    /// The public half of the key of this id, whoever has it, if it is for this purpose in this repository.
+    /// The public half of the key of this id, whoever has it, if it is for this purpose in this repository and may sign.
     pub(super) fn role_key(&self, id: &KeyId, purpose: Purpose, repository: &Repository) -> Option<&Spki> {
-        let own = self.keys.get(id).map(|k| (&k.spki, k.purpose, &k.repositories));
+        let own = self.keys.get(id).filter(|k| k.retired.is_none());
+        let own = own.map(|k| (&k.spki, k.purpose, &k.repositories));
         let other = || self.others.get(id).map(|k| (&k.spki, k.purpose, &k.repositories));
         let (spki, is_for, repositories) = own.or_else(other)?;
         let fits = is_for == purpose && repositories.iter().any(|prefix| repository.is_under(prefix));
@@ -154,15 +162,20 @@ impl Charter {
         self.others.contains_key(id)
     }
 
-    /// All keys.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
+    /// The keys that may sign.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
+        self.keys.iter().filter(|(_, key)| key.retired.is_none())
+    }
+
+    /// All keys, retired ones too.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
         self.keys.iter()
     }
 }
 
 /// What is wrong with a charter.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CharterError {
+pub(crate) enum CharterError {
     /// Not text.
     #[error("is not UTF-8 text")]
     Text,
@@ -219,7 +232,7 @@ struct OtherKeyTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyTable {
-    spki: Spki,
+    spki: Blob,
     cka_id: Option<CkaId>,
     slot: Option<PivSlot>,
     #[serde(default)]
@@ -229,6 +242,7 @@ struct KeyTable {
     approval: String,
     signatures_per_hour: u32,
     max_validity_days: u32,
+    retired: Option<Time>,
 }
 
 fn log_key(file: &CharterFile) -> Result<VerifierKey, CharterError> {
@@ -250,7 +264,7 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
         let fault =
             |(member, why): (&'static str, String)| CharterError::Key { table: "key", number, member, why };
         let key = table.check().map_err(fault)?;
-        if !places.insert(key.at.clone()) {
+        if key.retired.is_none() && !places.insert(key.at.clone()) {
             return Err(fault((key.at.member(), format!("{} stands in another key too", key.at))));
         }
         if keys.insert(key.spki.id(), key).is_some() {
@@ -296,7 +310,8 @@ fn fits_into_a_leaf(
         repositories: key.repositories.clone(),
         evidence: token::longest_evidence(),
     };
-    let keeper = KeeperRecord { name: name.clone(), charter, keys: keys.values().map(record).collect() };
+    let active = keys.values().filter(|key| key.retired.is_none());
+    let keeper = KeeperRecord { name: name.clone(), charter, keys: active.map(record).collect() };
     let time = Time::from_unix_ms(0).expect("a time");
     let nonce = Nonce::parse("ffffffffffffffffffffffffffffffff").expect("a nonce");
     Leaf::Event(Event::Keeper { time, nonce, keeper }).encode().map(drop).map_err(CharterError::Leaf)
@@ -311,18 +326,31 @@ impl KeyTable {
         let at =
             KeyRef::from_members(self.cka_id, self.slot).map_err(|e| ("cka_id or slot", e.to_string()))?;
         check_repositories(&self.repositories).map_err(|why| ("repositories", why))?;
+        let spki = p256(&self.spki.0).map_err(|why| ("spki", why))?;
         in_range(self.signatures_per_hour, MAX_RATE).map_err(|why| ("signatures_per_hour", why))?;
         in_range(self.max_validity_days, MAX_VALIDITY_DAYS).map_err(|why| ("max_validity_days", why))?;
         Ok(CharterKey {
-            spki: self.spki,
+            spki,
             at,
             touch: self.touch,
             purpose: self.purpose,
             repositories: self.repositories,
             signatures_per_hour: self.signatures_per_hour,
             max_validity_days: self.max_validity_days,
+            retired: self.retired,
         })
     }
+}
+
+/// The roles of image trust are on P-256; a token may hold keys of other kinds beside them.
+fn p256(der: &[u8]) -> Result<Spki, String> {
+    Spki::from_der(der).map_err(|error| match PublicKey::from_spki_der(der) {
+        Some(other) => format!(
+            "is a key of type {}, and this role is signed with p256 keys only: generate one with --type p256",
+            other.kind()
+        ),
+        None => error.to_string(),
+    })
 }
 
 fn check_repositories(names: &[String]) -> Result<(), String> {
@@ -369,6 +397,22 @@ mod tests {
     }
 
     #[test]
+    fn a_retired_key_is_known_and_not_presented_and_its_place_in_the_token_is_free() {
+        let world = Software::new().world();
+        let good = world.charter();
+        let retired = good.replacen(
+            "cka_id = \"02\"\n",
+            "cka_id = \"01\"\nretired = \"2026-11-24T10:20:30.000Z\"\n",
+            1,
+        );
+        let charter = Charter::parse(retired.as_bytes()).unwrap();
+        assert_eq!((charter.keys().count(), charter.all().count()), (3, 4));
+        let key = charter.all().find(|(_, key)| key.retired.is_some()).unwrap();
+        assert!(charter.key(key.0).is_some() && charter.keys().all(|(id, _)| id != key.0));
+        assert!(why(&retired.replace("2026-11-24T10:20:30.000Z", "yesterday")).contains("retired"));
+    }
+
+    #[test]
     fn each_error_names_the_key_and_the_member() {
         let world = Software::new().world();
         let good = world.charter();
@@ -411,6 +455,23 @@ mod tests {
         }
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
     }
+
+    #[test]
+    fn a_key_that_is_not_on_p256_is_refused_by_its_kind() {
+        let world = Software::new().world();
+        let targets = serde_json::to_string(&world.spki[&Purpose::Targets]).unwrap();
+        for (spki, expected) in [
+            (P384, "key 2, spki: is a key of type p384, and this role is signed with p256 keys only"),
+            (RSA, "key 2, spki: is a key of type rsa2048"),
+            ("AAAA", "key 2, spki: not a P-256"),
+        ] {
+            let error = why(&world.charter().replacen(&targets, &format!("{spki:?}"), 1));
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    const P384: &str = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAElzW/DXzwOWuB0wbLEbZ+tMA0FJ0s+pkVS4SViBSQH1gkqUKofkMHyhX2gbSjHVWrGSToSAim/Zjg1yBEtIdn3hqYqQC5NkCZ3lpQ7UMnP9/c0Abm+szUvp1Cphi3QcWV";
+    const RSA: &str = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEArff5+csOJMKdFxfSpkaCsPTd61LlsxZLCcIFKLFq331br7FEhZMf2Lh4Jls0tYnLFAleS/sqYaX1gmQaPTXaYtSaRXypMj9QHdLr/nMKiSalymkrKpmiza3pPk16c40T9BI4HuO0Zr+C7EeY0EMGH6Ly8BGACHCX5LidsqD/hQjKANKuTxSOe9B7ugsn9tXTTS6TcX2fii5i+zAgVOmvOGiuohJlxxTxVCqciav2RNmWTKfTz/kq8+wp/myeooSknRyTXneP4nRA1X99WWnjJu8JWfF75ZHIPv+Efs63Ch9cqsS2FRQXXvOlW6/UsC1BVmxG+d5mm2OSLQgWIU5+6QIDAQAB";
 
     #[test]
     fn a_charter_that_no_leaf_of_the_log_can_hold_is_refused() {

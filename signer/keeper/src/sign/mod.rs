@@ -8,7 +8,7 @@
 
 mod batch;
 mod chain;
-mod charter;
+pub(crate) mod charter;
 mod journal;
 mod keeper;
 mod queue;
@@ -46,12 +46,13 @@ pub fn init(config: &SignConfig) -> Result<(), Fatal> {
 
 /// Serves until the process is asked to end.
 pub fn serve(config: SignConfig) -> Result<(), Fatal> {
+    // Before the token is opened: a module that is cut off in its login may leave the token broken, as SoftHSM does.
+    let stop = Stop::on_signal()?;
     let charter = Charter::read(&config.charter, &config.name)?;
     let (journal, state) = Journal::open(&config.state, owner(&charter))?;
     let token = token::open(&config.token)?;
     let keys = keys_in(token.as_ref(), &charter, &config.charter)?;
     let records = describe(&charter, &keys);
-    let stop = Stop::on_signal()?;
     let server = Server::bind(&config.listen)?;
     tracing::info!(keeper = %config.name, origin = %charter.origin, seen = state.seen.size, open = state.open.len(), "signing keeper");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -63,12 +64,12 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
         News::Touch(wait) => ends.touch(index, wait),
         News::Ended(result) => ends.end(index, result),
     };
-    let workers = queue::Workers { token, keys, clock, tell };
+    let workers = queue::Workers { token, keys, clock, stop: stop.clone(), tell };
     workers.start(jobs)?;
     server.serve(&stop, move |connection| keeper.converse(connection))
 }
 
-/// The charter's keys, found in the token; a key that is missing or not the pinned one ends the start.
+/// The charter's keys that may sign, found in the token; a key that is missing or not the pinned one ends the start.
 fn keys_in(token: &dyn Token, charter: &Charter, file: &Path) -> Result<BTreeMap<KeyId, Key>, Fatal> {
     let wrong = |key: &CharterKey, found: &Key| {
         let (asked, is) = (key.touch.as_str(), found.touch().as_str());

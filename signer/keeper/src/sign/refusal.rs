@@ -10,6 +10,8 @@ pub(super) enum Code {
     Proof,
     /// K2: not an intent, or not one for this keeper and a key of its charter.
     Intent,
+    /// K2: for a key that is retired.
+    Retired,
     /// K3: too old, too new, or the keeper's clock went back; also an item that waited too long for the token.
     Stale,
     /// K4: the index was used before.
@@ -38,9 +40,10 @@ pub(super) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Proof,
         Self::Intent,
+        Self::Retired,
         Self::Stale,
         Self::Used,
         Self::Duplicate,
@@ -66,6 +69,7 @@ impl Code {
         match self {
             Self::Proof => "proof",
             Self::Intent => "intent",
+            Self::Retired => "retired",
             Self::Stale => "stale",
             Self::Used => "used",
             Self::Duplicate => "duplicate",

@@ -82,6 +82,7 @@ pub(super) fn check(
     let key = addressed(&intent, rules.charter)?;
     // Whatever follows spends the index: there must be room to remember it.
     room(state)?;
+    active(&intent, key)?;
     // K3: it was made now, by a clock that has not gone back.
     fresh(&intent, rules.now, state.clock)?;
     // K4: neither the index nor the same signature is in use.
@@ -134,6 +135,16 @@ fn addressed<'a>(intent: &Intent, charter: &'a Charter) -> Result<&'a CharterKey
         return Err(refused("the format is not that of the action".into()));
     }
     Ok(key)
+}
+
+// INVARIANT(retired): a key that its charter calls retired signs nothing, whatever the log says.
+fn active(intent: &Intent, key: &CharterKey) -> Result<(), Refused> {
+    match key.retired {
+        None => Ok(()),
+        Some(since) => {
+            Err(Refused::new(Code::Retired, format!("key {} is retired since {since}", intent.key)))
+        }
+    }
 }
 
 /// Whether one more index can be remembered.

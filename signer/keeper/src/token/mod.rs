@@ -7,37 +7,35 @@
 mod attributes;
 mod fault;
 mod key_ref;
+mod login;
 mod pin;
 mod piv;
 mod pkcs11;
 mod pool;
+mod public;
+mod raw;
 mod watchdog;
 
 pub use key_ref::{CkaId, CkaIdError, KeyRef, KeyRefError};
 pub use pin::Pin;
 pub use piv::{Firmware, FirmwareError};
+pub use public::{P384Key, PublicKey, RsaKey};
 
-pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, examine};
-pub(crate) use pkcs11::load;
-pub(crate) use pool::{initialize, login_once, slot_of, unusable};
+pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, P384_PARAMS, examine, public_key};
+pub(crate) use login::login_once;
+pub(crate) use pkcs11::{load, pss_sha256};
+pub(crate) use pool::{initialize, slot_of, unusable};
+pub(crate) use watchdog::Watchdog;
 
+use crate::code;
 use crate::config::TokenConfig;
 use crate::exit::Fatal;
-use record::{FailureCode, PivSlot, Sha256, Signature, Spki};
+use record::{FailureCode, PivSlot, Sha256, Signature};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest message that is sent to a token whole (Ed25519 hashes inside the token): far beyond any checkpoint.
 pub const MAX_MESSAGE: usize = 64 * 1024;
-
-/// The public half of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PublicKey {
-    /// ECDSA on P-256.
-    P256(Spki),
-    /// Ed25519, RFC 8032 encoding.
-    Ed25519([u8; 32]),
-}
 
 /// A key of a token that was found to be the pinned one and to have every attribute that is required.
 #[derive(Debug, Clone)]
@@ -113,6 +111,14 @@ pub enum TokenError {
         /// For the operator.
         detail: String,
     },
+    /// No signature was made, and the token is at a limit or away: the same intent may ask again after a pause.
+    #[error("not signed yet ({code}): {detail}")]
+    Busy {
+        /// For the log.
+        code: FailureCode,
+        /// For the operator.
+        detail: String,
+    },
     /// A signature may have been made, and this keeper does not have it. Never ask again for the same intent.
     #[error("not known whether signed ({code}): {detail}")]
     Unknown {
@@ -127,13 +133,13 @@ impl TokenError {
     /// The code for the log.
     pub fn code(&self) -> &FailureCode {
         match self {
-            Self::NotSigned { code, .. } | Self::Unknown { code, .. } => code,
+            Self::NotSigned { code, .. } | Self::Busy { code, .. } | Self::Unknown { code, .. } => code,
         }
     }
 
     /// Whether it is certain that the key made no signature.
     pub fn surely_not_signed(&self) -> bool {
-        matches!(self, Self::NotSigned { .. })
+        matches!(self, Self::NotSigned { .. } | Self::Busy { .. })
     }
 }
 
@@ -174,6 +180,28 @@ pub trait Token: Send + Sync {
     /// Signs a message of at most [`MAX_MESSAGE`] bytes with Ed25519 and verifies the result.
     fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError>;
 
+    /// Signs a SHA-384 digest with ECDSA on P-384 and verifies the result, which is `r || s`.
+    fn sign_p384(&self, _key: &Key, _digest: &[u8; 48]) -> Result<Vec<u8>, TokenError> {
+        Err(not_here("ECDSA on P-384"))
+    }
+
+    /// Signs a SHA-256 digest with RSA-PSS, with a salt of 32 bytes, and verifies the result.
+    fn sign_rsa_pss(&self, _key: &Key, _digest: &Sha256) -> Result<Vec<u8>, TokenError> {
+        Err(not_here("RSA-PSS"))
+    }
+
     /// How many calls can run at the same time.
     fn sessions(&self) -> usize;
+
+    /// Why the process must end once the failure of the call before is told: the PIN was refused.
+    fn ended(&self) -> Option<Fatal> {
+        None
+    }
+}
+
+fn not_here(algorithm: &str) -> TokenError {
+    TokenError::NotSigned {
+        code: code("token-refused"),
+        detail: format!("this token does not sign with {algorithm}"),
+    }
 }

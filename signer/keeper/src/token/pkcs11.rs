@@ -1,21 +1,26 @@
-//! The PKCS#11 token: signs through pooled sessions, opens everything anew when the token went away, and verifies
-//! each signature before it leaves.
+//! The PKCS#11 token: signs through pooled sessions, applies each error's remedy, opens everything anew when the token
+//! went away, and verifies each signature before it leaves.
 
 use super::attributes::{ExamineError, examine};
-use super::fault::{Class, Fault};
+use super::fault::{Class, Fault, said};
+use super::login::Login;
 use super::pool::{Lease, Pool};
+use super::public::{self, SALT};
+use super::raw::RawSign;
 use super::watchdog::Watchdog;
 use super::{Key, KeyRef, MAX_MESSAGE, Pin, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
 use crate::code;
 use crate::config::Pkcs11Config;
 use crate::exit::Fatal;
 use cryptoki::context::Pkcs11;
-use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
 use record::{Sha256, Signature};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -26,26 +31,28 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Opens the configured token: loads the library, finds the token, logs in once.
 pub(super) fn open(config: &Pkcs11Config) -> Result<Arc<dyn Token>, Fatal> {
-    let pin = Pin::read(&config.pin)?;
+    let login = Login::new(&config.label, Pin::read(&config.pin)?);
     let context = load(&config.module, &config.label)?;
+    let raw = RawSign::load(&config.module).map_err(|why| Fatal::Token {
+        token: config.label.clone(),
+        why: format!("{}: {why}", config.module.display()),
+    })?;
     let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end())
         .map_err(|source| Fatal::Process { what: "the token's watchdog cannot be started", source })?;
-    let pool = Pool::open(&context, config, &pin, &watchdog)?;
-    let sessions = pool.max();
-    tracing::info!(token = config.label, sessions, "token is open");
+    let pool = Pool::open(&context, config, None, &login, &watchdog)?;
+    let (sessions, serial) = (pool.max(), pool.serial().to_owned());
+    tracing::info!(token = config.label, serial, sessions, "token is open");
     Ok(Arc::new(Pkcs11Token {
         config: config.clone(),
-        pin,
+        login,
         context,
+        raw,
         watchdog,
         sessions,
-        current: RwLock::new(Current {
-            pool: Some(pool),
-            generation: 0,
-            failures: 0,
-            not_before: Instant::now(),
-        }),
-        quarantined: Mutex::default(),
+        serial,
+        current: RwLock::new(Current { pool: Some(pool), generation: 0, not_before: Instant::now() }),
+        failures: AtomicU32::new(0),
+        disabled: Mutex::default(),
     }))
 }
 
@@ -66,28 +73,51 @@ pub(crate) fn load(module: &Path, label: &str) -> Result<Pkcs11, Fatal> {
         .map_err(|e| Fatal::Token { token: label.to_owned(), why: format!("{}: {e}", module.display()) })
 }
 
-struct Pkcs11Token {
-    config: Pkcs11Config,
-    pin: Pin,
-    context: Pkcs11,
-    watchdog: Watchdog,
-    sessions: usize,
-    current: RwLock<Current>,
-    quarantined: Mutex<BTreeSet<KeyRef>>,
+/// RSASSA-PSS with SHA-256 (RFC 8017): MGF1 over the same hash, a salt of its length.
+pub(crate) fn pss_sha256() -> PkcsPssParams {
+    PkcsPssParams {
+        hash_alg: MechanismType::SHA256,
+        mgf: PkcsMgfType::MGF1_SHA256,
+        s_len: (SALT as u64).into(),
+    }
 }
 
-/// The open generation, or since when and how often opening has failed.
+struct Pkcs11Token {
+    config: Pkcs11Config,
+    login: Login,
+    context: Pkcs11,
+    raw: RawSign,
+    watchdog: Watchdog,
+    sessions: usize,
+    /// The token that was open first: another one in its place is never used.
+    serial: String,
+    current: RwLock<Current>,
+    /// How often the token was closed, or could not be opened, since it last signed.
+    failures: AtomicU32,
+    /// Keys that are not asked any more, and why.
+    disabled: Mutex<BTreeMap<KeyRef, String>>,
+}
+
+/// The open generation, or from when on the next may be opened.
 struct Current {
     pool: Option<Pool>,
     generation: u64,
-    failures: u32,
     not_before: Instant,
 }
 
-#[derive(Clone, Copy)]
-enum Algorithm {
-    EcdsaP256,
-    Ed25519,
+/// Which remedies an item has used up.
+#[derive(Debug, Default)]
+struct Tried {
+    session: bool,
+    login: bool,
+    reopen: bool,
+}
+
+/// A fault, and the generation and login in which it was met.
+struct Met {
+    fault: Fault,
+    generation: u64,
+    logins: u64,
 }
 
 impl Token for Pkcs11Token {
@@ -97,14 +127,14 @@ impl Token for Pkcs11Token {
         let gone = |why: String| Fatal::Token { token: self.config.label.clone(), why };
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let pool = current.pool.as_ref().ok_or_else(|| gone("it went away".into()))?;
-        let lease = pool.lend(&self.watchdog).map_err(|f| gone(TokenError::from(f).to_string()))?;
+        let lease = pool.lend(&self.watchdog).map_err(|f| gone(f.detail))?;
         let _watched = self.watchdog.watch("C_FindObjects");
-        let session = lease.session().map_err(|f| gone(TokenError::from(f).to_string()))?;
+        let session = lease.session().map_err(|f| gone(f.detail))?;
         let cka_id =
             id.cka_id().ok_or_else(|| wrong("is a slot of a PIV card, and this token is none".into()))?;
         let found = examine(session, cka_id).map_err(|e| match e {
             ExamineError::Key(why) => wrong(why),
-            ExamineError::Token(e) => gone(e.to_string()),
+            ExamineError::Token(e) => gone(said(&e)),
         })?;
         lease.good();
         if found.public != *pinned {
@@ -120,82 +150,122 @@ impl Token for Pkcs11Token {
         _waits: &dyn Fn(TouchWait),
     ) -> Result<Signature, TokenError> {
         let PublicKey::P256(spki) = key.public() else { return Err(wrong_algorithm(key)) };
-        let raw = self.sign(key, Algorithm::EcdsaP256, digest.as_bytes())?;
-        match Signature::from_raw(&raw) {
-            Ok(signature) if spki.verifies(digest, &signature) => Ok(signature),
-            _ => Err(self.quarantine(key)),
-        }
+        let raw = self.sign(key, &Mechanism::Ecdsa, digest.as_bytes())?;
+        public::p256(spki, digest, &raw).ok_or_else(|| self.quarantine(key))
     }
 
     fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError> {
         let PublicKey::Ed25519(public) = key.public() else { return Err(wrong_algorithm(key)) };
         if message.len() > MAX_MESSAGE {
-            return Err(not_signed(
-                "token-refused",
-                format!("a message of {} bytes: the limit is 64 KiB", message.len()),
-            ));
+            let why = format!("a message of {} bytes: the limit is 64 KiB", message.len());
+            return Err(not_signed("token-refused", why));
         }
-        let raw = self.sign(key, Algorithm::Ed25519, message)?;
-        match <[u8; 64]>::try_from(raw.as_slice()) {
-            Ok(signature) if verifies_ed25519(public, message, &signature) => Ok(signature),
-            _ => Err(self.quarantine(key)),
-        }
+        let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
+        let raw = self.sign(key, &mechanism, message)?;
+        public::ed25519(public, message, &raw).ok_or_else(|| self.quarantine(key))
+    }
+
+    fn sign_p384(&self, key: &Key, digest: &[u8; 48]) -> Result<Vec<u8>, TokenError> {
+        let PublicKey::P384(public) = key.public() else { return Err(wrong_algorithm(key)) };
+        let raw = self.sign(key, &Mechanism::Ecdsa, digest)?;
+        if public.verifies(digest, &raw) { Ok(raw) } else { Err(self.quarantine(key)) }
+    }
+
+    fn sign_rsa_pss(&self, key: &Key, digest: &Sha256) -> Result<Vec<u8>, TokenError> {
+        let PublicKey::Rsa(public) = key.public() else { return Err(wrong_algorithm(key)) };
+        let raw = self.sign(key, &Mechanism::RsaPkcsPss(pss_sha256()), digest.as_bytes())?;
+        if public.verifies(digest, &raw) { Ok(raw) } else { Err(self.quarantine(key)) }
     }
 
     fn sessions(&self) -> usize {
         self.sessions
     }
+
+    fn ended(&self) -> Option<Fatal> {
+        self.login.refused()
+    }
 }
 
 impl Pkcs11Token {
-    /// Asks the key, a second time only if a fresh session or login can help and surely nothing was signed.
-    fn sign(&self, key: &Key, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, TokenError> {
-        if self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).contains(key.id()) {
-            let why = "an earlier signature of this key did not verify: an operator must look at the token";
-            return Err(not_signed("token-quarantined", why.into()));
-        }
-        match self.attempt(key, algorithm, data) {
-            Err(fault) if fault.retry() => {
-                tracing::warn!(key = %key.id(), ?fault, "trying once more");
-                Ok(self.attempt(key, algorithm, data)?)
+    /// Asks the key. After a fault its remedy is applied, and the key asked again if that can help the item and surely
+    /// nothing was signed.
+    // INVARIANT(one-signature): no attempt follows one after which a signature may exist.
+    fn sign(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8]) -> Result<Vec<u8>, TokenError> {
+        let mut tried = Tried::default();
+        loop {
+            if let Some(why) = self.disabled.lock().unwrap_or_else(PoisonError::into_inner).get(key.id()) {
+                return Err(not_signed("token-quarantined", why.clone()));
             }
-            other => Ok(other?),
+            match self.attempt(key, mechanism, data) {
+                Ok(signature) => {
+                    self.failures.store(0, Ordering::Relaxed);
+                    return Ok(signature);
+                }
+                Err(met) => {
+                    tracing::warn!(token = self.config.label, key = %key.id(), fault = ?met.fault, "the token failed");
+                    let again = self.remedy(key, &met, &mut tried);
+                    if met.fault.may_have_signed || !again {
+                        return Err(self.told(met.fault));
+                    }
+                }
+            }
         }
     }
 
-    fn attempt(&self, key: &Key, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, Fault> {
-        let (result, generation) = {
-            let current = self.open_generation()?;
-            (self.attempt_in(&current, key, algorithm, data), current.generation)
+    /// The fault as the caller is told; if the PIN was refused meanwhile, that is the reason.
+    fn told(&self, fault: Fault) -> TokenError {
+        match self.login.refused() {
+            Some(fatal) if !fault.may_have_signed => Fault::before(Class::Pin, fatal.to_string()).into(),
+            _ => fault.into(),
+        }
+    }
+
+    /// Does what helps against a fault; whether the item can be tried again at once.
+    fn remedy(&self, key: &Key, met: &Met, tried: &mut Tried) -> bool {
+        match met.fault.class {
+            Class::Session if !std::mem::replace(&mut tried.session, true) => {
+                self.forget_sessions(met.generation);
+                true
+            }
+            Class::Session | Class::Reopen => {
+                self.close(met.generation);
+                !std::mem::replace(&mut tried.reopen, true)
+            }
+            Class::Login if !std::mem::replace(&mut tried.login, true) => self.login_again(met),
+            Class::Login | Class::Disabled => {
+                self.disable(key, format!("the token does not let this key sign ({})", met.fault.detail));
+                false
+            }
+            Class::Pin => {
+                self.login.refuse(&met.fault.detail);
+                false
+            }
+            Class::Away | Class::Busy | Class::Refused => false,
+        }
+    }
+
+    fn attempt(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8]) -> Result<Vec<u8>, Met> {
+        let nowhere = |fault| Met { fault, generation: u64::MAX, logins: 0 };
+        let current = self.open_generation().map_err(nowhere)?;
+        let Some(pool) = &current.pool else {
+            return Err(nowhere(Fault::before(Class::Away, "the token went away".into())));
         };
-        if result.as_ref().is_err_and(|fault| fault.class == Class::Reopen) {
-            self.close(generation);
-        }
-        result
+        let (generation, logins) = (current.generation, pool.logins());
+        self.sign_in(pool, key, mechanism, data).map_err(|fault| Met { fault, generation, logins })
     }
 
-    fn attempt_in(
+    fn sign_in(
         &self,
-        current: &Current,
+        pool: &Pool,
         key: &Key,
-        algorithm: Algorithm,
+        mechanism: &Mechanism<'_>,
         data: &[u8],
     ) -> Result<Vec<u8>, Fault> {
-        let gone = || Fault::before(Class::Reopen, "the token went away".into());
-        let pool = current.pool.as_ref().ok_or_else(gone)?;
-        let result = self.sign_in(pool, key, algorithm, data);
-        if result.as_ref().is_err_and(|fault| fault.class == Class::Session) {
-            let _watched = self.watchdog.watch("C_CloseSession");
-            pool.forget_idle();
-        }
-        result
-    }
-
-    fn sign_in(&self, pool: &Pool, key: &Key, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, Fault> {
         let mut lease = pool.lend(&self.watchdog)?;
         // After the lease, so that waiting for a session does not count as hanging.
         let _watched = self.watchdog.watch("C_Sign");
-        match sign_with(&mut lease, key, algorithm, data) {
+        // The lease is dropped before the watch ends: closing a session can hang too.
+        match self.sign_with(&mut lease, key, mechanism, data) {
             Ok(signature) => {
                 lease.good();
                 Ok(signature)
@@ -205,6 +275,21 @@ impl Pkcs11Token {
                 Err(fault)
             }
         }
+    }
+
+    fn sign_with(
+        &self,
+        lease: &mut Lease<'_>,
+        key: &Key,
+        mechanism: &Mechanism<'_>,
+        data: &[u8],
+    ) -> Result<Vec<u8>, Fault> {
+        let found = lease.find(key)?;
+        lease.session()?.sign_init(mechanism, found.handle)?;
+        if found.always_authenticate {
+            lease.authenticate(&self.login)?;
+        }
+        Ok(self.raw.sign(lease.session()?, data)?)
     }
 
     fn open_generation(&self) -> Result<RwLockReadGuard<'_, Current>, Fault> {
@@ -217,31 +302,29 @@ impl Pkcs11Token {
         Ok(self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens the token after it went away. A PIN that is refused now ends the process, as at the start.
+    /// Opens the token after it went away, unless that has just failed.
     fn reopen(&self) -> Result<(), Fault> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.pool.is_some() {
             return Ok(());
         }
         if Instant::now() < current.not_before {
-            return Err(Fault::before(
-                Class::Busy,
-                "the token went away and is tried again in a moment".into(),
-            ));
+            let why = "the token went away and is tried again in a moment".into();
+            return Err(Fault::before(Class::Away, why));
         }
-        match Pool::open(&self.context, &self.config, &self.pin, &self.watchdog) {
+        match Pool::open(&self.context, &self.config, Some(&self.serial), &self.login, &self.watchdog) {
             Ok(pool) => {
                 tracing::info!(token = self.config.label, "token is open again");
                 current.pool = Some(pool);
-                current.failures = 0;
                 Ok(())
             }
-            Err(fatal @ Fatal::Pin { .. }) => fatal.end(),
             Err(fatal) => {
-                current.not_before = Instant::now() + pause(current.failures);
-                current.failures = current.failures.saturating_add(1);
+                current.not_before = Instant::now() + self.next_pause();
                 self.finalize();
-                Err(Fault::before(Class::Busy, fatal.to_string()))
+                Err(match fatal {
+                    Fatal::Pin { why, .. } => Fault::before(Class::Pin, why),
+                    other => Fault::before(Class::Away, other.to_string()),
+                })
             }
         }
     }
@@ -250,10 +333,11 @@ impl Pkcs11Token {
     /// an old session's handle to a new one.
     fn close(&self, generation: u64) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.generation == generation {
+        if current.generation == generation && current.pool.is_some() {
             let _watched = self.watchdog.watch("C_CloseSession");
             current.generation += 1;
             current.pool = None;
+            current.not_before = Instant::now() + self.next_pause();
             self.finalize();
         }
     }
@@ -265,27 +349,60 @@ impl Pkcs11Token {
         }
     }
 
+    fn next_pause(&self) -> Duration {
+        pause(self.failures.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn forget_sessions(&self, generation: u64) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = current.pool.as_ref().filter(|_| current.generation == generation) {
+            let _watched = self.watchdog.watch("C_CloseSession");
+            pool.forget_idle();
+        }
+    }
+
+    /// Whether the item can be tried again: not if the PIN is refused now.
+    fn login_again(&self, met: &Met) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(pool) = current.pool.as_ref().filter(|_| current.generation == met.generation) else {
+            return true;
+        };
+        let _watched = self.watchdog.watch("C_Login");
+        match pool.login_again(&self.login, met.logins) {
+            Ok(()) => true,
+            Err(fatal) => {
+                tracing::error!(token = self.config.label, %fatal, "the login was not renewed");
+                // Without a login nothing works: the next attempt opens everything anew.
+                drop(current);
+                self.close(met.generation);
+                !matches!(fatal, Fatal::Pin { .. })
+            }
+        }
+    }
+
+    fn disable(&self, key: &Key, why: String) {
+        tracing::error!(token = self.config.label, key = %key.id(), "{why}; the key is not asked any more: find out why, then start the keeper again");
+        self.disabled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(key.id().clone())
+            .or_insert_with(|| format!("{why}: an operator must look at the token"));
+    }
+
     fn quarantine(&self, key: &Key) -> TokenError {
-        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id().clone());
-        let detail =
-            format!("the token's signature does not verify with the pinned key of CKA_ID {}", key.id());
-        tracing::error!(token = self.config.label, key = %key.id(), "{detail}; the key is not used any more");
+        let why = "a signature of the token does not verify with the pinned key";
+        self.disable(key, why.into());
+        let detail = format!("{why} of CKA_ID {}", key.id());
         TokenError::Unknown { code: code("token-wrong"), detail }
     }
 }
 
-fn sign_with(lease: &mut Lease<'_>, key: &Key, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, Fault> {
-    let handle = lease.handle(key)?;
-    let mechanism = match algorithm {
-        Algorithm::EcdsaP256 => Mechanism::Ecdsa,
-        Algorithm::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
-    };
-    Ok(lease.session()?.sign(&mechanism, handle, data)?)
-}
-
-/// How long a token that cannot be opened is left alone.
+/// How long the token is left alone after so many failures: at once after the first.
 pub(super) fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE)
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(more) => FIRST_PAUSE.saturating_mul(1 << more.min(10)).min(MAX_PAUSE),
+    }
 }
 
 fn not_signed(word: &'static str, detail: String) -> TokenError {
@@ -294,11 +411,6 @@ fn not_signed(word: &'static str, detail: String) -> TokenError {
 
 fn wrong_algorithm(key: &Key) -> TokenError {
     not_signed("token-refused", format!("the key with CKA_ID {} is of another algorithm", key.id()))
-}
-
-pub(super) fn verifies_ed25519(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
-    ed25519_dalek::VerifyingKey::from_bytes(public)
-        .is_ok_and(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok())
 }
 
 #[cfg(test)]
@@ -321,8 +433,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_half_a_minute() {
-        assert_eq!(pause(0), Duration::from_millis(500));
-        assert_eq!(pause(3), Duration::from_secs(4));
-        assert!((6..40).all(|n| pause(n) == MAX_PAUSE));
+        assert_eq!(pause(0), Duration::ZERO, "a token that was just put back");
+        assert_eq!(pause(1), Duration::from_millis(500));
+        assert_eq!(pause(4), Duration::from_secs(4));
+        assert!((7..40).all(|n| pause(n) == MAX_PAUSE));
     }
 }

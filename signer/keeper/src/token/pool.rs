@@ -4,15 +4,16 @@
 //! sessions are dropped after any error, since a failed operation may stay active in them.
 
 use super::attributes::examine;
-use super::fault::{Class, Fault};
+use super::fault::{Class, Fault, said};
+use super::login::Login;
 use super::watchdog::Watchdog;
-use super::{Key, KeyRef, Pin};
+use super::{Key, KeyRef};
 use crate::config::Pkcs11Config;
 use crate::exit::Fatal;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::Session;
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,10 +22,17 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Pool {
     context: Pkcs11,
     slot: Slot,
+    serial: String,
     max: usize,
     sessions: Mutex<Sessions>,
     returned: Condvar,
-    _login: Mutex<Session>,
+    keeper: Mutex<KeeperSession>,
+}
+
+/// The session that is never lent, and how often it has logged in.
+struct KeeperSession {
+    session: Session,
+    logins: u64,
 }
 
 #[derive(Default)]
@@ -33,10 +41,17 @@ struct Sessions {
     open: usize,
 }
 
-/// A session with the key handles that were resolved in it: handles are good for their own generation only.
+/// A session with the keys that were found in it: handles are good for their own generation only.
 struct Opened {
     session: Session,
-    handles: BTreeMap<KeyRef, ObjectHandle>,
+    keys: BTreeMap<KeyRef, Resolved>,
+}
+
+/// A key object, and whether it wants the PIN for each signature.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved {
+    pub(crate) handle: ObjectHandle,
+    pub(crate) always_authenticate: bool,
 }
 
 /// A session lent to one thread.
@@ -47,26 +62,34 @@ pub(crate) struct Lease<'a> {
 }
 
 impl Pool {
-    /// Initialises the library, finds the token and logs in, trying the PIN exactly once.
+    /// Initialises the library, finds the token and logs in, trying the PIN exactly once. `serial` is the number of
+    /// the token that was open before: another one in its place is not opened.
     pub(crate) fn open(
         context: &Pkcs11,
         config: &Pkcs11Config,
-        pin: &Pin,
+        serial: Option<&str>,
+        login: &Login,
         watchdog: &Watchdog,
     ) -> Result<Self, Fatal> {
         let _watched = watchdog.watch("C_Initialize or C_Login");
+        let unusable = |e: Error| unusable(&config.label, &e);
         initialize(context, &config.label)?;
-        let slot = slot_of(context, &config.label, config.serial.as_deref())?;
-        let info = context.get_token_info(slot).map_err(|e| unusable(&config.label, &e))?;
-        let login = context.open_ro_session(slot).map_err(|e| unusable(&config.label, &e))?;
-        login_once(&login, &info, pin, &config.label)?;
+        let slot = slot_of(context, &config.label, config.serial.as_deref().or(serial))?;
+        let info = context.get_token_info(slot).map_err(unusable)?;
+        let max = session_limit(config.sessions, &info).ok_or_else(|| Fatal::Token {
+            token: config.label.clone(),
+            why: "it allows one session, and two are needed: one keeps the login, one signs".into(),
+        })?;
+        let session = open_session(context, slot).map_err(unusable)?;
+        login.user(context, slot, &session)?;
         Ok(Self {
             context: context.clone(),
             slot,
-            max: session_limit(config.sessions, &info),
+            serial: info.serial_number().to_owned(),
+            max,
             sessions: Mutex::default(),
             returned: Condvar::new(),
-            _login: Mutex::new(login),
+            keeper: Mutex::new(KeeperSession { session, logins: 0 }),
         })
     }
 
@@ -75,20 +98,47 @@ impl Pool {
         self.max
     }
 
+    /// The token's serial number.
+    pub(crate) fn serial(&self) -> &str {
+        &self.serial
+    }
+
     /// Lends a session, waiting while all are lent.
     pub(crate) fn lend(&self, watchdog: &Watchdog) -> Result<Lease<'_>, Fault> {
         let mut sessions = self.lock();
-        while sessions.idle.is_empty() && sessions.open >= self.max {
-            sessions = self.returned.wait(sessions).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(opened) = sessions.idle.pop() {
+                return Ok(Lease { pool: self, opened: Some(opened), good: false });
+            }
+            if sessions.open < self.max {
+                sessions.open += 1;
+                drop(sessions);
+                match self.open_one(watchdog) {
+                    Ok(lease) => return Ok(lease),
+                    Err(Error::Pkcs11(RvError::SessionCount, function)) => {
+                        sessions = self.lock();
+                        // Others use the token too: fewer sessions than announced must do, as long as there is one.
+                        if sessions.open == 0 {
+                            return Err(Error::Pkcs11(RvError::SessionCount, function).into());
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if sessions.idle.is_empty() {
+                sessions = self.returned.wait(sessions).unwrap_or_else(PoisonError::into_inner);
+            }
         }
-        if let Some(opened) = sessions.idle.pop() {
-            return Ok(Lease { pool: self, opened: Some(opened), good: false });
-        }
+    }
+
+    /// Opens a session that is counted already.
+    fn open_one(&self, watchdog: &Watchdog) -> Result<Lease<'_>, Error> {
         let _watched = watchdog.watch("C_OpenSession");
-        let session = self.context.open_ro_session(self.slot)?;
-        sessions.open += 1;
-        let opened = Opened { session, handles: BTreeMap::new() };
-        Ok(Lease { pool: self, opened: Some(opened), good: false })
+        // A lease without a session gives its count back.
+        let mut lease = Lease { pool: self, opened: None, good: false };
+        let session = open_session(&self.context, self.slot)?;
+        lease.opened = Some(Opened { session, keys: BTreeMap::new() });
+        Ok(lease)
     }
 
     /// Closes the sessions that are not lent: what made one stale has probably made all of them so.
@@ -102,6 +152,24 @@ impl Pool {
         self.returned.notify_all();
     }
 
+    /// How often this generation has logged in again.
+    pub(crate) fn logins(&self) -> u64 {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).logins
+    }
+
+    /// Logs in again, unless somebody else has done so since `logins` was read.
+    pub(crate) fn login_again(&self, login: &Login, logins: u64) -> Result<(), Fatal> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.logins == logins {
+            login.user(&self.context, self.slot, &keeper.session)?;
+            keeper.logins += 1;
+        }
+        drop(keeper);
+        // The handles of private objects ended with the login.
+        self.forget_idle();
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,12 +181,12 @@ impl Lease<'_> {
         self.opened.as_ref().map(|o| &o.session).ok_or_else(gone)
     }
 
-    /// The key's handle in this session. At the first use the key is examined again: after a replug the same id may
+    /// The key's object in this session. At the first use the key is examined again: after a replug the same id may
     /// belong to another key.
-    pub(crate) fn handle(&mut self, key: &Key) -> Result<ObjectHandle, Fault> {
+    pub(crate) fn find(&mut self, key: &Key) -> Result<Resolved, Fault> {
         let opened = self.opened.as_mut().ok_or_else(gone)?;
-        if let Some(handle) = opened.handles.get(key.id()) {
-            return Ok(*handle);
+        if let Some(resolved) = opened.keys.get(key.id()) {
+            return Ok(*resolved);
         }
         let no_id = || Fault::before(Class::Refused, format!("slot {} is none of this token", key.id()));
         let found = examine(&opened.session, key.id().cka_id().ok_or_else(no_id)?)?;
@@ -126,8 +194,14 @@ impl Lease<'_> {
             let why = format!("the key with CKA_ID {} is not the pinned one any more", key.id());
             return Err(Fault::before(Class::Reopen, why));
         }
-        opened.handles.insert(key.id().clone(), found.handle);
-        Ok(found.handle)
+        let resolved = Resolved { handle: found.handle, always_authenticate: found.always_authenticate };
+        opened.keys.insert(key.id().clone(), resolved);
+        Ok(resolved)
+    }
+
+    /// Gives the PIN for the operation that is active in this session.
+    pub(crate) fn authenticate(&self, login: &Login) -> Result<(), Fault> {
+        login.context_specific(&self.pool.context, self.pool.slot, self.session()?)
     }
 
     /// Says that the session's operation ended well: it may be lent again.
@@ -174,39 +248,21 @@ pub(crate) fn slot_of(context: &Pkcs11, label: &str, serial: Option<&str>) -> Re
     }
 }
 
-/// Logs in with exactly one try of the PIN, and with none when it could be the last.
-pub(crate) fn login_once(session: &Session, info: &TokenInfo, pin: &Pin, label: &str) -> Result<(), Fatal> {
-    let refuse = |why: String| Fatal::Pin { token: label.to_owned(), why };
-    if info.user_pin_locked() {
-        return Err(refuse("the PIN is locked".into()));
-    }
-    if info.user_pin_final_try() {
-        return Err(refuse("only one try is left before the PIN locks, and a person must make it".into()));
-    }
-    if info.user_pin_count_low() {
-        tracing::warn!(token = label, "a wrong PIN was tried since the last login");
-    }
-    match session.login(UserType::User, Some(pin.auth())) {
-        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(Error::Pkcs11(rv, _)) if is_pin_error(&rv) => Err(refuse(format!("the PIN was refused ({rv})"))),
-        Err(e) => Err(unusable(label, &e)),
+/// A session for signing. Some modules want every session to be one that may write.
+fn open_session(context: &Pkcs11, slot: Slot) -> Result<Session, Error> {
+    match context.open_ro_session(slot) {
+        Err(Error::Pkcs11(RvError::SessionReadOnly, _)) => context.open_rw_session(slot),
+        other => other,
     }
 }
 
-fn is_pin_error(rv: &RvError) -> bool {
-    use RvError::*;
-    matches!(
-        rv,
-        PinIncorrect | PinInvalid | PinLenRange | PinExpired | PinLocked | PinTooWeak | UserPinNotInitialized
-    )
-}
-
-/// As many as are wanted, less the one that is never lent.
-fn session_limit(wanted: usize, info: &TokenInfo) -> usize {
+/// As many as are wanted, less the one that is never lent; none if that leaves nothing.
+fn session_limit(wanted: usize, info: &TokenInfo) -> Option<usize> {
     match info.max_session_count() {
-        Limit::Max(max) => usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(1).clamp(1, wanted),
-        _ => wanted,
+        Limit::Max(max) => usize::try_from(max).unwrap_or(usize::MAX).checked_sub(1).filter(|n| *n > 0),
+        _ => Some(wanted),
     }
+    .map(|allowed| allowed.min(wanted))
 }
 
 fn gone() -> Fault {
@@ -215,5 +271,5 @@ fn gone() -> Fault {
 
 /// The token's error as a reason to end.
 pub(crate) fn unusable(label: &str, error: &Error) -> Fatal {
-    Fatal::Token { token: label.to_owned(), why: error.to_string() }
+    Fatal::Token { token: label.to_owned(), why: said(error) }
 }

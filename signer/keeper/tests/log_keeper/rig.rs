@@ -56,6 +56,18 @@ impl Rig {
         VerifierKey::parse(&self.vkey).unwrap()
     }
 
+    /// Takes the token away, or puts it back.
+    pub(crate) fn plug(&self, there: bool) {
+        let (tokens, away) = (self.path("token/tokens"), self.path("token/away"));
+        if there {
+            std::fs::remove_dir(&tokens).unwrap();
+            std::fs::rename(away, tokens).unwrap();
+        } else {
+            std::fs::rename(&tokens, away).unwrap();
+            std::fs::create_dir(tokens).unwrap();
+        }
+    }
+
     /// How many signatures the keys of the token have made.
     pub(crate) fn signatures(&self) -> usize {
         self.entries().iter().filter(|e| e.signature().is_some()).count()

@@ -37,23 +37,25 @@ fn a_generated_key_is_announced_with_attributes_that_were_read_back() {
     assert!(evidence.is_sorted() && evidence.len() == 8);
     let again = rig.generate("0a", "ed25519", &[]);
     assert_eq!(again.status.code(), Some(78), "the id is taken");
-    let listed = json(&rig.admin(&["key-list", "--token-label", "log"]).output().unwrap());
-    assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!((&listed[0]["spki"], &listed[0]["label"]), (&made["spki"], &"k".into()));
+    let listed = json(&rig.admin(&["key", "list", "--token-label", "log"]).output().unwrap());
+    let keys = &listed["keys"];
+    assert_eq!((keys.as_array().unwrap().len(), &listed["schema"]), (1, &"chancery.keeper.keys/v1".into()));
+    assert_eq!((&keys[0]["spki"], &keys[0]["label"]), (&made["spki"], &"k".into()));
 }
 
 #[test]
 fn a_token_is_initialised_once_and_its_pin_works() {
     let Some(rig) = Rig::without_key() else { return };
     let so_pin = rig.token.so_pin_file().display().to_string();
-    let init = || rig.admin(&["token-init", "--label", "second", "--so-pin-file", &so_pin]).output().unwrap();
+    let init =
+        || rig.admin(&["token", "init", "--label", "second", "--so-pin-file", &so_pin]).output().unwrap();
     let made = json(&init());
     assert_eq!(made["label"], "second");
     assert!(!made["serial"].as_str().unwrap().is_empty());
     let again = init();
     assert_eq!(again.status.code(), Some(70), "a token is never initialised again");
-    let listed = json(&rig.admin(&["key-list", "--token-label", "second"]).output().unwrap());
-    assert_eq!(listed, serde_json::json!([]));
+    let listed = json(&rig.admin(&["key", "list", "--token-label", "second"]).output().unwrap());
+    assert_eq!(listed["keys"], serde_json::json!([]));
 }
 
 #[test]
@@ -170,9 +172,9 @@ fn a_key_that_could_leave_its_token_is_refused_by_name() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let listed = json(&rig.admin(&["key-list", "--token-label", "log"]).output().unwrap());
+    let listed = json(&rig.admin(&["key", "list", "--token-label", "log"]).output().unwrap());
     assert!(
-        listed[0]["refused"].as_str().unwrap().contains("CKA_EXTRACTABLE is true and must be false"),
+        listed["keys"][0]["refused"].as_str().unwrap().contains("CKA_EXTRACTABLE is true and must be false"),
         "{listed}"
     );
     rig.vkey = another_vkey();

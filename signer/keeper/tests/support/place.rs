@@ -80,18 +80,6 @@ impl Place {
         std::fs::write(self.token.pin_file(), "not the pin").unwrap();
     }
 
-    /// Takes the token away, or puts it back.
-    pub(crate) fn plug(&self, there: bool) {
-        let (tokens, away) = (self.path("token/tokens"), self.path("token/away"));
-        if there {
-            std::fs::remove_dir(&tokens).unwrap();
-            std::fs::rename(away, tokens).unwrap();
-        } else {
-            std::fs::rename(&tokens, away).unwrap();
-            std::fs::create_dir(tokens).unwrap();
-        }
-    }
-
     /// A command of the program with this place's configuration and token.
     pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(BINARY);
@@ -111,7 +99,8 @@ impl Place {
     /// Generates a key.
     pub(crate) fn generate(&self, id: &str, algorithm: &str, more: &[&str]) -> Output {
         let label = self.token.label();
-        let words = ["key-generate", "--token-label", label, "--id", id, "--label", "k", "--type", algorithm];
+        let words =
+            ["key", "generate", "--token-label", label, "--id", id, "--label", "k", "--type", algorithm];
         self.admin(&[&words[..], more].concat()).output().unwrap()
     }
 

@@ -1,6 +1,7 @@
 //! Decisions over whole frames, with keys in software: the edges that a black box cannot reach or count. The refusals
 //! themselves are shown over the binary, in `tests/hostile_daemon.rs`.
 
+use super::super::charter::Charter;
 use super::super::software::{Software, done, signature};
 use super::super::state::MAX_USED;
 use super::super::world::{Collection, Made, REPOSITORY, World, targets};
@@ -425,4 +426,32 @@ fn a_child_with_the_right_bytes_but_the_intent_of_another_collection_is_refused(
     let child = world.put(elsewhere, Extra::Targets { prev: None }).child(&a.targets.1);
     let made = world.snapshot(REPOSITORY, 2, a.root.0.child(&a.root.1), child);
     assert_eq!(keeper.refusal(&world, &made), "child");
+}
+
+/// INVARIANT(retired): a key that its charter calls retired signs nothing, whatever the log says.
+#[test]
+fn a_retired_key_signs_nothing_and_the_files_that_it_signed_before_still_count() {
+    let mut keeper = Software::new();
+    let mut world = keeper.world();
+    let retired = |purpose: &str| {
+        let line = format!("purpose = \"{purpose}\"\n");
+        let charter =
+            world.charter().replace(&line, &format!("{line}retired = \"2026-09-21T00:00:00.000Z\"\n"));
+        Charter::parse(charter.as_bytes()).unwrap()
+    };
+    let (without_targets, without_root) = (retired("targets"), retired("root"));
+    let certificate = world.certificate(REPOSITORY);
+    let batch = world.batch(0, &[&certificate], vec![]);
+    let rules = Rules { charter: &without_root, now: keeper.now };
+    let verdict = decide(&batch, &rules, &mut keeper.state, &mut keeper.results).unwrap();
+    let answer = done(verdict).answer;
+    assert_eq!((answer.accepted.len(), answer.refused[0].code.as_str()), (0, "retired"));
+    assert!(spent(&keeper, &certificate));
+    let again = world.certificate(REPOSITORY);
+    let der = sealed(&mut keeper, &mut world, &again);
+    let root = world.root(REPOSITORY, &der);
+    let batch = world.batch(keeper.state.seen.size, &[&root], vec![]);
+    let rules = Rules { charter: &without_targets, now: keeper.now };
+    let verdict = decide(&batch, &rules, &mut keeper.state, &mut keeper.results).unwrap();
+    assert_eq!(done(verdict).answer.refused[0].code.as_str(), "scope", "no new root names a retired key");
 }

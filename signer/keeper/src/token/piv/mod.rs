@@ -13,7 +13,8 @@ mod firmware;
 
 pub use firmware::{Firmware, FirmwareError};
 
-use super::pkcs11::{pause, verifies_ed25519};
+use super::pkcs11::pause;
+use super::public;
 use super::watchdog::Watchdog;
 use super::{Key, KeyRef, Pin, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
 use crate::code;
@@ -166,10 +167,7 @@ impl Token for PivToken {
         }
         let order = Order { slot, algorithm: AlgorithmId::Ed25519, data: message, waits: &|_| {} };
         let made = self.sign(&order)?;
-        match <[u8; 64]>::try_from(made.as_slice()) {
-            Ok(signature) if verifies_ed25519(public, message, &signature) => Ok(signature),
-            _ => Err(self.quarantine(slot)),
-        }
+        public::ed25519(public, message, &made).ok_or_else(|| self.quarantine(slot))
     }
 
     /// The card does one thing at a time, and a finger touches for one thing at a time.
