@@ -12,8 +12,8 @@ mod traced;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hsm_sim::{Faults, Insertion, Rule, Token as Shown};
-use keeper::config::{PinSource, TokenConfig};
-use keeper::token::{self, CkaId, Key, PublicKey, Token, TokenError};
+use keeper::config::{PinSource, Pkcs11Config, TokenConfig};
+use keeper::token::{self, CkaId, Key, KeyRef, PublicKey, Token, TokenError};
 use place::Place;
 use record::Sha256;
 use std::path::PathBuf;
@@ -66,14 +66,14 @@ fn child(name: &str) {
 /// The token as a keeper opens it, and its keys in the order of [`KINDS`].
 fn open() -> (Arc<dyn Token>, Vec<Key>) {
     let env = |name| std::env::var(name).unwrap();
-    let config = TokenConfig {
+    let config = TokenConfig::Pkcs11(Pkcs11Config {
         module: PathBuf::from(env(MODULE)),
         label: "kinds".into(),
         serial: None,
         pin: PinSource::File(PathBuf::from(env(PIN))),
         sessions: 2,
         call_deadline_ms: 20_000,
-    };
+    });
     let token = token::open(&config).unwrap_or_else(|e| panic!("{e}"));
     let printed: Vec<serde_json::Value> = serde_json::from_str(&env(KEYS)).unwrap();
     let key = |printed: &serde_json::Value| {
@@ -82,7 +82,7 @@ fn open() -> (Arc<dyn Token>, Vec<Key>) {
             Some(der) => PublicKey::from_spki_der(&der).unwrap(),
             None => PublicKey::Ed25519(text("public_key").unwrap().try_into().unwrap()),
         };
-        let id = CkaId::parse(printed["cka_id"].as_str().unwrap()).unwrap();
+        let id = KeyRef::CkaId(CkaId::parse(printed["cka_id"].as_str().unwrap()).unwrap());
         token.key(&id, &public).unwrap_or_else(|e| panic!("{e}"))
     };
     let keys = printed.iter().map(key).collect();
@@ -95,7 +95,7 @@ fn sign_all(token: &dyn Token, keys: &[Key]) {
     let lengths: Vec<usize> = keys
         .iter()
         .map(|key| match key.public() {
-            PublicKey::P256(_) => token.sign_p256(key, &digest).map(|_| 64),
+            PublicKey::P256(_) => token.sign_p256(key, &digest, &|_| {}).map(|_| 64),
             PublicKey::P384(_) => token.sign_p384(key, &[7; 48]).map(|s| s.len()),
             PublicKey::Rsa(_) => token.sign_rsa_pss(key, &digest).map(|s| s.len()),
             PublicKey::Ed25519(_) => token.sign_ed25519(key, b"message").map(|s| s.len()),
@@ -120,7 +120,8 @@ fn child_signs_with_every_kind() {
     for key in &keys {
         let is = |public: fn(&PublicKey) -> bool| public(key.public());
         assert!(
-            is(|k| matches!(k, PublicKey::P256(_))) || refused(token.sign_p256(key, &digest).unwrap_err())
+            is(|k| matches!(k, PublicKey::P256(_)))
+                || refused(token.sign_p256(key, &digest, &|_| {}).unwrap_err())
         );
         assert!(
             is(|k| matches!(k, PublicKey::P384(_))) || refused(token.sign_p384(key, &[7; 48]).unwrap_err())
@@ -167,12 +168,12 @@ fn child_meets_another_key() {
     let faults = emptied();
     let (token, keys) = open();
     let digest = Sha256::of(b"content");
-    token.sign_p256(&keys[0], &digest).unwrap();
+    token.sign_p256(&keys[0], &digest, &|_| {}).unwrap();
     faults.remove_token().unwrap();
     replace_key_01();
     faults.insert_token(Insertion::default()).unwrap();
     for _ in 0..3 {
-        let error = token.sign_p256(&keys[0], &digest).unwrap_err();
+        let error = token.sign_p256(&keys[0], &digest, &|_| {}).unwrap_err();
         assert!(matches!(&error, TokenError::Busy { code, .. } if code.as_str() == "token-gone"), "{error}");
     }
     assert!(token.ended().is_none());
@@ -195,7 +196,7 @@ fn child_spends_one_try() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let error = token.sign_p256(&keys[0], &digest).unwrap_err();
+                let error = token.sign_p256(&keys[0], &digest, &|_| {}).unwrap_err();
                 assert!(
                     matches!(&error, TokenError::NotSigned { code, .. } if code.as_str() == "token-pin"),
                     "{error}"
@@ -221,7 +222,7 @@ fn child_may_have_signed() {
     let digest = Sha256::of(b"content");
     for rv in ["CKR_DEVICE_ERROR", "CKR_SESSION_CLOSED", "CKR_FUNCTION_FAILED", "CKR_BUFFER_TOO_SMALL"] {
         let rule = faults.add(Rule::answer("C_Sign", rv).after()).unwrap();
-        let error = token.sign_p256(&keys[0], &digest).unwrap_err();
+        let error = token.sign_p256(&keys[0], &digest, &|_| {}).unwrap_err();
         assert!(matches!(error, TokenError::Unknown { .. }), "{rv}: {error}");
         assert_eq!(faults.fired(&rule).unwrap(), 1, "{rv}");
         faults.release(&rule).unwrap();

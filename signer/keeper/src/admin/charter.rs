@@ -230,7 +230,7 @@ mod tests {
         drop(text);
         let before = std::fs::read_to_string(&path).unwrap();
         assert!(before.starts_with(HEAD) && before.contains("# the first key\n"));
-        assert_eq!(read(&path).key(&spki(1).id()).unwrap().cka_id, id("02"));
+        assert_eq!(read(&path).key(&spki(1).id()).unwrap().at.to_string(), "02");
         let text = CharterText::open(&path).unwrap();
         for (cka_id, key, named) in [("02", 2, "cka_id"), ("03", 1, "spki")] {
             let error = text.add(&grant, &id(cka_id), &spki(key), "").unwrap_err().to_string();
