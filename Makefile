@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults
+.PHONY: help setup build check test demo bench faults hardware
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
 	@echo "make test    all tests"
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
+	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
 	@echo "make bench   signatures per second, and what each one costs, of the release build"
 
 setup:
@@ -24,7 +25,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
-	cargo test -q -p tests --test layering
+	cargo test -q --workspace --test layering
 	cargo deny --offline check bans licenses sources
 
 test: build
@@ -37,7 +38,10 @@ bench: setup
 	@echo "== building for release (a first build takes about ten minutes on two cores)"
 	cargo build --release --workspace --bins
 	cargo build --release -p hsm-sim-pkcs11
-	cargo run -q --release -p tests --bin bench
+	target/release/bench
+
+hardware: setup
+	hsm-sim/yubikey/ykman.sh
 
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)
