@@ -40,7 +40,7 @@ bench: setup
 	cargo build --release -p hsm-sim-pkcs11
 	target/release/bench
 
-hardware: setup
+hardware: build
 	hsm-sim/yubikey/ykman.sh
 
 faults: build

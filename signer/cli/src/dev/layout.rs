@@ -293,11 +293,10 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> Settings {
-        Settings {
+impl Settings {
+    /// What a first start was given in tests.
+    pub(super) fn example() -> Self {
+        Self {
             schema: 1,
             host: "localhost".into(),
             address: "127.0.0.1:4443".into(),
@@ -308,6 +307,11 @@ mod tests {
             keeper_env: vec![],
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     /// A first start, cut off half-way.
     fn begun(dir: &Path) -> Layout {
@@ -364,10 +368,10 @@ mod tests {
     fn a_whole_instance_stays_also_if_its_start_was_killed_at_the_very_end() {
         let dir = tempfile::tempdir().unwrap();
         let layout = begun(dir.path());
-        layout.write_settings(&settings()).unwrap();
+        layout.write_settings(&Settings::example()).unwrap();
         assert!(!names(dir.path()).contains(&UNFINISHED.to_owned()));
         layout.begin().unwrap();
-        assert_eq!(layout.settings().unwrap(), Some(settings()));
+        assert_eq!(layout.settings().unwrap(), Some(Settings::example()));
         layout.remove().unwrap();
         assert!(layout.env_file().exists());
     }

@@ -410,23 +410,10 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn settings() -> Settings {
-        Settings {
-            schema: 1,
-            host: "localhost".into(),
-            address: "127.0.0.1:4443".into(),
-            origin: "log.chancery.test".into(),
-            registries: vec![],
-            repositories: vec![],
-            module: "/lib/x.so".into(),
-            keeper_env: vec![],
-        }
-    }
-
     fn family(dir: &Path) -> Family {
         let layout = Layout::new(dir).unwrap();
         layout.make_folders().unwrap();
-        Family::new(layout, &settings())
+        Family::new(layout, &Settings::example())
     }
 
     /// A member whose process is a shell that says and does this.
