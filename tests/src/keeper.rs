@@ -186,7 +186,7 @@ impl OwnKeeper {
     /// The SPKI of a new key.
     fn generate(&self, id: &str, label: &str) -> String {
         let mut command = Command::new(binary("chancery-keeper"));
-        command.args(["admin", "key-generate", "--type", "p256", "--id", id, "--label", label]);
+        command.args(["admin", "key", "generate", "--type", "p256", "--id", id, "--label", label]);
         command.args(["--token-label", self.token.label()]).arg("--module").arg(self.token.module());
         let made =
             command.arg("--pin-file").arg(self.token.pin_file()).envs(self.token.env()).output().unwrap();

@@ -59,6 +59,11 @@ fn a_token_does_what_its_scope_says_and_nothing_else() {
     assert_eq!(status("", &entries, &[]), 401);
     assert_eq!(status("CHANCERY_TOKEN", &entries, &[]), 403);
     assert_eq!(status("CHANCERY_AUDITOR_TOKEN", &entries, &[]), 200);
+    for (token, expected) in
+        [("", 401), ("CHANCERY_TOKEN", 403), ("CHANCERY_AUDITOR_TOKEN", 200), ("CHANCERY_ADMIN_TOKEN", 200)]
+    {
+        assert_eq!(status(token, "/v1/keepers", &[]), expected, "{token}");
+    }
     assert_eq!(status("", "/v1/keys", &[]), 401);
     assert_eq!(status("", "/v1/keys", &["-H", "Authorization: Bearer chy_nobody_nothing"]), 401);
     assert!(service.signed().is_empty());

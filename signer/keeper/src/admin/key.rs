@@ -54,8 +54,8 @@ pub struct NewKey {
     pub origin: Option<Origin>,
 }
 
-/// Generates a key that cannot leave its token, reads it back, has it sign a test text, and prints it; with a grant it
-/// stands in the charter then. A key that the token made otherwise than asked is destroyed again.
+/// Generates a key that cannot leave its token, reads it back and prints it; with a grant it signs a test text and stands
+/// in the charter then. A key that the token made otherwise than asked is destroyed again.
 pub fn generate(
     login: &LoginArgs,
     new: &NewKey,
@@ -82,7 +82,7 @@ pub fn generate(
         return Err(fault("the token has an object with this id already: choose another".into()));
     }
     let pair = make(&open.session, new).map_err(|e| unusable(login.label(), &e))?;
-    let proven = proven(&open.session, login, &new.id);
+    let proven = proven(&open.session, login, &new.id, grant.map(|grant| grant.purpose));
     if proven.is_err() {
         destroy(&open.session, pair, &new.id);
     }
@@ -104,7 +104,7 @@ pub fn import_public(
 ) -> Result<(), Fatal> {
     let charter = charter(grant, id)?;
     let open = login.open()?;
-    let found = proven(&open.session, login, id)?;
+    let found = proven(&open.session, login, id, Some(grant.purpose))?;
     let entry = charter.enter(&open, login, id, &found)?;
     print(format, &Made { key: KeyDocument::of(id, None, &found), charter: Some(entry) })
 }
@@ -218,14 +218,24 @@ fn fit(purpose: Purpose, found: &Found) -> Result<&Spki, String> {
     }
 }
 
-/// The key with this id, found to be as a key must be: attributes read back, and a test signature verified.
-fn proven(session: &Session, login: &LoginArgs, id: &CkaId) -> Result<Found, Fatal> {
+/// The key with this id, found to be as keys must be: its attributes are read back, and for a purpose its kind fits and a
+/// test signature is verified.
+fn proven(
+    session: &Session,
+    login: &LoginArgs,
+    id: &CkaId,
+    purpose: Option<Purpose>,
+) -> Result<Found, Fatal> {
     let fault = |why: String| Fatal::Key { token: login.label().to_owned(), cka_id: id.to_string(), why };
     let found = examine(session, id).map_err(|e| match e {
         ExamineError::Key(why) => fault(why),
         ExamineError::Token(error) => unusable(login.label(), &error),
     })?;
-    proof::signs(session, &found).map_err(fault)?;
+    // A key that no charter gets is not used: every signature outside the log needs a reason.
+    if let Some(purpose) = purpose {
+        let spki = fit(purpose, &found).map_err(fault)?;
+        proof::signs(session, &found, spki).map_err(fault)?;
+    }
     Ok(found)
 }
 

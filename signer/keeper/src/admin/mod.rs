@@ -2,8 +2,8 @@
 //! for over a socket.
 //!
 //! It promises: one document on standard output; a PIN is tried at most once, never when a wrong one could lock it, and
-//! not at all where a command does not need it; a key is announced, and its charter entry written, only after its
-//! attributes were read back and a test signature of it was verified. It does not know: logs, journals, the daemon.
+//! not at all where a command does not need it; a key is announced only after its attributes were read back, and its
+//! charter entry written only after a test signature of it was verified. It does not know: logs, journals, the daemon.
 //!
 //! One file a noun: [`token`] looks at tokens and initialises them, [`enrol`] pins one in a configuration, [`key`] makes
 //! keys usable, `charter` writes what a keeper is allowed. Another kind of hardware is another file beside `token`.

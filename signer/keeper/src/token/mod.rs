@@ -23,7 +23,7 @@ pub use public::{P384Key, PublicKey, RsaKey};
 
 pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, P384_PARAMS, examine, public_key};
 pub(crate) use login::login_once;
-pub(crate) use pkcs11::{load, pss_sha256};
+pub(crate) use pkcs11::load;
 pub(crate) use pool::{initialize, slot_of, unusable};
 pub(crate) use watchdog::Watchdog;
 

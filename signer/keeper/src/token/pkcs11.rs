@@ -74,7 +74,7 @@ pub(crate) fn load(module: &Path, label: &str) -> Result<Pkcs11, Fatal> {
 }
 
 /// RSASSA-PSS with SHA-256 (RFC 8017): MGF1 over the same hash, a salt of its length.
-pub(crate) fn pss_sha256() -> PkcsPssParams {
+fn pss_sha256() -> PkcsPssParams {
     PkcsPssParams {
         hash_alg: MechanismType::SHA256,
         mgf: PkcsMgfType::MGF1_SHA256,

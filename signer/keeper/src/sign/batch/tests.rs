@@ -447,11 +447,19 @@ fn a_retired_key_signs_nothing_and_the_files_that_it_signed_before_still_count()
     let answer = done(verdict).answer;
     assert_eq!((answer.accepted.len(), answer.refused[0].code.as_str()), (0, "retired"));
     assert!(spent(&keeper, &certificate));
-    let again = world.certificate(REPOSITORY);
-    let der = sealed(&mut keeper, &mut world, &again);
-    let root = world.root(REPOSITORY, &der);
-    let batch = world.batch(keeper.state.seen.size, &[&root], vec![]);
-    let rules = Rules { charter: &without_targets, now: keeper.now };
-    let verdict = decide(&batch, &rules, &mut keeper.state, &mut keeper.results).unwrap();
-    assert_eq!(done(verdict).answer.refused[0].code.as_str(), "scope", "no new root names a retired key");
+    let made = collection(&mut keeper, &mut world, REPOSITORY);
+    let decide_without_targets = |keeper: &mut Software, world: &World, made: &Made| {
+        let batch = world.batch(keeper.state.seen.size, &[made], vec![]);
+        let rules = Rules { charter: &without_targets, now: keeper.now };
+        done(decide(&batch, &rules, &mut keeper.state, &mut keeper.results).unwrap()).answer
+    };
+    let (root, targets) = (made.root.0.child(&made.root.1), made.targets.0.child(&made.targets.1));
+    let snapshot = world.snapshot(REPOSITORY, 2, root, targets);
+    assert_eq!(decide_without_targets(&mut keeper, &world, &snapshot).accepted, [snapshot.index]);
+    let other = "r.example/team/other";
+    let certificate = world.certificate(other);
+    let der = sealed(&mut keeper, &mut world, &certificate);
+    let root = world.root(other, &der);
+    let answer = decide_without_targets(&mut keeper, &world, &root);
+    assert_eq!(answer.refused[0].code.as_str(), "scope", "no new root names a retired key");
 }
