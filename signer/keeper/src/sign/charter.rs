@@ -147,14 +147,19 @@ impl Charter {
         self.keys.get(id)
     }
 
-    /// The public half of the key of this id, whoever has it, if it is for this purpose in this repository and may sign.
+    /// The public half of the key of this id, whoever has it and whether or not it is retired, if it is for this purpose
+    /// in this repository: what it signed before still counts.
     pub(super) fn role_key(&self, id: &KeyId, purpose: Purpose, repository: &Repository) -> Option<&Spki> {
-        let own = self.keys.get(id).filter(|k| k.retired.is_none());
-        let own = own.map(|k| (&k.spki, k.purpose, &k.repositories));
+        let own = self.keys.get(id).map(|k| (&k.spki, k.purpose, &k.repositories));
         let other = || self.others.get(id).map(|k| (&k.spki, k.purpose, &k.repositories));
         let (spki, is_for, repositories) = own.or_else(other)?;
         let fits = is_for == purpose && repositories.iter().any(|prefix| repository.is_under(prefix));
         fits.then_some(spki)
+    }
+
+    /// Whether the key of this id is this keeper's, and retired.
+    pub(super) fn is_retired(&self, id: &KeyId) -> bool {
+        self.keys.get(id).is_some_and(|key| key.retired.is_some())
     }
 
     /// Whether another keeper has the key of this id.

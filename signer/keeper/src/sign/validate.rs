@@ -195,8 +195,10 @@ fn in_scope(intent: &Intent, key: &CharterKey, charter: &Charter) -> Result<(), 
         return Err(Refused::new(Code::Scope, why));
     }
     let Action::Root { roles, .. } = &intent.action else { return Ok(()) };
-    let fits =
-        |purpose: &Purpose| charter.role_key(&roles.of(*purpose), *purpose, &intent.repository).is_some();
+    let fits = |purpose: &Purpose| {
+        let id = roles.of(*purpose);
+        !charter.is_retired(&id) && charter.role_key(&id, *purpose, &intent.repository).is_some()
+    };
     match Purpose::ALL.into_iter().find(|purpose| !fits(purpose)) {
         None => Ok(()),
         Some(role) => Err(Refused::new(Code::Scope, format!("the root's {role} key is not the charter's"))),
