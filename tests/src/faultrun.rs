@@ -17,6 +17,8 @@ use std::{
 const CLIENTS: usize = 16;
 /// Short: each hang costs as much.
 const DEADLINE_MS: u64 = 1_000;
+/// The exit code of a request that has ended without its signature.
+const ENDED: u8 = 8;
 /// How often the operator looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a token that was pulled is out.
@@ -202,6 +204,8 @@ async fn one(client: &Client, new: &NewRequest) -> &'static str {
             Ok(request) if request.state.is_final() => return "failed",
             Ok(request) => known = Some(request.id),
             Err(error) if error.is_temporary() => tokio::time::sleep(LOOK).await,
+            // It ended before its first answer.
+            Err(error) if error.exit_code() == ENDED => return "failed",
             Err(error) => panic!("{error}"),
         }
     }
