@@ -3,6 +3,7 @@
 use hsm_sim_yubikey::{TouchMode, TouchState};
 use record::{Leaf, OutcomeKind, Purpose, Sha256};
 use serde_json::Value;
+use std::thread;
 use std::{
     fs,
     process::{Command, Stdio},
@@ -156,5 +157,60 @@ fn a_release_that_needs_a_touch_says_what_is_released_and_a_touch_that_does_not_
         let made = by_targets_key();
         (!made.is_empty() && logged == made).then_some(())
     });
+    service.verify_log();
+}
+
+#[test]
+fn repo_create_says_which_touches_it_waits_for_and_waiting_for_one_is_no_trouble() {
+    if !have("docker-registry") {
+        return;
+    }
+    let mut service = Instance::start();
+    let manual = |card: hsm_sim_yubikey::Builder| card.touch(TouchMode::Manual);
+    let Some(keeper) = YubiKeyKeeper::start(&mut service, "demo/gold/", &ROOT, manual) else { return };
+    let repository = service.repository("demo/gold/app");
+    let made = thread::scope(|scope| {
+        let asked = scope.spawn(|| service.chancery(&["repo", "create", &repository]));
+        for before in 0..2 {
+            wait_for("the card to wait", || {
+                let path = format!("/v1/repositories/touch?name={repository}&wait=5&touch=none");
+                service.http("CHANCERY_TOKEN", &path, &[]).1.contains("YubiKey 5740001").then_some(())
+            });
+            assert_eq!(keeper.signed().len(), before);
+            // Longer than from one look at the card to the next.
+            thread::sleep(Duration::from_millis(2_500));
+            assert_eq!(service.http("", "/readyz", &[]).0, 200, "a card that waits for a finger is well");
+            keeper.card.touch(PATIENCE).unwrap();
+            wait_for("the signature", || (keeper.signed().len() > before).then_some(()));
+        }
+        asked.join().unwrap()
+    });
+    assert_eq!(made.code, 0, "{made:?}");
+    for what in ["certify the root key of ", "root 1 of "] {
+        let lines = made.stderr.lines().filter(|line| line.contains(what)).count();
+        assert_eq!(lines, 1, "once a touch: {made:?}");
+    }
+    assert!(made.stderr.contains("Touch YubiKey 5740001 (slot 9c) within 1"), "{made:?}");
+}
+
+#[test]
+fn a_card_that_was_pulled_out_is_told_before_anybody_asks_it_and_no_more_when_it_is_back() {
+    if !have("docker-registry") {
+        return;
+    }
+    let mut service = Instance::start();
+    let Some(keeper) = YubiKeyKeeper::start(&mut service, "demo/gold/", &ROOT, |card| card) else { return };
+    keeper.card.remove().unwrap();
+    let said = wait_for("/readyz to tell of the card", || {
+        let (status, body) = service.http("", "/readyz", &[]);
+        (status == 503).then_some(body)
+    });
+    assert!(said.contains("signing keeper yubikey: its token: YubiKey 5740001: "), "{said}");
+    keeper.card.insert().unwrap();
+    service.wait_until_ready();
+    assert_eq!(keeper.signed().len(), 0);
+    let digest = service.registry.push("demo/gold/app", "v1", "hello");
+    let signed = service.sign("demo/gold/app", &digest, "v1");
+    assert_eq!((signed.code, keeper.signed().len()), (0, 2), "{signed:?}");
     service.verify_log();
 }

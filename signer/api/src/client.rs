@@ -6,8 +6,8 @@
 //! `HTTPS_PROXY` and `NO_PROXY` are honoured; a proxy sees an encrypted tunnel.
 
 use crate::{
-    CreatedToken, Keepers, Keys, NewRepository, NewRequest, NewToken, Problem, Readiness, RepositoryInfo,
-    Request, Tokens,
+    AwaitedTouch, CreatedToken, Keepers, Keys, NewRepository, NewRequest, NewToken, Problem, Readiness,
+    RepositoryInfo, Request, Tokens,
 };
 use record::{Nonce, Repository, RequestId, Time, TokenId};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
@@ -309,6 +309,20 @@ impl Client {
     /// `GET /v1/repositories?name=`: one collection.
     pub async fn repository(&self, name: &Repository) -> Result<RepositoryInfo, ClientError> {
         self.document(self.call(Method::GET, "v1/repositories").query(&[("name", name.as_str())])).await
+    }
+
+    /// `GET /v1/repositories/touch?name=`: the touch that a repository's own files wait for; waits up to `wait_s` seconds (at
+    /// most [`LONG_POLL_MAX_S`]) for one other than the one of which `known` is the `until`.
+    pub async fn awaited_touch(
+        &self,
+        name: &Repository,
+        wait_s: u64,
+        known: Option<Time>,
+    ) -> Result<AwaitedTouch, ClientError> {
+        let touch = known.map_or_else(|| "none".to_owned(), |until| until.to_string());
+        let wait = wait_s.min(LONG_POLL_MAX_S).to_string();
+        let query = [("name", name.as_str()), ("wait", &wait), ("touch", &touch)];
+        self.document(self.call(Method::GET, "v1/repositories/touch").query(&query)).await
     }
 
     /// `GET /v1/keys`.

@@ -50,6 +50,9 @@ pub struct Request {
     /// A touch that it waits for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touch: Option<Touch>,
+    /// What stands in its way now, in one sentence; it goes on by itself when that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
     /// Why it ended badly, for [`RequestState::Failed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -67,6 +70,15 @@ pub struct Touch {
     pub until: Time,
     /// What it is for, such as `release r.example/app:v1 sha256:...`.
     pub what: String,
+}
+
+/// `GET /v1/repositories/touch?name=GUN&wait=SECONDS&touch=KNOWN`: for those who wait for a new collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwaitedTouch {
+    /// What the repository's files wait for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch: Option<Touch>,
 }
 
 /// Leaf indices of a request.
@@ -277,6 +289,8 @@ pub enum KeeperFault {
     Mismatch,
     /// The daemon's configuration has it no more, and intents of it are open.
     NotConfigured,
+    /// It is connected, and its token, or one of its keys, would not sign now.
+    Token,
     /// What it says makes no sense, or cannot be worked with now.
     Unusable,
 }

@@ -1,7 +1,7 @@
 //! What works and what does not, in one place: the seal, the log keeper, the signing keepers; and since when.
 
 use api::KeeperFault;
-use record::{Clock, KeeperName, Time};
+use record::{Clock, KeeperName, KeyId, Time, wire::TokenProblem};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -52,11 +52,13 @@ pub(crate) struct Standing {
     pub last: Option<(Time, Trouble)>,
     /// How many leaves of the log it has seen, if it has said so.
     pub seen: Option<u64>,
+    /// What keeps its keys from signing, as it says itself, while it is connected.
+    pub token: Vec<TokenProblem>,
 }
 
 impl Standing {
     fn new(since: Time) -> Self {
-        Self { trouble: None, since, last: None, seen: None }
+        Self { trouble: None, since, last: None, seen: None, token: Vec::new() }
     }
 
     fn change(&mut self, trouble: Option<Trouble>, now: Time) {
@@ -65,9 +67,29 @@ impl Standing {
         }
         if let Some(trouble) = &trouble {
             self.last = Some((now, trouble.clone()));
+            // What it said of its token holds no more; it says it again when it is back.
+            self.token.clear();
         }
         self.trouble = trouble;
     }
+
+    /// The trouble with the keeper, or else with its token.
+    pub(crate) fn worst(&self) -> Option<Trouble> {
+        let of_token = || {
+            let says: Vec<String> = self.token.iter().map(problem_text).collect();
+            (!says.is_empty()).then(|| Trouble::new(KeeperFault::Token, says.join("; ")))
+        };
+        self.trouble.clone().or_else(of_token)
+    }
+}
+
+/// A problem as one sentence.
+fn problem_text(problem: &TokenProblem) -> String {
+    let TokenProblem { key, code, detail } = problem;
+    key.map_or_else(
+        || format!("its token: {detail} ({code})"),
+        |key| format!("its key {key}: {detail} ({code})"),
+    )
 }
 
 impl Health {
@@ -119,6 +141,21 @@ impl Health {
         inner.keepers.entry(name.clone()).or_insert_with(|| Standing::new(now)).change(trouble, now);
     }
 
+    /// Notes what a signing keeper says of its token.
+    pub(crate) fn set_token(&self, name: &KeeperName, problems: Vec<TokenProblem>) {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let standing = inner.keepers.entry(name.clone()).or_insert_with(|| Standing::new(now));
+        if standing.token.is_empty() != problems.is_empty() {
+            standing.since = now;
+        }
+        standing.token = problems;
+        let worst = standing.worst().filter(|_| standing.trouble.is_none());
+        if let Some(trouble) = worst {
+            standing.last = Some((now, trouble));
+        }
+    }
+
     /// Notes how far a signing keeper follows the log.
     pub(crate) fn saw(&self, name: &KeeperName, size: u64) {
         let now = self.clock.now();
@@ -130,10 +167,22 @@ impl Health {
         self.lock().keepers.clone()
     }
 
-    /// Why a signing keeper cannot be used now, if that is so.
+    /// Why nothing can be asked of a signing keeper now, if that is so. What it says of its token is no such reason: an
+    /// intent waits for a token that is away, and what became of it stands in the log.
     pub(crate) fn keeper_problem(&self, name: &KeeperName) -> Option<String> {
         let unknown = || Some("not connected yet".to_owned());
         self.lock().keepers.get(name).map_or_else(unknown, |s| s.trouble.as_ref().map(|t| t.why.clone()))
+    }
+
+    /// Why a key cannot be used now, if that is so: its keeper, its token, or itself.
+    pub(crate) fn key_problem(&self, name: &KeeperName, key: &KeyId) -> Option<String> {
+        let of_token = || {
+            let inner = self.lock();
+            let problems =
+                inner.keepers.get(name).map(|standing| standing.token.as_slice()).unwrap_or_default();
+            problems.iter().find(|p| p.key.is_none_or(|of| of == *key)).map(problem_text)
+        };
+        self.keeper_problem(name).or_else(of_token)
     }
 
     /// One sentence for each thing that keeps signatures from being made.
@@ -141,7 +190,7 @@ impl Health {
         let log = self.log_problem();
         let inner = self.lock();
         let keepers = inner.keepers.iter().filter_map(|(name, standing)| {
-            standing.trouble.as_ref().map(|t| format!("signing keeper {name}: {}", t.why))
+            standing.worst().map(|t| format!("signing keeper {name}: {}", t.why))
         });
         log.into_iter().chain(keepers).collect()
     }

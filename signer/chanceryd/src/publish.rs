@@ -143,6 +143,18 @@ enum StepError {
     Blocked(String),
 }
 
+impl StepError {
+    /// For those who wait; what the database says is for its operator.
+    fn told(&self) -> String {
+        match self {
+            Self::Store(_) | Self::Sign(SignError::Store(_)) => {
+                "the database does not answer as it must".into()
+            }
+            Self::Sign(_) | Self::Blocked(_) => self.to_string(),
+        }
+    }
+}
+
 impl Loop {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         let mut creating: Vec<oneshot::Sender<Result<(), String>>> = Vec::new();
@@ -150,7 +162,7 @@ impl Loop {
         let mut pause = BACKOFF.0;
         loop {
             let step = self.step(&mut approved).await;
-            self.told.send_replace(step.as_ref().err().map(ToString::to_string));
+            self.told.send_replace(step.as_ref().err().map(StepError::told));
             let wait = match step {
                 Ok(Step::Again) => {
                     pause = BACKOFF.0;

@@ -458,6 +458,10 @@ impl Connection {
                 self.context.touches.begin(&self.name, touch);
                 Ok(())
             }
+            FromSigner::Token { problems } => {
+                self.context.health.set_token(&self.name, problems);
+                Ok(())
+            }
             FromSigner::Result { index, result } => {
                 self.context.touches.end(&self.name, index);
                 match session.asked.remove(&index) {

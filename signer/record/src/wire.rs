@@ -3,7 +3,7 @@
 //! Unknown and duplicate members are refused. Hashes travel as hex, bytes as base64. This module knows shapes and
 //! limits only; what a message means is in the two programs.
 
-use crate::{FailureCode, KeeperName, KeyRecord, Origin, PivSlot, Sha256, Time, key::Signature};
+use crate::{FailureCode, KeeperName, KeyId, KeyRecord, Origin, PivSlot, Sha256, Time, key::Signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};
@@ -254,6 +254,11 @@ pub enum FromSigner {
     },
     /// An accepted item stands at its token and needs a person's touch. Its `Result` follows, with or without one.
     Touch(Touch),
+    /// What keeps keys from signing now, whenever that changes, and after `Welcome` if there is any.
+    Token {
+        /// Nothing if the token is well.
+        problems: Vec<TokenProblem>,
+    },
     /// The result of one accepted item.
     Result {
         /// Index of the intent.
@@ -268,6 +273,20 @@ pub enum FromSigner {
         /// One sentence.
         detail: String,
     },
+}
+
+/// Why a key, or a whole token, would not sign now. Intents are refused by nothing of this: what becomes of one, its
+/// `Result` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenProblem {
+    /// The one key; absent if it is the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
+    /// As a signature would fail.
+    pub code: FailureCode,
+    /// One sentence for the operator.
+    pub detail: String,
 }
 
 /// A touch that a device waits for.

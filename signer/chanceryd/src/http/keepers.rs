@@ -13,7 +13,7 @@ use record::{KeeperName, KeyRecord};
 pub(super) async fn keys(State(service): State<App>, _caller: CallerProof) -> Json<Keys> {
     let entries = service.keys.entries();
     let info = |(keeper, record): (KeeperName, KeyRecord)| {
-        let problem = service.health.keeper_problem(&keeper);
+        let problem = service.health.key_problem(&keeper, &record.spki.id());
         KeyInfo {
             id: record.spki.id(),
             available: problem.is_none(),
@@ -59,7 +59,7 @@ fn state(standing: Standing) -> KeeperState {
     KeeperState {
         reachable: standing.trouble.is_none(),
         since: standing.since,
-        trouble: standing.trouble.map(trouble),
+        trouble: standing.worst().map(trouble),
         last: standing.last.map(|(time, trouble)| PastTrouble { time, says: trouble.why }),
     }
 }
@@ -86,6 +86,10 @@ fn remedy(fault: KeeperFault) -> &'static str {
         }
         KeeperFault::NotConfigured => {
             "put it back into chanceryd.toml and restart the daemon until its intents have ended"
+        }
+        KeeperFault::Token => {
+            "look at the hardware: is it connected, and is it the right one? chancery-keeper doctor --config FILE on the \
+             keeper's host says what is missing; a token that is back is used again within seconds"
         }
         KeeperFault::Unusable => {
             "read the keeper's log and the daemon's; chancery-keeper doctor --config FILE on its host"

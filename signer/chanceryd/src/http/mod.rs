@@ -134,6 +134,7 @@ fn routes(service: App) -> Router {
         .route("/v1/requests", post(requests::create))
         .route("/v1/requests/{id}", get(requests::show))
         .route("/v1/repositories", post(requests::create_repository).get(requests::show_repository))
+        .route("/v1/repositories/touch", get(touch::of_repository))
         .route("/v1/keys", get(keepers::keys))
         .route("/v1/keepers", get(keepers::list))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))

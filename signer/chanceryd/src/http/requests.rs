@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Longest wait that a caller may ask for, in seconds.
-const MAX_WAIT_S: u64 = 30;
+pub(super) const MAX_WAIT_S: u64 = 30;
 /// How long a new request waits for its end when the caller does not say, in seconds.
 const DEFAULT_WAIT_S: u64 = 5;
 /// Longest idempotency key.
@@ -230,7 +230,7 @@ async fn wait_for(
     known: Option<Known>,
 ) -> Result<Request, Fail> {
     let until = Instant::now() + Duration::from_secs(seconds.min(MAX_WAIT_S));
-    let mut request = current(service, id).await?;
+    let request = current(service, id).await?;
     if request.state.is_final() {
         return Ok(request);
     }
@@ -239,7 +239,7 @@ async fn wait_for(
     loop {
         looks.borrow_and_update();
         touches.borrow_and_update();
-        request = current(service, id).await?;
+        let request = current(service, id).await?;
         let touch = request.touch.as_ref().zip(known).is_some_and(|(touch, known)| known.differs(touch));
         if request.state.is_final() || touch {
             return Ok(request);
@@ -248,7 +248,7 @@ async fn wait_for(
             tokio::select! { changed = looks.changed() => changed, changed = touches.changed() => changed }
         };
         if timeout_at(until, change).await.is_err() {
-            return Ok(request);
+            return current(service, id).await;
         }
     }
 }
@@ -261,7 +261,11 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
         (None, None) => None,
     };
     let state = state(service, &row).await?;
-    let touch = if state.is_final() { None } else { touch::awaited(service, &row).await? };
+    let (touch, blocked) = if state.is_final() {
+        (None, None)
+    } else {
+        (touch::awaited(service, &row).await?, blocked(service, &row.repository))
+    };
     Ok(Request {
         id: row.id,
         state,
@@ -273,7 +277,24 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
         log: LogPlaces { denied: row.denied, intent: row.intent, completion: row.completion },
         targets_version: row.targets_version,
         touch,
+        blocked,
         problem,
+    })
+}
+
+/// What stands in the way of a repository's next files: what its loop met at its last look, or else what the keepers say of
+/// its keys.
+fn blocked(service: &Service, repository: &Repository) -> Option<String> {
+    let met = service.publisher.watch(repository).borrow().clone();
+    met.or_else(|| {
+        let roles = service.keys.roles_for(repository).ok()?;
+        let purposes = [record::Purpose::Targets, record::Purpose::Snapshot, record::Purpose::Timestamp];
+        purposes.into_iter().find_map(|purpose| {
+            let id = roles.of(purpose);
+            let (keeper, _) = service.keys.find(&id)?;
+            let why = service.health.key_problem(&keeper, &id)?;
+            Some(format!("signing keeper {keeper}, which has the {purpose} key: {why}"))
+        })
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) fn rows(keepers: &Keepers) -> Vec<Row<'_>> {
 /// What a keeper's trouble means to who asks for signatures.
 pub(super) fn exit(fault: KeeperFault) -> Exit {
     match fault {
-        KeeperFault::NotConnected | KeeperFault::Unreachable => Exit::Temporary,
+        KeeperFault::NotConnected | KeeperFault::Unreachable | KeeperFault::Token => Exit::Temporary,
         KeeperFault::Fork => Exit::Verification,
         KeeperFault::OlderJournal
         | KeeperFault::Mismatch
@@ -67,7 +67,11 @@ fn worst(keepers: &Keepers) -> Exit {
 impl Row<'_> {
     /// One line for a keeper that is well.
     pub(super) fn text(&self) -> String {
-        let word = if self.state.reachable { "reachable" } else { "AWAY" };
+        let word = match (self.state.reachable, &self.state.trouble) {
+            (false, _) => "AWAY",
+            (true, Some(_)) => "reachable, IN TROUBLE",
+            (true, None) => "reachable",
+        };
         let of = |info: &KeeperInfo| {
             let seen = info.seen.map_or_else(|| "an unknown part".to_owned(), |seen| seen.to_string());
             format!(

@@ -48,7 +48,8 @@ pub(super) async fn wait(
 ) -> Result<Request, Failure> {
     let (mut retry, mut known) = (Retry::new(), None);
     while !request.state.is_final() {
-        output.progress(&format!("{} {}", request.id, request.state.as_str()));
+        let blocked = request.blocked.as_ref().map_or(String::new(), |why| format!(", waiting: {why}"));
+        output.progress(&format!("{} {}{blocked}", request.id, request.state.as_str()));
         if let Some(touch) = request.touch.as_ref().filter(|touch| Some(touch.until) != known) {
             output.note(&touch_line(touch, SystemClock.now()));
             known = Some(touch.until);
@@ -75,7 +76,7 @@ pub(super) async fn wait(
 }
 
 /// What a person is asked to do, once a touch.
-fn touch_line(touch: &Touch, now: Time) -> String {
+pub(super) fn touch_line(touch: &Touch, now: Time) -> String {
     let left_ms = touch.until.unix_ms().saturating_sub(now.unix_ms());
     let left_s = u64::try_from(left_ms).unwrap_or(0).div_ceil(1000).max(1);
     format!("Touch {} (slot {}) within {left_s} s: {}", touch.device, touch.slot, touch.what)
@@ -121,8 +122,14 @@ pub(super) fn end(request: &Request, output: &mut Output) -> Result<Exit, Failur
     show(request, output)?;
     match (&request.problem, exit) {
         (_, Exit::Ok) => Ok(exit),
-        (_, Exit::Waiting) => Err(Failure::new(exit, format!("request {} is not finished yet", request.id))
-            .next(format!("chancery request wait {}", request.id))),
+        (_, Exit::Waiting) => {
+            let waiting = Failure::new(exit, format!("request {} is not finished yet", request.id))
+                .next(format!("chancery request wait {}", request.id));
+            Err(match &request.blocked {
+                Some(blocked) => waiting.why(blocked),
+                None => waiting,
+            })
+        }
         (Some(problem), _) => Err(Failure::problem(exit, problem)),
         (None, _) => Err(Failure::new(exit, format!("request {} {}", request.id, request.state.as_str()))
             .next("the log says why: chancery log show")),
@@ -147,6 +154,9 @@ fn text(request: &Request) -> String {
             "touch     {} (slot {}) until {}: {}",
             touch.device, touch.slot, touch.until, touch.what
         ));
+    }
+    if let Some(blocked) = &request.blocked {
+        lines.push(format!("waits     {blocked}"));
     }
     let places = [
         ("intent", request.log.intent),
@@ -180,6 +190,7 @@ mod tests {
             log: api::LogPlaces { denied: None, intent: Some(7), completion: None },
             targets_version: None,
             touch: None,
+            blocked: None,
             problem: None,
         }
     }

@@ -15,7 +15,8 @@ use crate::exit::{self, Fatal};
 use crate::server::{self, Connection, Stop, WeakWriter, Writer};
 use crate::token::TouchWait;
 use record::wire::{
-    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, Touch, Welcome,
+    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, TokenProblem,
+    Touch, Welcome,
 };
 use record::{Clock, KeyRecord, Time};
 use std::collections::BTreeMap;
@@ -40,6 +41,10 @@ struct Memory {
     waiting: BTreeMap<u64, Vec<WeakWriter>>,
     /// Touches that devices wait for now.
     touches: BTreeMap<u64, Touch>,
+    /// What keeps keys from signing now.
+    problems: Vec<TokenProblem>,
+    /// Every daemon that was welcomed, if still connected.
+    daemons: Vec<WeakWriter>,
 }
 
 impl Keeper {
@@ -60,6 +65,8 @@ impl Keeper {
             results,
             waiting: BTreeMap::new(),
             touches: BTreeMap::new(),
+            problems: vec![],
+            daemons: vec![],
         });
         Self { charter, records, memory, clock, queue, stop }
     }
@@ -133,6 +140,26 @@ impl Keeper {
         waiting.iter().for_each(|writer| send(writer, &FromSigner::Touch(touch.clone())));
     }
 
+    /// Takes what a glance at the token gave, and tells every daemon of it if it is another than before.
+    pub(super) fn looked(&self, problems: Vec<TokenProblem>) {
+        let daemons: Vec<Writer> = {
+            let mut memory = self.lock();
+            let which = |p: &TokenProblem| (p.key, p.code.clone());
+            if memory.problems.iter().map(which).eq(problems.iter().map(which)) {
+                return;
+            }
+            memory.problems.clone_from(&problems);
+            memory.daemons.iter().filter_map(WeakWriter::upgrade).collect()
+        };
+        for problem in &problems {
+            tracing::error!(key = ?problem.key, code = %problem.code, problem.detail, "the token cannot sign");
+        }
+        if problems.is_empty() {
+            tracing::info!("the token can sign again");
+        }
+        daemons.iter().for_each(|writer| send(writer, &FromSigner::Token { problems: problems.clone() }));
+    }
+
     /// Says what this keeper is and where its open items stand; those at the token are told when they end.
     // INVARIANT(keepers-word): a daemon that lost an answer learns it here, as often as it asks, until it is settled.
     fn greet(&self, writer: &Writer) {
@@ -142,10 +169,16 @@ impl Keeper {
         };
         send(writer, &FromSigner::Welcome(welcome));
         // Only now, so that no result overtakes the welcome. What ended in between is told at once.
-        let (ended, touches) = {
+        let (ended, touches, problems) = {
             let mut memory = self.lock();
-            (memory.wait_for(&working, writer), memory.touches.values().cloned().collect::<Vec<_>>())
+            memory.daemons.retain(|daemon| daemon.upgrade().is_some());
+            memory.daemons.push(writer.downgrade());
+            let touches: Vec<Touch> = memory.touches.values().cloned().collect();
+            (memory.wait_for(&working, writer), touches, memory.problems.clone())
         };
+        if !problems.is_empty() {
+            send(writer, &FromSigner::Token { problems });
+        }
         touches.into_iter().for_each(|touch| send(writer, &FromSigner::Touch(touch)));
         for (index, result) in ended {
             send(writer, &FromSigner::Result { index, result });

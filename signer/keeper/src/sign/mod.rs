@@ -11,6 +11,7 @@ mod chain;
 pub(crate) mod charter;
 mod journal;
 mod keeper;
+mod look;
 mod queue;
 mod refusal;
 mod results;
@@ -64,6 +65,7 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
         News::Touch(wait) => ends.touch(index, wait),
         News::Ended(result) => ends.end(index, result),
     };
+    look::start(Arc::clone(&token), &keys, Arc::clone(&keeper), stop.clone())?;
     let workers = queue::Workers { token, keys, clock, stop: stop.clone(), tell };
     workers.start(jobs)?;
     server.serve(&stop, move |connection| keeper.converse(connection))

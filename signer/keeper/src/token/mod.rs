@@ -137,10 +137,28 @@ impl TokenError {
         }
     }
 
+    /// The code for the log, and the detail for the operator.
+    pub fn into_parts(self) -> (FailureCode, String) {
+        match self {
+            Self::NotSigned { code, detail }
+            | Self::Busy { code, detail }
+            | Self::Unknown { code, detail } => (code, detail),
+        }
+    }
+
     /// Whether it is certain that the key made no signature.
     pub fn surely_not_signed(&self) -> bool {
         matches!(self, Self::NotSigned { .. } | Self::Busy { .. })
     }
+}
+
+/// What keeps a key, or the whole token, from signing now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The one key, unless it is the token.
+    pub key: Option<KeyRef>,
+    /// As a signature would fail.
+    pub error: TokenError,
 }
 
 /// Opens the configured token, with one try of the PIN where it takes one now.
@@ -189,6 +207,10 @@ pub trait Token: Send + Sync {
     fn sign_rsa_pss(&self, _key: &Key, _digest: &Sha256) -> Result<Vec<u8>, TokenError> {
         Err(not_here("RSA-PSS"))
     }
+
+    /// What keeps keys from signing now, as far as that shows without a signature: a glance at the token, and no
+    /// try of the PIN. `None` while a call runs: that call will know better, and a device may keep others waiting.
+    fn look(&self) -> Option<Vec<Problem>>;
 
     /// How many calls can run at the same time.
     fn sessions(&self) -> usize;

@@ -1,6 +1,8 @@
 //! The PKCS#11 token: signs through pooled sessions, applies each error's remedy, opens everything anew when the token
 //! went away, and verifies each signature before it leaves.
 
+mod look;
+
 use super::attributes::{ExamineError, examine};
 use super::fault::{Class, Fault, said};
 use super::login::Login;
@@ -8,7 +10,7 @@ use super::pool::{Lease, Pool};
 use super::public::{self, SALT};
 use super::raw::RawSign;
 use super::watchdog::Watchdog;
-use super::{Key, KeyRef, MAX_MESSAGE, Pin, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
+use super::{Key, KeyRef, MAX_MESSAGE, Pin, Problem, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
 use crate::code;
 use crate::config::Pkcs11Config;
 use crate::exit::Fatal;
@@ -175,6 +177,10 @@ impl Token for Pkcs11Token {
         let PublicKey::Rsa(public) = key.public() else { return Err(wrong_algorithm(key)) };
         let raw = self.sign(key, &Mechanism::RsaPkcsPss(pss_sha256()), digest.as_bytes())?;
         if public.verifies(digest, &raw) { Ok(raw) } else { Err(self.quarantine(key)) }
+    }
+
+    fn look(&self) -> Option<Vec<Problem>> {
+        self.problems()
     }
 
     fn sessions(&self) -> usize {

@@ -103,6 +103,23 @@ impl Pool {
         &self.serial
     }
 
+    /// Whether the token that was opened is still in its slot. `None` while sessions are lent: a module may let one call
+    /// wait for another, which may wait for a person.
+    pub(crate) fn look(&self, watchdog: &Watchdog) -> Option<Result<(), Fault>> {
+        {
+            let sessions = self.lock();
+            if sessions.open > sessions.idle.len() {
+                return None;
+            }
+        }
+        let _watched = watchdog.watch("C_GetTokenInfo");
+        Some(match self.context.get_token_info(self.slot) {
+            Ok(info) if info.serial_number() == self.serial => Ok(()),
+            Ok(_) => Err(Fault::before(Class::Reopen, "another token is in its slot".into())),
+            Err(error) => Err(error.into()),
+        })
+    }
+
     /// Lends a session, waiting while all are lent.
     pub(crate) fn lend(&self, watchdog: &Watchdog) -> Result<Lease<'_>, Fault> {
         let mut sessions = self.lock();

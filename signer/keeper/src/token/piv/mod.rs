@@ -10,13 +10,14 @@ mod card;
 mod certificate;
 mod fault;
 mod firmware;
+mod look;
 
 pub use firmware::{Firmware, FirmwareError};
 
 use super::pkcs11::pause;
 use super::public;
 use super::watchdog::Watchdog;
-use super::{Key, KeyRef, Pin, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
+use super::{Key, KeyRef, Pin, Problem, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
 use crate::code;
 use crate::config::{Attestation, PivConfig};
 use crate::exit::Fatal;
@@ -89,6 +90,13 @@ impl State {
             failures: 0,
             not_before: Instant::now(),
         }
+    }
+
+    /// How long the card is left alone after one more failure to open it for a signature.
+    fn next_pause(&mut self) -> Duration {
+        let pause = pause(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        pause
     }
 }
 
@@ -168,6 +176,10 @@ impl Token for PivToken {
         let order = Order { slot, algorithm: AlgorithmId::Ed25519, data: message, waits: &|_| {} };
         let made = self.sign(&order)?;
         public::ed25519(public, message, &made).ok_or_else(|| self.quarantine(slot))
+    }
+
+    fn look(&self) -> Option<Vec<Problem>> {
+        self.problems()
     }
 
     /// The card does one thing at a time, and a finger touches for one thing at a time.
@@ -268,7 +280,7 @@ impl PivToken {
         let facts = facts.ok_or_else(|| Fault::failed("token-refused", "this key was never taken"))?.clone();
         let mut card = match state.card.take() {
             Some(card) => card,
-            None => self.reopen(state)?,
+            None => self.reopen(state, State::next_pause)?,
         };
         let ready = self.present_pin(state, &mut card, facts.pin);
         let made = ready.and_then(|()| self.ask(&mut card, &facts, order));
@@ -276,8 +288,9 @@ impl PivToken {
         made
     }
 
-    /// Opens a card that was away or was reset, and compares its keys with what they were.
-    fn reopen(&self, state: &mut State) -> Result<Card, Fault> {
+    /// Opens a card that was away or was reset, and compares its keys with what they were; if that fails, not again for
+    /// this pause.
+    fn reopen(&self, state: &mut State, pause: fn(&mut State) -> Duration) -> Result<Card, Fault> {
         if Instant::now() < state.not_before {
             return Err(Fault::failed(
                 "token-gone",
@@ -293,8 +306,7 @@ impl PivToken {
                 state.failures = 0;
             }
             Err(_) => {
-                state.not_before = Instant::now() + pause(state.failures);
-                state.failures = state.failures.saturating_add(1);
+                state.not_before = Instant::now() + pause(state);
             }
         }
         opened

@@ -1,0 +1,45 @@
+//! The glance at a card between signatures: whether it is in a reader, and which keys are not asked any more.
+
+use super::fault::Fault;
+use super::{PivToken, State};
+use crate::token::{KeyRef, Problem};
+use std::sync::TryLockError;
+use std::time::Duration;
+
+impl PivToken {
+    /// What keeps keys from signing; `None` while the card is asked something, such as to wait for a touch.
+    pub(super) fn problems(&self) -> Option<Vec<Problem>> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let away = self.away(&mut state).err();
+        let refused = state.pin_refused.then(|| {
+            let why = "the card has refused the PIN, and it is not tried again: correct its source, then restart the keeper";
+            Fault::failed("token-pin", why)
+        });
+        let whole = away.into_iter().chain(refused).map(|fault| Problem { key: None, error: fault.told() });
+        let quarantined = state.quarantined.iter().map(|slot| {
+            let why = "a signature of this key did not verify: an operator must look at the card";
+            Problem { key: Some(KeyRef::Slot(*slot)), error: Fault::failed("token-quarantined", why).told() }
+        });
+        Some(whole.chain(quarantined).collect())
+    }
+
+    /// A connection that is of no use any more is made anew, without the PIN: a reset by another program is no trouble.
+    fn away(&self, state: &mut State) -> Result<(), Fault> {
+        if let Some(mut card) = state.card.take() {
+            let _watched = self.watchdog.watch("GET METADATA");
+            match card.pin_tries() {
+                Ok(_) => {
+                    state.card = Some(card);
+                    return Ok(());
+                }
+                Err(error) => tracing::info!(serial = self.config.serial, %error, "the card does not answer"),
+            }
+        }
+        state.card = Some(self.reopen(state, |_| Duration::ZERO)?);
+        Ok(())
+    }
+}
