@@ -41,6 +41,7 @@ bench: setup
 	target/release/bench
 
 hardware: build
+	@tests/setup.sh hardware
 	hsm-sim/yubikey/ykman.sh
 
 faults: build

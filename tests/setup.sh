@@ -33,6 +33,12 @@ ls /usr/lib/*/libykcs11.so >/dev/null 2>&1 || missing+=(ykcs11)
 ldd /bin/busybox >/dev/null 2>&1 && missing+=(busybox-static) # one with shared libraries makes no image
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+if [ "${1:-}" = hardware ]; then
+  command -v swig >/dev/null 2>&1 || missing+=(swig)
+  # Python's own venv wants Debian's packages where Python is Debian's.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  [ -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing+=(python3-dev)
+fi
 as_root=()
 if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
 

@@ -15,7 +15,7 @@ started=()
 trap 'kill "${started[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 for tool in python3 swig cc pcscd; do
-  command -v "$tool" >/dev/null || { echo "SKIPPED: $tool is not here; see the head of $0"; exit 0; }
+  command -v "$tool" >/dev/null || { echo "error: $tool is not here; see the head of $0" >&2; exit 1; }
 done
 
 # source VERSION FILE SHA256: the unpacked sdist
@@ -56,7 +56,12 @@ suite() {
     cd "$source"
     PCSCLITE_CSOCK_NAME=$dir/pcscd.comm PYTHONPATH=$source timeout 1800 \
       "$python" -m pytest -q -p no:cacheprovider -rfEs tests/device/test_piv.py tests/device/cli/piv --device "$serial"
-  )
+  ) | tee "$dir/said" || failed=1
+  # pytest's last line: "140 passed, 8 skipped in 83.12s"
+  count() { tail -n 1 "$dir/said" | grep -oE "[0-9]+ $1" | cut -d' ' -f1 || echo 0; }
+  local errors
+  errors=$(count 'errors?')
+  summary+=("ykman $version, firmware $profile: $(count passed) passed, $(($(count failed) + errors)) failed, $(count skipped) skipped")
 }
 
 # background FILE ARGUMENT...: our program, until it has printed what it prints when it is ready
@@ -69,6 +74,9 @@ background() {
 }
 
 mkdir -p "$cache"
+failed=0
+summary=()
+echo "== sources and virtual environments of ykman in $cache (about two minutes, once a machine)"
 old=$(source_of 4.0.9 yubikey-manager-4.0.9.tar.gz 384e3a2a66df4ce417aede734eb8c5d0c1b7981290e9bc940c85cc000ef833b4)
 new=$(source_of 5.9.2 yubikey_manager-5.9.2.tar.gz 9584c7377449e6487140da6c3f13a289e618b0023c8414be91c1c212fce3c473)
 old_python=$(environment 4.0.9 cryptography==38.0.4 fido2==1.2.0 click==8.1.8 pyscard==2.0.7 pytest==7.4.4 makefun==1.16.0)
@@ -76,3 +84,6 @@ new_python=$(environment 5.9.2 cryptography==50.0.2 fido2==2.2.1 click==8.5.1 py
   python-pskc==1.4 pytest==9.2.0 makefun==1.16.0)
 suite 4.0.9 5.4.3 5430001 "$old" "$old_python"
 suite 5.9.2 5.7.4 5740001 "$new" "$new_python"
+echo "== in all"
+printf '%s\n' "${summary[@]}"
+exit "$failed"
