@@ -1,7 +1,7 @@
 //! The HTTP API as callers meet it: one request a key, scopes, limits, and what happens to requests that wait.
 
 use hsm_sim::Rule;
-use record::{Action, Leaf};
+use record::{Action, Event, Leaf};
 use std::{
     collections::BTreeSet, fs, io::Read, net::TcpStream, process::Command, sync::Arc, thread, time::Duration,
 };
@@ -274,5 +274,41 @@ fn a_request_that_its_keeper_refuses_ends_and_says_the_keepers_reason() {
     assert_ne!(refused.code, 0, "{refused:?}");
     assert!(refused.stderr.contains("validity"), "{refused:?}");
     assert_eq!(service.signed().len(), before);
+    service.verify_log();
+}
+
+#[test]
+fn who_is_refused_again_and_again_does_not_fill_the_log_and_nothing_of_it_is_forgotten() {
+    let Some(mut service) = service() else { return };
+    let digest = service.registry.push("demo/app", "v1", "x");
+    for number in 0..30 {
+        let (status, said) =
+            service.post("CHANCERY_TOKEN", &format!("k{number}"), "elsewhere/app", &digest, "v1");
+        assert_eq!((status, &said["code"]), (403, &"denied".into()), "{said}");
+        assert!(!said["reasons"].as_array().unwrap().is_empty(), "counted or not: {said}");
+        assert_eq!(said.get("entry").is_some(), number < 20, "{number}: {said}");
+    }
+    for _ in 0..5 {
+        assert_eq!(service.http("", "/v1/keys", &[]).0, 401);
+    }
+    let signed = service.sign("demo/app", &digest, "v1");
+    assert_eq!(signed.code, 0, "what is allowed is not counted: {signed:?}");
+    assert_eq!(service.stop(), 0);
+    service.resume(&Settings::default());
+    let history = service.history();
+    let events = |leaf: &Leaf| match leaf {
+        Leaf::Denial(_) => Some("denied".to_owned()),
+        Leaf::Event(Event::RefusalsLimited { by, .. }) => Some(format!("limited {}", by.as_str())),
+        Leaf::Event(Event::RefusalsCounted { by, count, .. }) => {
+            Some(format!("counted {count} of {}", by.as_ref().map_or("nobody", |by| by.as_str())))
+        }
+        _ => None,
+    };
+    let told: Vec<String> = history.leaves().iter().filter_map(events).collect();
+    let caller = format!("token:{}", service.env()["CHANCERY_TOKEN"].split('_').nth(1).unwrap());
+    let mut expected = vec!["denied".to_owned(); 20];
+    expected.push(format!("limited {caller}"));
+    expected.extend(["counted 5 of nobody".to_owned(), format!("counted 10 of {caller}")]);
+    assert_eq!(told, expected);
     service.verify_log();
 }

@@ -15,6 +15,7 @@ mod keys;
 mod opening;
 mod operator;
 mod publish;
+mod refusals;
 mod registry;
 mod service;
 pub mod sign;

@@ -6,6 +6,7 @@ use crate::{
     auth::Tokens,
     health::Health,
     keys::KeyDirectory,
+    refusals::Roll,
     sign::{self, Allowed, Approved, Authenticated, Draft, NextTargets, Pipeline, SignError},
     signer::Signer,
     store::{Collection, FileRow, Role, Store, StoreError, Waiting},
@@ -299,8 +300,9 @@ impl Loop {
             Some(proof) => Authenticated::new(proof),
             None => Authenticated::new(crate::auth::Proof::ended(waiting.by, now)),
         };
+        let roll = Roll::ending(&w.log);
         let decided =
-            Allowed::decide(&who, waiting.id, self.repository.clone(), ask, &w.policy, &w.log, now).await?;
+            Allowed::decide(&who, waiting.id, self.repository.clone(), ask, &w.policy, &roll, now).await?;
         Ok(decided.ok().map(Approved::without_people))
     }
 

@@ -10,6 +10,7 @@ use crate::{
     keys::KeyDirectory,
     opening::{self, Opened, state},
     publish::{Publisher, Workshop},
+    refusals::Refusals,
     registry::Registries,
     signer::{Connection, Context},
     store::{Store, StoreError},
@@ -35,6 +36,7 @@ pub(crate) struct Service {
     pub registries: Registries,
     pub publisher: Arc<Publisher>,
     pub touches: Arc<Touches>,
+    pub refusals: Arc<Refusals>,
     pub clock: Arc<dyn Clock>,
     pub waiting_limit: u64,
 }
@@ -100,6 +102,8 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let front = http::Front::open(config)?;
     write_started(&log, &policy, clock.as_ref()).await;
     publisher.start().await.map_err(|e| state(&path, e.full()))?;
+    let refusals = Arc::new(Refusals::default());
+    tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
     let waiting_limit = config.limits.waiting_requests as u64;
     let service = Arc::new(Service {
         store,
@@ -112,10 +116,14 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         registries,
         publisher,
         touches,
+        refusals: refusals.clone(),
         clock,
         waiting_limit,
     });
     let served = http::serve(front, config, service.clone()).await;
+    if tokio::time::timeout(STOP, refusals.close(&log, service.clock.now())).await.is_err() {
+        tracing::error!("counted refusals could not be written into the log");
+    }
     write_stopped(&log, service.clock.as_ref()).await;
     // Readers first: the last connection moves SQLite's journal into the file.
     service.store.close().await;

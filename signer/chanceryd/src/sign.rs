@@ -40,6 +40,7 @@
 use crate::{
     audit::{AppendError, Log, Placed},
     keys::KeyDirectory,
+    refusals::Roll,
     signer::{AskError, Closed, Context, Signer},
     store::{Rejected, StoreError, Waiting},
 };
@@ -156,7 +157,8 @@ pub(crate) enum SignError {
 /// A refusal by policy, as it stands in the log.
 #[derive(Debug)]
 pub(crate) struct Denied {
-    pub entry: u64,
+    /// Its entry, unless it was one of so many that they are counted only.
+    pub entry: Option<u64>,
     pub request: RequestId,
     pub reasons: Vec<Reason>,
 }
@@ -206,7 +208,7 @@ impl Allowed {
         repository: Repository,
         ask: Ask,
         policy: &PolicySet,
-        log: &Log,
+        roll: &Roll<'_>,
         now: Time,
     ) -> Result<Result<Self, Denied>, SignError> {
         let facts = Facts { caller: who.caller.clone(), repository, ask, now };
@@ -215,7 +217,7 @@ impl Allowed {
         if !decision.allowed {
             let leaf =
                 denial(requested, facts.repository, &facts.ask, decision.stamp, decision.reasons, now)?;
-            return write_denial(log, leaf).await.map(Err);
+            return roll.deny(leaf).await.map(Err);
         }
         Ok(Ok(Self {
             requested,
@@ -523,13 +525,7 @@ pub(crate) async fn refuse(
     let (action, repository) = ("sign".into(), image.repository);
     let (tag, digest, reasons) = (Some(image.tag), Some(image.digest), vec![reason]);
     let denial = Denial { request, by, time, nonce, action, repository, tag, digest, policy, reasons };
-    write_denial(log, denial).await.map(drop)
-}
-
-async fn write_denial(log: &Log, denial: Denial) -> Result<Denied, SignError> {
-    let (request, reasons) = (denial.request.clone(), denial.reasons.clone());
-    let placed = log.append(Leaf::Denial(denial)).await?;
-    Ok(Denied { entry: placed.index, request, reasons })
+    Roll::ending(log).deny(denial).await.map(drop)
 }
 
 fn signed_image(ask: Ask) -> Option<SignedImage> {

@@ -341,6 +341,34 @@ pub enum Event {
         /// Size that the newest stored note covers.
         noted: u64,
     },
+    /// A caller was refused so often that its further refusals are counted only: [`Event::RefusalsCounted`] says how
+    /// many there were, unless the daemon died before.
+    RefusalsLimited {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// The caller.
+        by: Principal,
+        /// Since when its refusals are taken together.
+        from: Time,
+    },
+    /// Refusals that have no entry of their own.
+    RefusalsCounted {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// The caller; absent for all that came without a valid token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Principal>,
+        /// The first of them was not before.
+        from: Time,
+        /// The last of them was before.
+        until: Time,
+        /// How many.
+        count: u64,
+    },
 }
 
 // Rekor v2 hashedrekord 0.0.2, `spec` member (rekor-tiles, `HashedRekordLogEntryV002`, protojson in JCS).

@@ -203,10 +203,9 @@ impl FromRequestParts<App> for CallerProof {
 
     async fn from_request_parts(parts: &mut Parts, service: &App) -> Result<Self, Fail> {
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        service
-            .tokens
-            .authenticate(header, service.clock.now())
-            .map(Self)
-            .map_err(|e| Fail::unauthenticated(&e.to_string()))
+        service.tokens.authenticate(header, service.clock.now()).map(Self).map_err(|e| {
+            service.refusals.unknown(service.clock.now());
+            Fail::unauthenticated(&e.to_string())
+        })
     }
 }

@@ -70,12 +70,13 @@ impl Fail {
     /// Policy said no; the log has it.
     pub(crate) fn denied(denied: Denied) -> Self {
         let count = denied.reasons.len();
-        let detail = format!(
-            "policy refuses this for {count} reason(s); the refusal is entry {} of the log",
-            denied.entry
-        );
+        let place = match denied.entry {
+            Some(entry) => format!("is entry {entry} of the log"),
+            None => "is counted in the log without an entry of its own, like this caller's further ones of these ten minutes".into(),
+        };
+        let detail = format!("policy refuses this for {count} reason(s); the refusal {place}");
         let mut fail = Self::new(StatusCode::FORBIDDEN, "denied", &detail);
-        fail.problem.entry = Some(denied.entry);
+        fail.problem.entry = denied.entry;
         fail.problem.request = Some(denied.request);
         fail.problem.reasons = denied.reasons;
         fail

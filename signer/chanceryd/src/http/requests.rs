@@ -8,6 +8,7 @@ use super::{
 use crate::{
     audit::AppendError,
     auth::Proof,
+    refusals::Roll,
     service::Service,
     sign::{Allowed, Approved, Authenticated, SignRequest},
     store::{NewRow, Rejected, RequestRow, Role, StoreError},
@@ -101,8 +102,8 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     let who = Authenticated::new(proof); //                                                  2. who
     let ask = facts(&service, &request).await?;
     let repository = request.image.repository.clone();
-    let decided =
-        Allowed::decide(&who, id.clone(), repository, ask, &service.policy, &service.log, now).await?;
+    let roll = Roll::of_callers(&service.log, &service.refusals);
+    let decided = Allowed::decide(&who, id.clone(), repository, ask, &service.policy, &roll, now).await?;
     let allowed = decided.map_err(Fail::denied)?; //                                         3. policy
     keys_answer(&service, &request.image.repository).await?;
     let approved = Approved::without_people(allowed); //                                     4. people
@@ -365,8 +366,8 @@ async fn make_collection(service: App, proof: Proof, repository: Repository) -> 
     let who = Authenticated::new(proof);
     let ask = Ask::CreateRepository { collection_exists: collection_exists(&service, &repository).await? };
     let id = RequestId::new(now);
-    let decided =
-        Allowed::decide(&who, id, repository.clone(), ask, &service.policy, &service.log, now).await?;
+    let roll = Roll::of_callers(&service.log, &service.refusals);
+    let decided = Allowed::decide(&who, id, repository.clone(), ask, &service.policy, &roll, now).await?;
     let allowed = decided.map_err(Fail::denied)?;
     keys_answer(&service, &repository).await?;
     let made = service.publisher.create(Approved::without_people(allowed)).await;

@@ -331,7 +331,9 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
         Event::Started { .. }
         | Event::Stopped { .. }
         | Event::StoreRolledBack { .. }
-        | Event::SpoolRolledBack { .. } => Ok(()),
+        | Event::SpoolRolledBack { .. }
+        | Event::RefusalsLimited { .. }
+        | Event::RefusalsCounted { .. } => Ok(()),
     }
 }
 

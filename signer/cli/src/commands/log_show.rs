@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use record::{Action, Event, Intent, Leaf};
+use record::{Action, Event, Intent, Leaf, Principal};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tlog::{Checkpoint, Note, TILE_WIDTH, leaf_hash};
@@ -169,6 +169,13 @@ fn event(event: &Event) -> String {
         }
         Event::SpoolRolledBack { time, spool, noted, .. } => {
             format!("{time}  spool-rolled-back  from {noted} or more to {spool}, filled from the database")
+        }
+        Event::RefusalsLimited { time, by, from, .. } => {
+            format!("{time}  refusals-limited  of {by}, since {from}: counted from here on")
+        }
+        Event::RefusalsCounted { time, by, from, until, count, .. } => {
+            let by = by.as_ref().map_or("callers without a token", Principal::as_str);
+            format!("{time}  refusals-counted  {count} of {by}, from {from} until {until}")
         }
     }
 }
