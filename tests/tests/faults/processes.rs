@@ -53,4 +53,13 @@ pub(super) fn processes(rows: &mut Vec<Row>) {
                 .exits(&[137, 70]),
         );
     }
+    rows.push(
+        Row::new(
+            "the module cannot lock, so that one thread may use it",
+            vec![Rule::answer("C_Initialize", "CKR_CANT_LOCK").times(1)],
+            "signed 1",
+        )
+        .after(|scene| scene.keeper.kill())
+        .exits(&[137]),
+    );
 }

@@ -23,6 +23,7 @@ pub(crate) struct Pool {
     context: Pkcs11,
     slot: Slot,
     serial: String,
+    threads: Threads,
     max: usize,
     sessions: Mutex<Sessions>,
     returned: Condvar,
@@ -73,10 +74,11 @@ impl Pool {
     ) -> Result<Self, Fatal> {
         let _watched = watchdog.watch("C_Initialize or C_Login");
         let unusable = |e: Error| unusable(&config.label, &e);
-        initialize(context, &config.label)?;
+        let threads = initialize(context, &config.label)?;
         let slot = slot_of(context, &config.label, config.serial.as_deref().or(serial))?;
         let info = context.get_token_info(slot).map_err(unusable)?;
-        let max = session_limit(config.sessions, &info).ok_or_else(|| Fatal::Token {
+        let wanted = if threads == Threads::One { 1 } else { config.sessions };
+        let max = session_limit(wanted, &info).ok_or_else(|| Fatal::Token {
             token: config.label.clone(),
             why: "it allows one session, and two are needed: one keeps the login, one signs".into(),
         })?;
@@ -86,6 +88,7 @@ impl Pool {
             context: context.clone(),
             slot,
             serial: info.serial_number().to_owned(),
+            threads,
             max,
             sessions: Mutex::default(),
             returned: Condvar::new(),
@@ -104,11 +107,11 @@ impl Pool {
     }
 
     /// Whether the token that was opened is still in its slot. `None` while sessions are lent: a module may let one call
-    /// wait for another, which may wait for a person.
+    /// wait for another, which may wait for a person. `None` always where the one thread that signs is all that is let in.
     pub(crate) fn look(&self, watchdog: &Watchdog) -> Option<Result<(), Fault>> {
         {
             let sessions = self.lock();
-            if sessions.open > sessions.idle.len() {
+            if sessions.open > sessions.idle.len() || self.threads == Threads::One {
                 return None;
             }
         }
@@ -240,10 +243,27 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// Initialises a library for use by several threads.
-pub(crate) fn initialize(context: &Pkcs11, label: &str) -> Result<(), Fatal> {
-    match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+/// How many threads a library lets into it at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// As many as there are.
+    Any,
+    /// One: it has no locks that fit this system.
+    One,
+}
+
+/// Initialises a library, for use by several threads if it can be.
+pub(crate) fn initialize(context: &Pkcs11, label: &str) -> Result<Threads, Fatal> {
+    let with = |flags| context.initialize(CInitializeArgs::new(flags));
+    let (initialized, threads) = match with(CInitializeFlags::OS_LOCKING_OK) {
+        Err(Error::Pkcs11(RvError::CantLock, _)) => {
+            tracing::warn!(token = label, "the PKCS#11 library cannot lock: one thread uses it");
+            (with(CInitializeFlags::empty()), Threads::One)
+        }
+        other => (other, Threads::Any),
+    };
+    match initialized {
+        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(threads),
         Err(e) => Err(unusable(label, &e)),
     }
 }

@@ -47,7 +47,7 @@ impl Pkcs11Token {
         let _watched = self.watchdog.watch("C_Initialize");
         let serial = self.config.serial.as_deref().unwrap_or(&self.serial);
         let found = initialize(&self.context, &self.config.label)
-            .and_then(|()| slot_of(&self.context, &self.config.label, Some(serial)));
+            .and_then(|_| slot_of(&self.context, &self.config.label, Some(serial)));
         self.finalize();
         found.map(drop).map_err(|fatal| Fault::before(Class::Away, fatal.to_string()))
     }
