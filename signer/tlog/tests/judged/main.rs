@@ -7,3 +7,4 @@ mod forest;
 mod notes;
 mod proofs;
 mod tampered;
+mod witnesses;
