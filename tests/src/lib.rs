@@ -8,6 +8,7 @@ mod history;
 mod instance;
 mod keeper;
 mod registry;
+pub mod second;
 mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
