@@ -62,3 +62,24 @@ pub fn have(program: &str) -> bool {
     }
     found
 }
+
+/// The commands of a page, in order, each block with its line in front.
+pub fn page_commands(page: &str) -> String {
+    let mut script = String::new();
+    let mut inside = false;
+    for (number, line) in (1..).zip(page.lines()) {
+        match line {
+            "```sh" => {
+                inside = true;
+                script.push_str(&format!("echo '== line {number}' >&2\n"));
+            }
+            "```" => inside = false,
+            line if inside => {
+                script.push_str(line);
+                script.push('\n');
+            }
+            _ => {}
+        }
+    }
+    script
+}

@@ -36,6 +36,7 @@ pub fn agreed(folder: &Path, vkey: &str, state: &Path) -> Output {
     first
 }
 
-fn script() -> PathBuf {
+/// The second verifier.
+pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("verifier/verify_log.py")
 }

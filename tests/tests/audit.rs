@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use tests::{Instance, Output, binary, have, second, wait_for};
+use tests::{Instance, Output, binary, have, page_commands, second, wait_for};
 
 /// An auditor's desk: a folder of published files, a memory, and no server.
 struct Desk {
@@ -175,6 +175,60 @@ fn both_verifiers_refuse_a_log_with_one_altered_byte_in_any_file() {
         fs::write(&path, whole).unwrap();
     }
     second::agreed(&log, &desk.vkey, &state);
+}
+
+#[test]
+fn every_command_of_the_page_about_audits_does_what_the_page_says() {
+    if !have("docker-registry") || !have("python3") || !have("awk") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(source.join("docs/how-to/audit.md")).unwrap();
+    let script = page_commands(&page).replace("registry.example/team/", &service.repository("demo/"));
+    assert!(script.matches("chancery log ").count() > 10, "{script}");
+    let (desk, env) = (tempfile::tempdir().unwrap(), service.env());
+    let programs = binary("chancery").parent().unwrap().display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).current_dir(desk.path()).envs(&env);
+    bash.env("CHANCERY_TOKEN", &env["CHANCERY_AUDITOR_TOKEN"]).env("PATH", path).env("SOURCE", &source);
+    let ran = Output::of(bash.env("HOME", desk.path()).env("XDG_STATE_HOME", desk.path()));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for said in
+        ["intents     5 signed", "end         signed, entry ", "all of them, as the checkpoint has them"]
+    {
+        assert!(ran.stdout.contains(said), "{said}: {ran:?}");
+    }
+}
+
+#[test]
+fn the_second_verifier_reads_a_server_too() {
+    if !have("docker-registry") || !have("python3") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let env = service.env();
+    let checkpoint = tempfile::NamedTempFile::new().unwrap();
+    fs::write(checkpoint.path(), service.http("", "/v1/log/checkpoint", &[]).1).unwrap();
+    let mut python = Command::new("python3");
+    python
+        .arg(second::script())
+        .args([&env["CHANCERY_URL"], &env["CHANCERY_LOG_VKEY"]])
+        .arg(checkpoint.path());
+    python
+        .env("CHANCERY_TOKEN", &env["CHANCERY_AUDITOR_TOKEN"])
+        .env("CHANCERY_CACERT", &env["CHANCERY_CACERT"]);
+    let said = Output::of(&mut python);
+    assert_eq!(said.code, 0, "{said:?}");
+    let other = fs::read_to_string(checkpoint.path()).unwrap().replacen("\n", "\nx", 1);
+    fs::write(checkpoint.path(), other).unwrap();
+    let said = Output::of(&mut python);
+    assert_eq!(said.code, 10, "{said:?}");
 }
 
 /// Every file below a folder.

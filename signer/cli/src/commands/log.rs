@@ -230,7 +230,7 @@ fn report_text(report: &Report) -> String {
         )
     }));
     if report.extends > 0 {
-        lines.push(format!("extends     each of the {} checkpoints that were given", report.extends));
+        lines.push(format!("extends     every checkpoint that was given: {}", report.extends));
     }
     lines.extend(report.unknown_outcomes.iter().map(|u| {
         format!(

@@ -51,9 +51,9 @@ pub(super) async fn run(
     if let Some(note) = memory_note(memory, found.size) {
         output.note(&note);
     }
-    let lines: Vec<String> = found.hits.iter().map(line).collect();
+    let mut lines: Vec<String> = found.hits.iter().map(line).collect();
     if lines.is_empty() {
-        output.note(&format!("none of the {} entries fits", found.size));
+        lines.push(format!("none of the {} entries fits", found.size));
     }
     if let Some(next) = found.next {
         output.note(&format!("there may be more: go on with --from {next}"));
