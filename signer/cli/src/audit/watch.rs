@@ -104,7 +104,7 @@ impl Watch {
     }
 
     /// Looks once: the alarms that are new since the last look.
-    pub(crate) fn look(&mut self, source: &LogSource, seen: &SeenNotes, now: Time) -> Vec<Alarm> {
+    pub(crate) fn look(&mut self, source: &LogSource, seen: Option<&SeenNotes>, now: Time) -> Vec<Alarm> {
         let mut alarms = Vec::new();
         match self.read(source, seen) {
             Ok(()) => {
@@ -120,9 +120,8 @@ impl Watch {
     }
 
     /// Reads what the newest checkpoint adds.
-    fn read(&mut self, source: &LogSource, seen: &SeenNotes) -> Result<(), AuditError> {
-        let accepted = opened_checkpoint(source, &self.trust)?;
-        let checkpoint = seen.advance(&accepted.note, &self.trust, source)?.checkpoint;
+    fn read(&mut self, source: &LogSource, seen: Option<&SeenNotes>) -> Result<(), AuditError> {
+        let checkpoint = self.newest(source, seen)?;
         let (had, size) = (self.size(), checkpoint.size);
         // What was read under an earlier checkpoint must be under this one.
         extends(source, &checkpoint, &self.frontier)?;
@@ -147,6 +146,17 @@ impl Watch {
             self.take_news();
         }
         Ok(())
+    }
+
+    /// The source's checkpoint, held against what this machine remembers: a server is followed, a folder is compared.
+    fn newest(&self, source: &LogSource, seen: Option<&SeenNotes>) -> Result<Checkpoint, AuditError> {
+        let accepted = opened_checkpoint(source, &self.trust)?;
+        let Some(seen) = seen else { return Ok(accepted.checkpoint) };
+        if source.is_remote() {
+            return Ok(seen.advance(&accepted.note, &self.trust, source)?.checkpoint);
+        }
+        seen.compare(&accepted.checkpoint, &self.trust.key, source)?;
+        Ok(accepted.checkpoint)
     }
 
     /// Takes over what the entries of one bundle brought.
@@ -249,7 +259,7 @@ mod tests {
         }
 
         fn look(&mut self, published: &Published, now: u64) -> Vec<(Kind, Option<u64>)> {
-            let alarms = self.watch.look(&published.source(), &self.seen, time(now));
+            let alarms = self.watch.look(&published.source(), Some(&self.seen), time(now));
             alarms.into_iter().map(|a| (a.alarm, a.index)).collect()
         }
     }

@@ -24,9 +24,11 @@ pub(super) async fn run(
     let limits = Limits { stall_ms: milliseconds(args.stall), open_ms: milliseconds(args.open) };
     let mut watch = Watch::new(trust, limits);
     loop {
-        let (seen, from) = (seen_notes()?, source.clone());
+        let from = source.clone();
+        // A folder can be watched by a user without a home.
+        let seen = if from.is_remote() { Some(seen_notes()?) } else { seen_notes().ok() };
         let (next, alarms) = blocking(move || {
-            let alarms = watch.look(&from, &seen, SystemClock.now());
+            let alarms = watch.look(&from, seen.as_ref(), SystemClock.now());
             Ok((watch, alarms))
         })
         .await?;
