@@ -23,6 +23,7 @@ mod tile;
 mod verifier_key;
 mod verify;
 mod witness;
+mod witness_rule;
 
 pub use bundle::{BundleError, MAX_ENTRY_LEN, decode_bundle, encode_bundle};
 pub use checkpoint::{Checkpoint, CheckpointError};
@@ -46,6 +47,7 @@ pub use witness::{
     AddCheckpoint, MAX_REQUEST_LEN, WitnessError, decode_cosignatures, decode_size, encode_cosignatures,
     encode_size,
 };
+pub use witness_rule::{WitnessRefusal, accepted_cosignatures};
 
 /// The largest size of a log: far beyond what appending can reach, small enough for a signed 64-bit column of a
 /// database, and one bit below where arithmetic on sizes could overflow.

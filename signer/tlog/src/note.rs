@@ -82,6 +82,11 @@ impl Note {
         Ok(Self { text: text.to_owned(), signatures })
     }
 
+    /// A note that nobody has signed yet.
+    pub(crate) fn unsigned(text: &str) -> Self {
+        Self { text: text.to_owned(), signatures: Vec::new() }
+    }
+
     /// The signed text, with its final newline.
     pub fn text(&self) -> &str {
         &self.text

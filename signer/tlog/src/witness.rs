@@ -93,7 +93,8 @@ pub fn encode_cosignatures(lines: &[NoteSignature]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// The signature lines of an answer 200. Not verified: keep those that [`Note::cosigned_at`] accepts in the note.
+/// The signature lines of an answer 200. Not verified:
+/// [`accepted_cosignatures`](crate::accepted_cosignatures) keeps those that are.
 pub fn decode_cosignatures(body: &str) -> Result<Vec<NoteSignature>, WitnessError> {
     if body.len() > MAX_NOTE_LEN {
         return Err(WitnessError::TooLong { len: body.len() });

@@ -8,3 +8,4 @@ mod notes;
 mod proofs;
 mod tampered;
 mod witnesses;
+mod witnessing;

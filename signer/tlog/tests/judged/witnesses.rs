@@ -39,19 +39,19 @@ quorum all
 ";
 
 /// A witness with its key in hand.
-struct Witness {
+pub(crate) struct Witness {
     key: SigningKey,
-    vkey: CosignerKey,
+    pub(crate) vkey: CosignerKey,
 }
 
 impl Witness {
-    fn new(name: &str, seed: u8) -> Self {
+    pub(crate) fn new(name: &str, seed: u8) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let vkey = CosignerKey::new_ed25519(name, key.verifying_key().to_bytes()).unwrap();
         Self { key, vkey }
     }
 
-    fn cosigned(&self, note: &Note, time_s: u64) -> Note {
+    pub(crate) fn cosigned(&self, note: &Note, time_s: u64) -> Note {
         let signature = self.key.sign(cosigned_message(time_s, note.text()).as_bytes()).to_bytes();
         let line = cosignature_line(note.text(), &self.vkey, time_s, &signature).unwrap();
         note.clone().with_signatures([line]).unwrap()
