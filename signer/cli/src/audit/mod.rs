@@ -45,6 +45,16 @@ pub(crate) enum AuditError {
         /// Entries now.
         now: u64,
     },
+    /// Files that are older than what they are compared with, which accuses nobody.
+    #[error(
+        "these files have {has} entries, and the checkpoint that was given has {seen}: they cannot be compared"
+    )]
+    Behind {
+        /// Entries under the checkpoint.
+        seen: u64,
+        /// Entries in the files.
+        has: u64,
+    },
     /// The log is not the one that was seen.
     #[error(
         "the log of {now} entries does not extend the one of {seen} that was seen before: it was rewritten"
@@ -117,6 +127,8 @@ impl From<AuditError> for crate::failure::Failure {
                 .next("ask whoever gave it to you to make it again; the log itself is not in question yet"),
             AuditError::Write { .. } | AuditError::Io(_) => Failure::new(Exit::State, error.to_string())
                 .next("give a folder that does not exist or is empty, with room for the files"),
+            AuditError::Behind { .. } => Failure::new(Exit::Temporary, error.to_string())
+                .next("complete the folder with chancery log fetch, then verify again"),
             AuditError::NoRange { .. } => Failure::new(Exit::Usage, error.to_string()),
             AuditError::NoEntry { .. } | AuditError::NoRequest { .. } => Failure::new(Exit::NotFound, error.to_string()),
             AuditError::Memory { .. } => Failure::new(Exit::State, error.to_string())

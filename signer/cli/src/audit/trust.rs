@@ -85,7 +85,7 @@ mod tests {
         };
         assert_eq!(with(&log.published(7).note).unwrap(), 1);
         assert!(matches!(with(&other.published(7).note), Err(AuditError::Forked { seen: 7, now: 30 })));
-        assert!(matches!(with(&log.published(41).note), Err(AuditError::Shrunk { seen: 41, now: 30 })));
+        assert!(matches!(with(&log.published(41).note), Err(AuditError::Behind { seen: 41, has: 30 })));
         assert!(matches!(with("no note"), Err(AuditError::Log(_))));
     }
 }

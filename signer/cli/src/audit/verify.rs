@@ -76,8 +76,13 @@ pub(crate) fn verify(
     let mut prover = Prover::new(source, &accepted.checkpoint);
     for other in others {
         // Another person may have kept it before there were witnesses.
-        let other = Trust { policy: None, ..trust.clone() }.accept(other)?;
-        prover.extends(&other.checkpoint)?;
+        let other = Trust { policy: None, ..trust.clone() }.accept(other)?.checkpoint;
+        let (seen, has) = (other.size, accepted.checkpoint.size);
+        // Files may just be old; a server may not.
+        if seen > has && !source.is_remote() {
+            return Err(AuditError::Behind { seen, has });
+        }
+        prover.extends(&other)?;
     }
     let proof = index.or(ends.last_intent).map(|i| prover.inclusion(i)).transpose()?;
     let witnesses = trust.policy.is_some().then(|| accepted.witnesses.iter().map(Witness::from).collect());

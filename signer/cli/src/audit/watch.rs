@@ -132,12 +132,7 @@ impl Watch {
             let added: Vec<_> = entries.filter(|(index, _)| *index >= had).collect();
             added.iter().for_each(|(_, bytes)| frontier.append(leaf_hash(bytes)));
             // What is judged is proven: a bundle at a time, so that a long log is never held in memory.
-            extends(source, &checkpoint, &frontier).map_err(|_| {
-                let first = bundle * TILE_WIDTH;
-                AuditError::Log(format!(
-                    "the bundle of entry {first} is not under the checkpoint: it was altered"
-                ))
-            })?;
+            extends(source, &checkpoint, &frontier).map_err(|error| altered(error, bundle * TILE_WIDTH))?;
             for (index, bytes) in added {
                 let step = self.ends.entry(index, &bytes);
                 self.newest = self.newest.max(step.leaf.as_ref().and_then(Leaf::time));
@@ -223,6 +218,16 @@ impl Watch {
 fn extends(source: &LogSource, checkpoint: &Checkpoint, frontier: &Frontier) -> Result<(), AuditError> {
     let (origin, size, root) = (checkpoint.origin.clone(), frontier.size(), frontier.root());
     Prover::new(source, checkpoint).extends(&Checkpoint { origin, size, root })
+}
+
+/// Entries that are not their checkpoint's are no fork: nobody has signed two checkpoints.
+fn altered(error: AuditError, first: u64) -> AuditError {
+    match error {
+        AuditError::Forked { .. } => AuditError::Log(format!(
+            "the bundle of entry {first} is not under the checkpoint: it was altered"
+        )),
+        other => other,
+    }
 }
 
 fn kind(error: &AuditError) -> Kind {
