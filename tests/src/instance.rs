@@ -1,6 +1,6 @@
 //! A whole service, started with `chancery dev`, and the command line as its users run it.
 
-use crate::{History, Registry, binary, free_port, wait_for};
+use crate::{History, Registry, binary, free_port, second, wait_for};
 use hsm_sim::{Entry, Faults, Journal};
 use record::{Digest, Sha256};
 use rustix::process::Pid;
@@ -408,17 +408,19 @@ impl Instance {
         (answer, id)
     }
 
-    /// The log as an auditor verifies it from published files alone; panics unless it is whole.
+    /// Downloads everything that the log publishes into a folder.
+    pub fn fetch_log(&self, folder: &Path) {
+        let fetched = self.chancery_as("CHANCERY_AUDITOR_TOKEN", &["log", "fetch", "--out", path(folder)]);
+        assert_eq!(fetched.code, 0, "{fetched:?}");
+    }
+
+    /// The log as an auditor verifies it from published files alone, with two verifiers that share nothing; panics unless
+    /// it is whole, and both say the same.
     pub fn verify_log(&self) -> Output {
         let published = tempfile::tempdir().unwrap();
-        let out = published.path().join("log");
-        let fetched = self.chancery_as("CHANCERY_AUDITOR_TOKEN", &["log", "fetch", "--out", path(&out)]);
-        assert_eq!(fetched.code, 0, "{fetched:?}");
-        let vkey = &self.env()["CHANCERY_LOG_VKEY"];
-        let verified =
-            Output::of(Command::new(binary("chancery")).args(["log", "verify", path(&out), "--vkey", vkey]));
-        assert_eq!(verified.code, 0, "{verified:?}");
-        verified
+        let (log, state) = (published.path().join("log"), published.path().join("state"));
+        self.fetch_log(&log);
+        second::agreed(&log, &self.env()["CHANCERY_LOG_VKEY"], &state)
     }
 
     /// What a real notary client sees; none if it is not installed.

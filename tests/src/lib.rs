@@ -8,6 +8,7 @@ mod history;
 mod instance;
 mod keeper;
 mod registry;
+pub mod second;
 mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
@@ -60,4 +61,25 @@ pub fn have(program: &str) -> bool {
         hsm_sim::skip(format_args!("{program} is not installed"));
     }
     found
+}
+
+/// The commands of a page, in order, each block with its line in front.
+pub fn page_commands(page: &str) -> String {
+    let mut script = String::new();
+    let mut inside = false;
+    for (number, line) in (1..).zip(page.lines()) {
+        match line {
+            "```sh" => {
+                inside = true;
+                script.push_str(&format!("echo '== line {number}' >&2\n"));
+            }
+            "```" => inside = false,
+            line if inside => {
+                script.push_str(line);
+                script.push('\n');
+            }
+            _ => {}
+        }
+    }
+    script
 }

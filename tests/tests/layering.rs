@@ -37,6 +37,22 @@ const NOT_IN_THE_KEEPER: &[&str] = &[
     "openssl",
     "hsm-sim",
 ];
+/// What an auditor need not build, however deep, to have the command line that verifies the log.
+const NOT_IN_THE_COMMAND_LINE: &[&str] = &[
+    "cryptoki",
+    "cryptoki-sys",
+    "pcsc",
+    "pcsc-sys",
+    "yubikey",
+    "axum",
+    "axum-server",
+    "sqlx",
+    "libsqlite3-sys",
+    "cedar-policy",
+    "keeper",
+    "chanceryd",
+    "hsm-sim",
+];
 /// What the pure crates do not know, however deep.
 const NOT_IN_PURE_CRATES: &[&str] = &["tokio", "sqlx", "reqwest", "rustix", "cryptoki", "hyper", "rustls"];
 /// What the pure crates do not use of the standard library.
@@ -92,6 +108,11 @@ fn every_arrow_between_crates_is_in_the_table() {
 #[test]
 fn the_key_processes_hold_no_network_stack_and_no_policy_engine() {
     lacks("keeper", NOT_IN_THE_KEEPER);
+}
+
+#[test]
+fn an_auditor_builds_the_command_line_without_devices_databases_and_servers() {
+    lacks("cli", NOT_IN_THE_COMMAND_LINE);
 }
 
 #[test]

@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use record::{ImageRef, KeyId, Origin, Repository, RequestId, Tag, TokenId};
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
+mod log;
+
+pub(crate) use log::*;
+
 /// Signs container images with keys in hardware, and shows what was signed and why.
 #[derive(Debug, Parser)]
 #[command(name = "chancery", version, after_help = exit::table(), disable_help_subcommand = true)]
@@ -129,84 +133,6 @@ pub(crate) enum RepoCommand {
         /// The repository with its host
         repository: Repository,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LogCommand {
-    /// Show entries, newest last
-    Show(LogShowArgs),
-    /// Download everything the log publishes at its newest checkpoint (scope audit)
-    Fetch(LogFetchArgs),
-    /// Verify a whole log, and list the intents that have no end in it
-    ///
-    /// Checked are: the checkpoint's signature; the hash of every entry, every tile and the root; the signature in every
-    /// completion; that every completion and every outcome ends one intent that was open, and an outcome is its keeper's;
-    /// and that the log extends what was seen of it on this machine. An intent without an end is at work, or its keeper
-    /// is away: it is listed, and is a fault only with --no-open.
-    Verify(LogVerifyArgs),
-    /// Fetch the newest checkpoint, verify it, and that it extends the last one seen
-    Checkpoint(LogKey),
-    /// Make a proof that an entry is in the log, as a C2SP tlog-proof file
-    Prove(LogProveArgs),
-}
-
-/// Whose signature a checkpoint must carry.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct LogKey {
-    /// The log's verifier key, name+hash+key; without it the environment variable CHANCERY_LOG_VKEY
-    #[arg(long, value_name = "VKEY", conflicts_with = "vkey_file")]
-    pub(crate) vkey: Option<String>,
-    /// File with the log's verifier key
-    #[arg(long, value_name = "FILE")]
-    pub(crate) vkey_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogShowArgs {
-    /// A folder made by log fetch, or a server's URL; without it the server of --url
-    pub(crate) source: Option<String>,
-    /// First entry; without it the last --limit entries
-    #[arg(long, value_name = "INDEX")]
-    pub(crate) from: Option<u64>,
-    /// Most entries to show
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
-    pub(crate) limit: u64,
-    #[command(flatten)]
-    pub(crate) key: LogKey,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogFetchArgs {
-    /// Folder to write to; made if it does not exist, completed if it does
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) key: LogKey,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogVerifyArgs {
-    /// A folder made by log fetch (no network is used), or a server's URL; without it the server of --url
-    pub(crate) source: Option<String>,
-    /// Also prove this entry; without it the last intent
-    #[arg(long, value_name = "INDEX")]
-    pub(crate) index: Option<u64>,
-    /// Fail (10) if any intent has no end, as for a log that is at rest
-    #[arg(long)]
-    pub(crate) no_open: bool,
-    #[command(flatten)]
-    pub(crate) key: LogKey,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogProveArgs {
-    /// A folder made by log fetch, or a server's URL; without it the server of --url
-    pub(crate) source: Option<String>,
-    /// The entry
-    #[arg(long, value_name = "INDEX")]
-    pub(crate) index: u64,
-    #[command(flatten)]
-    pub(crate) key: LogKey,
 }
 
 #[derive(Debug, Subcommand)]

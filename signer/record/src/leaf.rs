@@ -92,6 +92,18 @@ impl Leaf {
         if leaf.encode()? == bytes { Ok(leaf) } else { Err(CanonicalError::NotCanonical.into()) }
     }
 
+    /// When it was written; a completion does not say.
+    pub fn time(&self) -> Option<Time> {
+        match self {
+            Self::Genesis(genesis) => Some(genesis.time),
+            Self::Intent(intent) => Some(intent.time),
+            Self::Completion(_) => None,
+            Self::Outcome(outcome) => Some(outcome.time),
+            Self::Denial(denial) => Some(denial.time),
+            Self::Event(event) => Some(event.time()),
+        }
+    }
+
     /// The kind's word, as it stands in the envelope.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -182,6 +194,17 @@ pub struct Outcome {
     /// The keeper's code for a failure or refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<FailureCode>,
+}
+
+impl OutcomeKind {
+    /// The word, as leaves write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Void => "void",
+        }
+    }
 }
 
 /// How an intent ended, other than by a signature.
@@ -369,6 +392,21 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+}
+
+impl Event {
+    /// When it was written.
+    pub fn time(&self) -> Time {
+        match self {
+            Self::Started { time, .. }
+            | Self::Stopped { time, .. }
+            | Self::Keeper { time, .. }
+            | Self::TokenCreated { time, .. }
+            | Self::TokenRevoked { time, .. }
+            | Self::StoreRolledBack { time, .. }
+            | Self::SpoolRolledBack { time, .. } => *time,
+        }
+    }
 }
 
 // Rekor v2 hashedrekord 0.0.2, `spec` member (rekor-tiles, `HashedRekordLogEntryV002`, protojson in JCS).

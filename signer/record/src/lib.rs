@@ -16,7 +16,7 @@ mod piv;
 pub mod wire;
 
 pub use clock::{Clock, FixedClock, SystemClock, Time, TimeError};
-pub use digest::{Digest, DigestError, Sha256};
+pub use digest::{Digest, DigestError, Sha256, Sha256Stream};
 pub use ids::{KeeperName, Nonce, Origin, Principal, RequestId, TokenId};
 pub use image::{ImageRef, Repository, Tag};
 pub use intent::{Action, Change, FileRef, Intent, MAX_CHANGES, PolicyStamp, Requested, RoleKeys};

@@ -76,7 +76,11 @@ impl Checkpoint {
     /// Parses a note, verifies that `key` signed it, and takes the checkpoint out of it, whose origin must be the key's
     /// name.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let note = Note::parse(note).map_err(CheckpointError::Note)?;
+        Self::of_note(&Note::parse(note).map_err(CheckpointError::Note)?, key)
+    }
+
+    /// As [`open`](Self::open), out of a note that is parsed already.
+    pub fn of_note(note: &Note, key: &VerifierKey) -> Result<Self, CheckpointError> {
         note.verify(key).map_err(CheckpointError::Note)?;
         let checkpoint = Self::parse(note.text())?;
         if checkpoint.origin == key.name() {
@@ -87,7 +91,8 @@ impl Checkpoint {
     }
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Parses a size or an index: decimal, no leading zero, at most [`MAX_SIZE`].
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let size: u64 = text.parse().ok().filter(|size| *size <= MAX_SIZE)?;
     (size.to_string() == text).then_some(size)
 }

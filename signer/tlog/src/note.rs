@@ -3,14 +3,15 @@
 //! Promises: [`Note::verify`] succeeds only if the key signed the text and none of its signature lines is wrong.
 //! Does not know what the text says, and holds no private key: the caller signs the text wherever that key lives.
 
-use crate::{VerifierKey, verifier_key::is_key_name};
+use crate::{Ed25519Key, VerifierKey, verifier_key::is_key_name};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{fmt, str::FromStr};
 
-/// The longest note: a checkpoint with 16 of the largest signatures that the specification knows is below it.
+/// The longest note: a checkpoint with 16 of the largest signatures that the specification knows is below it, and so is one
+/// with [`MAX_SIGNATURES`] of Ed25519.
 pub const MAX_NOTE_LEN: usize = 64 * 1024;
-/// How many signature lines a note may have: what the specification asks for at least, room for a quorum of witnesses.
-pub const MAX_SIGNATURES: usize = 16;
+/// How many signature lines a note may have: those of a log's keys and of all witnesses of a policy.
+pub const MAX_SIGNATURES: usize = 64;
 /// What a signature line begins with: an em dash and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
@@ -81,6 +82,11 @@ impl Note {
         Ok(Self { text: text.to_owned(), signatures })
     }
 
+    /// A note that nobody has signed yet.
+    pub(crate) fn unsigned(text: &str) -> Self {
+        Self { text: text.to_owned(), signatures: Vec::new() }
+    }
+
     /// The signed text, with its final newline.
     pub fn text(&self) -> &str {
         &self.text
@@ -94,16 +100,44 @@ impl Note {
     /// Verifies that `key` signed the text. Lines of other keys are ignored; a line of this key that does not verify
     /// makes the whole note worthless, whatever other lines say.
     pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
-        let mut by_key =
-            self.signatures.iter().filter(|s| s.id == key.key_id() && s.name == key.name()).peekable();
-        if by_key.peek().is_none() {
+        self.each_by(key, |signature| key.verifies(self.text.as_bytes(), signature).then_some(())).map(drop)
+    }
+
+    /// The note with more signature lines behind its own, such as the answer of a witness. A line that it has already is
+    /// not added again. Nothing is verified here.
+    pub fn with_signatures(
+        mut self,
+        lines: impl IntoIterator<Item = NoteSignature>,
+    ) -> Result<Self, NoteError> {
+        for line in lines {
+            if self.signatures.contains(&line) {
+                continue;
+            }
+            if self.signatures.len() == MAX_SIGNATURES {
+                return Err(NoteError::TooManySignatures);
+            }
+            self.signatures.push(line);
+        }
+        match self.to_string().len() {
+            len if len > MAX_NOTE_LEN => Err(NoteError::TooLong { len }),
+            _ => Ok(self),
+        }
+    }
+
+    /// What `judge` finds in each signature of a key, of which there is at least one. One that it refuses makes the whole
+    /// note worthless.
+    pub(crate) fn each_by<const TYPE: u8, T>(
+        &self,
+        key: &Ed25519Key<TYPE>,
+        judge: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NoteError> {
+        let by_key = self.signatures.iter().filter(|s| s.id == key.key_id() && s.name == key.name());
+        let found: Vec<_> = by_key.map(|s| judge(&s.sig)).collect();
+        if found.is_empty() {
             return Err(NoteError::NotSignedBy { vkey: key.to_string() });
         }
-        if by_key.all(|s| key.verifies(self.text.as_bytes(), &s.sig)) {
-            Ok(())
-        } else {
-            Err(NoteError::BadSignature { vkey: key.to_string() })
-        }
+        let verified: Option<Vec<T>> = found.into_iter().collect();
+        verified.ok_or_else(|| NoteError::BadSignature { vkey: key.to_string() })
     }
 }
 
@@ -150,7 +184,9 @@ fn check_text(text: &str) -> Result<(), NoteError> {
     if text.ends_with('\n') && !text.bytes().any(bad) { Ok(()) } else { Err(NoteError::Text) }
 }
 
-fn parse_signatures(lines: &str) -> Result<Vec<NoteSignature>, NoteError> {
+/// Parses signature lines, at least one and each with its newline: what follows the blank line of a note, and what a witness
+/// answers.
+pub(crate) fn parse_signatures(lines: &str) -> Result<Vec<NoteSignature>, NoteError> {
     let lines = lines.strip_suffix('\n').ok_or(NoteError::Unsigned)?;
     let mut signatures = Vec::new();
     for (line, text) in (1..).zip(lines.split('\n')) {

@@ -1,6 +1,7 @@
 //! Verifier keys of signed notes (C2SP signed-note, "Verifier keys"): `<name>+<key id>+<base64(type || key)>`.
 //!
-//! Ed25519 (type 0x01) only: the one type that public witnesses demand of a log's key.
+//! Two types, both Ed25519: 0x01 signs a note's text, and is what public witnesses demand of a log's key; 0x04 is a
+//! witness's, whose signatures carry the time and cover it (C2SP tlog-cosignature).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -9,14 +10,21 @@ use std::{fmt, str::FromStr};
 
 /// The signature type of Ed25519 over the note's text.
 const ED25519: u8 = 0x01;
+/// The signature type of Ed25519 over time and text: cosignature/v1.
+const COSIGNATURE: u8 = 0x04;
 /// A log's name is a host name, of 253 characters at most; a witness's has a path too.
 const MAX_NAME_LEN: usize = 255;
 /// Name, two `+`, eight hex digits, and the base64 of 33 bytes.
 const MAX_VKEY_LEN: usize = MAX_NAME_LEN + 2 + 8 + 44;
 
-/// An Ed25519 public key with the name under which it signs notes.
+/// The key of a log: its signatures are over a note's text.
+pub type VerifierKey = Ed25519Key<ED25519>;
+/// The key of a witness: its signatures are over a time and a checkpoint's text.
+pub type CosignerKey = Ed25519Key<COSIGNATURE>;
+
+/// An Ed25519 public key with the name under which it signs notes, for signatures of one type.
 #[derive(Clone, PartialEq, Eq)]
-pub struct VerifierKey {
+pub struct Ed25519Key<const TYPE: u8> {
     name: String,
     id: u32,
     key: VerifyingKey,
@@ -31,9 +39,16 @@ pub enum VerifierKeyError {
     /// Empty, too long, or with a space, a control character or a `+`.
     #[error("the name of a note's key is 1 to 255 bytes without spaces, control characters and '+'")]
     Name,
-    /// A signature type other than Ed25519.
-    #[error("the key's type is {0:#04x}; only Ed25519 (0x01) is accepted")]
-    Type(u8),
+    /// A signature type other than the one that is needed here.
+    #[error(
+        "the key's type is {found:#04x}; here it must be {expected:#04x} (0x01: a log's Ed25519, 0x04: a witness's)"
+    )]
+    Type {
+        /// What is needed here.
+        expected: u8,
+        /// What the key says.
+        found: u8,
+    },
     /// The 32 bytes are no point, or one of small order, under which anything verifies.
     #[error("the bytes are no usable Ed25519 public key")]
     Key,
@@ -47,7 +62,7 @@ pub enum VerifierKeyError {
     },
 }
 
-impl VerifierKey {
+impl<const TYPE: u8> Ed25519Key<TYPE> {
     /// A verifier key from a name and the 32 bytes of an Ed25519 public key (RFC 8032).
     pub fn new_ed25519(name: impl Into<String>, public_key: [u8; 32]) -> Result<Self, VerifierKeyError> {
         let name = name.into();
@@ -58,7 +73,7 @@ impl VerifierKey {
         if key.is_weak() {
             return Err(VerifierKeyError::Key);
         }
-        let id = ed25519_key_id(&name, &public_key);
+        let id = key_id(&name, TYPE, &public_key);
         Ok(Self { name, id, key })
     }
 
@@ -70,7 +85,7 @@ impl VerifierKey {
         let (name, rest) = text.split_once('+').ok_or(VerifierKeyError::Grammar)?;
         let (id, key) = rest.split_once('+').ok_or(VerifierKeyError::Grammar)?;
         let found = parse_key_id(id).ok_or(VerifierKeyError::Grammar)?;
-        let parsed = Self::new_ed25519(name, parse_typed_key(key)?)?;
+        let parsed = Self::new_ed25519(name, parse_typed_key(key, TYPE)?)?;
         if parsed.id == found {
             Ok(parsed)
         } else {
@@ -106,10 +121,10 @@ pub(crate) fn is_key_name(name: &str) -> bool {
 }
 
 /// C2SP signed-note: the first four bytes of SHA-256(name || newline || type || key), big-endian.
-fn ed25519_key_id(name: &str, public_key: &[u8; 32]) -> u32 {
+fn key_id(name: &str, kind: u8, public_key: &[u8; 32]) -> u32 {
     let hash: [u8; 32] = Sha256::new()
         .chain_update(name)
-        .chain_update([b'\n', ED25519])
+        .chain_update([b'\n', kind])
         .chain_update(public_key)
         .finalize()
         .into();
@@ -122,29 +137,29 @@ fn parse_key_id(text: &str) -> Option<u32> {
     (format!("{id:08x}") == text).then_some(id)
 }
 
-fn parse_typed_key(text: &str) -> Result<[u8; 32], VerifierKeyError> {
+fn parse_typed_key(text: &str, expected: u8) -> Result<[u8; 32], VerifierKeyError> {
     let bytes = STANDARD.decode(text).map_err(|_| VerifierKeyError::Grammar)?;
     match bytes.split_first() {
-        Some((&ED25519, key)) => key.try_into().map_err(|_| VerifierKeyError::Key),
-        Some((&other, _)) => Err(VerifierKeyError::Type(other)),
+        Some((&found, key)) if found == expected => key.try_into().map_err(|_| VerifierKeyError::Key),
+        Some((&found, _)) => Err(VerifierKeyError::Type { expected, found }),
         None => Err(VerifierKeyError::Grammar),
     }
 }
 
-impl fmt::Display for VerifierKey {
+impl<const TYPE: u8> fmt::Display for Ed25519Key<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let typed: Vec<u8> = std::iter::once(ED25519).chain(*self.public_key()).collect();
+        let typed: Vec<u8> = std::iter::once(TYPE).chain(*self.public_key()).collect();
         write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(typed))
     }
 }
 
-impl fmt::Debug for VerifierKey {
+impl<const TYPE: u8> fmt::Debug for Ed25519Key<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifierKey({self})")
+        write!(f, "Ed25519Key({self})")
     }
 }
 
-impl FromStr for VerifierKey {
+impl<const TYPE: u8> FromStr for Ed25519Key<TYPE> {
     type Err = VerifierKeyError;
 
     fn from_str(text: &str) -> Result<Self, VerifierKeyError> {

@@ -1,14 +1,13 @@
-//! Whether every intent of a log has exactly one end, from the leaves alone.
-//!
-//! Completions name no intent: they match the oldest open intent for the same key and payload, since no two open
-//! intents that reached a key share both (INVARIANT(one-open) of the signing keepers).
+//! Whether a log is what its leaves promise: every intent for a key that its keeper had presented, and with one end; every
+//! signature by the key of an intent.
 
-use record::{Completion, Genesis, Intent, KeyId, Leaf, Outcome, OutcomeKind, Sha256};
+use super::matching::{End, Matching, OpenIntent};
+use record::{Completion, Event, Genesis, Intent, KeeperName, KeeperRecord, KeyId, Leaf, Outcome, Purpose};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Findings and open intents that are kept for the report; beyond that they are only counted. A person who has this
-/// many needs no more to see that the log is wrong.
+/// Findings, open intents and unknown outcomes that are kept for the report; beyond that they are only counted. A person
+/// who has this many needs no more to see that the log is wrong.
 pub(crate) const MAX_LISTED: usize = 100;
 
 /// The state of one walk over a log, from its first entry on.
@@ -16,11 +15,31 @@ pub(crate) struct Ends {
     origin: String,
     vkey: String,
     next: u64,
-    open: BTreeMap<u64, OpenIntent>,
-    waiting: BTreeMap<(KeyId, Sha256), BTreeSet<u64>>,
+    matching: Matching,
+    /// What each keeper has presented so far: a key's purpose, and the entry that has it.
+    presented: BTreeMap<(KeeperName, KeyId), (Purpose, u64)>,
     pub(crate) counts: Counts,
     pub(crate) findings: Findings,
+    /// The first unknown outcomes.
+    pub(crate) unknown: Vec<UnknownOutcome>,
     pub(crate) last_intent: Option<u64>,
+}
+
+/// An entry as a walk has understood it.
+pub(crate) struct Step {
+    /// What it says, if it is a leaf.
+    pub(crate) leaf: Option<Leaf>,
+    /// The intent that it ends.
+    pub(crate) closed: Option<Closed>,
+    /// For an intent, the entry in which its keeper presented its key.
+    pub(crate) presented_at: Option<u64>,
+}
+
+/// An intent that got its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) intent: u64,
+    pub(crate) end: End,
 }
 
 /// How many leaves of which kind, and how the intents ended.
@@ -33,18 +52,16 @@ pub(crate) struct Counts {
     pub(crate) void: u64,
 }
 
-/// An intent without an end in this log: at work now, or its keeper is away.
+/// An intent of which nobody can say whether a signature was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct OpenIntent {
+pub(crate) struct UnknownOutcome {
+    /// The outcome's entry.
     pub(crate) index: u64,
+    /// The intent's entry.
+    pub(crate) intent: u64,
     pub(crate) keeper: String,
     pub(crate) repository: String,
     pub(crate) purpose: String,
-    pub(crate) time: String,
-    #[serde(skip)]
-    key: KeyId,
-    #[serde(skip)]
-    payload: Sha256,
 }
 
 /// What is wrong, in the order of the log.
@@ -76,41 +93,51 @@ impl Ends {
             origin: origin.to_owned(),
             vkey,
             next: 0,
-            open: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            matching: Matching::default(),
+            presented: BTreeMap::new(),
             counts: Counts::default(),
             findings: Findings::default(),
+            unknown: Vec::new(),
             last_intent: None,
         }
     }
 
     /// Takes the entries in order.
-    pub(crate) fn entry(&mut self, index: u64, bytes: &[u8]) {
+    pub(crate) fn entry(&mut self, index: u64, bytes: &[u8]) -> Step {
         let expected = self.next;
         self.next = index + 1;
+        let mut step = Step { leaf: None, closed: None, presented_at: None };
         match Leaf::decode(bytes) {
             Ok(leaf) => {
                 *self.counts.kinds.entry(leaf.kind()).or_default() += 1;
                 if (index == 0) != matches!(leaf, Leaf::Genesis(_)) || index != expected {
                     self.findings.add(index, "the first entry, and no other, is the genesis entry");
                 }
-                self.leaf(index, leaf);
+                self.leaf(index, &leaf, &mut step);
+                step.leaf = Some(leaf);
             }
             Err(e) => self.findings.add(index, format!("not an entry of a Chancery log: {e}")),
         }
+        step
+    }
+
+    /// Takes the lists of what was found since they were last taken; what is only counted stays counted.
+    pub(crate) fn take_news(&mut self) -> (Vec<Finding>, Vec<UnknownOutcome>) {
+        (std::mem::take(&mut self.findings.listed), std::mem::take(&mut self.unknown))
     }
 
     /// The intents that have no end, oldest first.
     pub(crate) fn open(&self) -> impl ExactSizeIterator<Item = &OpenIntent> {
-        self.open.values()
+        self.matching.open()
     }
 
-    fn leaf(&mut self, index: u64, leaf: Leaf) {
+    fn leaf(&mut self, index: u64, leaf: &Leaf, step: &mut Step) {
         match leaf {
-            Leaf::Genesis(genesis) => self.genesis(index, &genesis),
-            Leaf::Intent(intent) => self.intent(index, &intent),
-            Leaf::Completion(completion) => self.completion(index, &completion),
-            Leaf::Outcome(outcome) => self.outcome(index, &outcome),
+            Leaf::Genesis(genesis) => self.genesis(index, genesis),
+            Leaf::Intent(intent) => step.presented_at = self.intent(index, intent),
+            Leaf::Completion(completion) => step.closed = self.completion(index, completion),
+            Leaf::Outcome(outcome) => step.closed = self.outcome(index, outcome),
+            Leaf::Event(Event::Keeper { keeper, .. }) => self.keeper(index, keeper),
             Leaf::Denial(_) | Leaf::Event(_) => {}
         }
     }
@@ -119,9 +146,16 @@ impl Ends {
         if genesis.log.as_str() != self.origin || genesis.vkey != self.vkey {
             self.findings.add(index, "the genesis entry names another log or another log key");
         }
+        genesis.keepers.iter().for_each(|keeper| self.keeper(index, keeper));
     }
 
-    fn intent(&mut self, index: u64, intent: &Intent) {
+    fn keeper(&mut self, index: u64, keeper: &KeeperRecord) {
+        for key in &keeper.keys {
+            self.presented.insert((keeper.name.clone(), key.spki.id()), (key.purpose, index));
+        }
+    }
+
+    fn intent(&mut self, index: u64, intent: &Intent) -> Option<u64> {
         self.last_intent = Some(index);
         if intent.log.as_str() != self.origin {
             self.findings.add(index, format!("an intent for the log {}", intent.log));
@@ -129,60 +163,51 @@ impl Ends {
         if intent.purpose != intent.action.purpose() || intent.format != intent.action.format() {
             self.findings.add(index, "an intent whose purpose or format is not that of its action");
         }
-        self.waiting.entry((intent.key, intent.payload)).or_default().insert(index);
-        let open = OpenIntent {
-            index,
-            keeper: intent.keeper.to_string(),
-            repository: intent.repository.to_string(),
-            purpose: intent.purpose.to_string(),
-            time: intent.time.to_string(),
-            key: intent.key,
-            payload: intent.payload,
-        };
-        self.open.insert(index, open);
+        let presented = self.presented.get(&(intent.keeper.clone(), intent.key)).copied();
+        if presented.is_none_or(|(purpose, _)| purpose != intent.purpose) {
+            let what = "an intent for a key that its keeper has not presented for this purpose";
+            self.findings.add(index, what);
+        }
+        self.matching.intent(index, intent);
+        presented.map(|(_, at)| at)
     }
 
-    fn completion(&mut self, index: u64, completion: &Completion) {
+    fn completion(&mut self, index: u64, completion: &Completion) -> Option<Closed> {
         if !completion.verifies() {
             self.findings.add(index, format!("the signature does not verify with key {}", completion.key()));
         }
-        let oldest = self.waiting.get(&(completion.key(), completion.payload)).and_then(BTreeSet::first);
-        match oldest.copied() {
-            Some(intent) => {
-                self.counts.signed += 1;
-                self.close(intent);
-            }
-            None => self
-                .findings
-                .add(index, format!("a signature by key {} that no open intent announced", completion.key())),
-        }
-    }
-
-    fn outcome(&mut self, index: u64, outcome: &Outcome) {
-        let Some(open) = self.open.get(&outcome.intent) else {
-            let text = format!("an outcome for entry {}, which is no open intent", outcome.intent);
-            return self.findings.add(index, text);
+        let Some(open) = self.matching.completion(completion) else {
+            let what = format!("a signature by key {} that no open intent announced", completion.key());
+            self.findings.add(index, what);
+            return None;
         };
-        if open.keeper != outcome.keeper.as_str() {
-            let text = format!("keeper {} closes an intent of keeper {}", outcome.keeper, open.keeper);
-            return self.findings.add(index, text);
-        }
-        match outcome.outcome {
-            OutcomeKind::Failed => self.counts.failed += 1,
-            OutcomeKind::Unknown => self.counts.unknown += 1,
-            OutcomeKind::Void => self.counts.void += 1,
-        }
-        self.close(outcome.intent);
+        self.counts.signed += 1;
+        Some(Closed { intent: open.index, end: End::Signed })
     }
 
-    fn close(&mut self, intent: u64) {
-        let Some(open) = self.open.remove(&intent) else { return };
-        let place = (open.key, open.payload);
-        if let Some(waiting) = self.waiting.get_mut(&place) {
-            waiting.remove(&intent);
-            if waiting.is_empty() {
-                self.waiting.remove(&place);
+    fn outcome(&mut self, index: u64, outcome: &Outcome) -> Option<Closed> {
+        let open = match self.matching.outcome(outcome) {
+            Ok(open) => open,
+            Err(what) => {
+                self.findings.add(index, what);
+                return None;
             }
+        };
+        let end = End::from(outcome.outcome);
+        match end {
+            End::Failed => self.counts.failed += 1,
+            End::Void => self.counts.void += 1,
+            End::Unknown => self.unknown(index, open),
+            End::Signed | End::Open => {}
+        }
+        Some(Closed { intent: outcome.intent, end })
+    }
+
+    fn unknown(&mut self, index: u64, open: OpenIntent) {
+        self.counts.unknown += 1;
+        if self.unknown.len() < MAX_LISTED {
+            let OpenIntent { index: intent, keeper, repository, purpose, .. } = open;
+            self.unknown.push(UnknownOutcome { index, intent, keeper, repository, purpose });
         }
     }
 }
@@ -191,6 +216,7 @@ impl Ends {
 mod tests {
     use super::*;
     use crate::audit::synthetic::{Log, completion, intent, outcome};
+    use record::OutcomeKind;
 
     fn walk(log: &Log) -> Ends {
         let mut ends = Ends::new(log.vkey().name(), log.vkey().to_string());
@@ -266,7 +292,8 @@ mod tests {
         assert_eq!(findings(&log).len(), 1);
         let mut ends = Ends::new(log.vkey().name(), log.vkey().to_string());
         ends.entry(0, &intent(0, 1).encode().unwrap());
-        assert_eq!(ends.findings.total, 1);
+        let found: Vec<_> = ends.findings.listed.iter().map(|f| f.what.as_str()).collect();
+        assert!(found[0].contains("genesis") && found[1].contains("has not presented"), "{found:?}");
     }
 
     #[test]

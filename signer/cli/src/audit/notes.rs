@@ -1,7 +1,10 @@
 //! The last note seen of each log, remembered on this machine: what makes a log that shrinks or forks visible to
 //! whoever looks twice.
 
-use super::{AuditError, LogSource, Prover, opened_checkpoint};
+use super::{
+    AuditError, LogSource, Prover, opened_checkpoint,
+    trust::{Accepted, Trust},
+};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::{
@@ -54,26 +57,27 @@ impl SeenNotes {
     pub(crate) fn advance(
         &self,
         note: &str,
-        key: &VerifierKey,
+        trust: &Trust,
         source: &LogSource,
     ) -> Result<Advanced, AuditError> {
-        let path = self.path(key)?;
+        let path = self.path(&trust.key)?;
         let fault = |why: io::Error| AuditError::Memory { path: path.clone(), why: why.to_string() };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(fault)?;
         let _lock = lock(&with_suffix(&path, ".lock")).map_err(fault)?;
-        let given = open(note, key).map_err(AuditError::Log)?;
-        let old = self.remembered(key)?;
-        let (note, newest) = match &old {
-            Some(old) if old.size > given.size => opened_checkpoint(source, key)?,
-            _ => (note.to_owned(), given.clone()),
+        let given = trust.accept(note)?;
+        let old = self.remembered(&trust.key)?;
+        let newest = match &old {
+            Some(old) if old.size > given.checkpoint.size => opened_checkpoint(source, trust)?,
+            _ => given.clone(),
         };
-        let mut prover = Prover::new(source, &newest);
+        let mut prover = Prover::new(source, &newest.checkpoint);
         old.iter().try_for_each(|old| prover.extends(old))?;
         // What the caller has worked with is of this log as well, if it is not the newest itself.
-        prover.extends(&given)?;
-        replace(&path, note.as_bytes()).map_err(fault)?;
+        prover.extends(&given.checkpoint)?;
+        replace(&path, newest.note.as_bytes()).map_err(fault)?;
         let memory = Memory { seen_before: old.map(|o| o.size), older: false };
-        Ok(Advanced { memory, note, checkpoint: newest })
+        let Accepted { note, checkpoint, .. } = newest;
+        Ok(Advanced { memory, note, checkpoint })
     }
 
     /// How a log that is read without a network stands to the remembered note; nothing is remembered of it. A log that
@@ -90,6 +94,23 @@ impl SeenNotes {
             Prover::new(source, checkpoint).extends(old)?;
         }
         Ok(Memory { seen_before: old.map(|o| o.size), older })
+    }
+
+    /// How a checkpoint without its log stands to the remembered note: only one of the same size can be compared.
+    pub(crate) fn compare_alone(
+        &self,
+        checkpoint: &Checkpoint,
+        key: &VerifierKey,
+    ) -> Result<Memory, AuditError> {
+        match self.remembered(key)? {
+            Some(old) if old.size == checkpoint.size && old.root != checkpoint.root => {
+                Err(AuditError::Forked { seen: old.size, now: checkpoint.size })
+            }
+            old => {
+                let older = old.as_ref().is_some_and(|old| old.size > checkpoint.size);
+                Ok(Memory { seen_before: old.map(|old| old.size), older })
+            }
+        }
     }
 
     /// The checkpoint that is remembered for this key, if there is one.
@@ -127,7 +148,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The path with more behind its name. (A tile's name may hold a dot that is no extension.)
@@ -148,7 +173,7 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let log = Log::with_requests(200);
         let (small, large) = (log.published(100), log.published(log.size()));
-        let advance = |p: &Published| notes.advance(&p.note, &log.vkey(), &p.source()).unwrap();
+        let advance = |p: &Published| notes.advance(&p.note, &log.trust(), &p.source()).unwrap();
         assert_eq!(advance(&small).memory.seen_before, None);
         assert_eq!(advance(&large).memory.seen_before, Some(100));
         assert_eq!(advance(&large).memory.seen_before, Some(log.size()));
@@ -160,8 +185,8 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let log = Log::with_requests(20);
         let (read, now) = (log.published(10), log.published(log.size()));
-        notes.advance(&now.note, &log.vkey(), &now.source()).unwrap();
-        let advanced = notes.advance(&read.note, &log.vkey(), &now.source()).unwrap();
+        notes.advance(&now.note, &log.trust(), &now.source()).unwrap();
+        let advanced = notes.advance(&read.note, &log.trust(), &now.source()).unwrap();
         assert_eq!((advanced.checkpoint.size, advanced.note.as_str()), (log.size(), now.note.as_str()));
         assert_eq!(notes.remembered(&log.vkey()).unwrap().unwrap().size, log.size());
     }
@@ -172,8 +197,8 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
         let (read, now) = (other.published(10), log.published(log.size()));
-        notes.advance(&now.note, &log.vkey(), &now.source()).unwrap();
-        let error = notes.advance(&read.note, &log.vkey(), &now.source()).unwrap_err();
+        notes.advance(&now.note, &log.trust(), &now.source()).unwrap();
+        let error = notes.advance(&read.note, &log.trust(), &now.source()).unwrap_err();
         assert!(matches!(error, AuditError::Forked { seen: 10, .. }), "{error}");
     }
 
@@ -183,13 +208,13 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
         let compare = |p: &Published| {
-            let (_, checkpoint) = opened_checkpoint(&p.source(), &log.vkey()).unwrap();
+            let checkpoint = opened_checkpoint(&p.source(), &log.trust()).unwrap().checkpoint;
             notes.compare(&checkpoint, &log.vkey(), &p.source())
         };
         let (small, middle, large) = (log.published(10), log.published(30), log.published(log.size()));
         assert_eq!(compare(&middle).unwrap(), Memory { seen_before: None, older: false });
         assert!(!state.path().join("notes").exists(), "a comparison needs no memory and makes none");
-        notes.advance(&middle.note, &log.vkey(), &middle.source()).unwrap();
+        notes.advance(&middle.note, &log.trust(), &middle.source()).unwrap();
         assert_eq!(compare(&large).unwrap(), Memory { seen_before: Some(30), older: false });
         assert_eq!(compare(&middle).unwrap(), Memory { seen_before: Some(30), older: false });
         assert_eq!(compare(&small).unwrap(), Memory { seen_before: Some(30), older: true });
@@ -206,9 +231,9 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let log = Log::with_requests(20);
         let (small, large) = (log.published(10), log.published(log.size()));
-        notes.advance(&large.note, &log.vkey(), &large.source()).unwrap();
+        notes.advance(&large.note, &log.trust(), &large.source()).unwrap();
         for _ in 0..2 {
-            let error = notes.advance(&small.note, &log.vkey(), &small.source()).unwrap_err();
+            let error = notes.advance(&small.note, &log.trust(), &small.source()).unwrap_err();
             assert!(matches!(error, AuditError::Shrunk { now: 10, .. }), "{error}");
         }
     }
@@ -221,8 +246,8 @@ mod tests {
             let state = tempfile::tempdir().unwrap();
             let notes = SeenNotes::under(state.path());
             let (before, after) = (log.published(30), other.published(size));
-            notes.advance(&before.note, &log.vkey(), &before.source()).unwrap();
-            let error = notes.advance(&after.note, &log.vkey(), &after.source()).unwrap_err();
+            notes.advance(&before.note, &log.trust(), &before.source()).unwrap();
+            let error = notes.advance(&after.note, &log.trust(), &after.source()).unwrap_err();
             assert!(matches!(error, AuditError::Forked { seen: 30, .. }), "{error}");
         }
     }
@@ -233,9 +258,9 @@ mod tests {
         let notes = SeenNotes::under(state.path());
         let log = Log::with_requests(2);
         let now = log.published(log.size());
-        notes.advance(&now.note, &log.vkey(), &now.source()).unwrap();
+        notes.advance(&now.note, &log.trust(), &now.source()).unwrap();
         fs::write(notes.path(&log.vkey()).unwrap(), "").unwrap();
-        let error = notes.advance(&now.note, &log.vkey(), &now.source()).unwrap_err();
+        let error = notes.advance(&now.note, &log.trust(), &now.source()).unwrap_err();
         assert!(matches!(error, AuditError::Memory { .. }), "{error}");
     }
 }

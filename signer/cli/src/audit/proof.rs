@@ -3,7 +3,9 @@
 use super::{AuditError, LogSource};
 use record::Sha256;
 use serde::Serialize;
-use tlog::{Checkpoint, Hash, TILE_WIDTH, TileId, TilePath, Tiles, decode_bundle, decode_tile, tile_width};
+use tlog::{
+    Checkpoint, Frontier, Hash, TILE_WIDTH, TileId, TilePath, Tiles, decode_bundle, decode_tile, tile_width,
+};
 
 /// Makes proofs under one checkpoint; remembers the tiles that it has loaded.
 pub(crate) struct Prover<'a> {
@@ -54,11 +56,23 @@ impl<'a> Prover<'a> {
         if seen > now {
             return Err(AuditError::Shrunk { seen, now });
         }
-        let needed = tlog::tiles_for_consistency(seen, now).map_err(broken)?;
-        self.load(needed)?;
-        let proof = tlog::consistency_proof(seen, now, &self.tiles).map_err(broken)?;
+        let proof = self.consistency(seen)?;
         tlog::verify_consistency(seen, &old.root, now, &new.root, &proof)
             .map_err(|_| AuditError::Forked { seen, now })
+    }
+
+    /// The proof that the checkpoint extends the tree of its first `old` entries. Not verified: wrong tiles give a wrong
+    /// proof.
+    pub(crate) fn consistency(&mut self, old: u64) -> Result<Vec<Hash>, AuditError> {
+        let needed = tlog::tiles_for_consistency(old, self.checkpoint.size).map_err(broken)?;
+        self.load(needed)?;
+        tlog::consistency_proof(old, self.checkpoint.size, &self.tiles).map_err(broken)
+    }
+
+    /// The frontier of the tree of the first `size` entries. Not verified either.
+    pub(crate) fn frontier(&mut self, size: u64) -> Result<Frontier, AuditError> {
+        self.load(tlog::tiles_for_frontier(size))?;
+        tlog::frontier_from_tiles(size, &self.tiles).map_err(broken)
     }
 
     /// The entries of bundle `bundle` (from `bundle * 256` on), as far as the checkpoint reaches.

@@ -1,11 +1,11 @@
 //! A small log made in a test: software keys, real leaves, real tiles, written as a server publishes them.
 
-use super::LogSource;
+use super::{LogSource, Trust};
 use ed25519_dalek::{Signer, SigningKey};
 use p256::ecdsa::{SigningKey as P256Key, signature::hazmat::PrehashSigner};
 use record::{
-    Action, Change, Completion, Genesis, Intent, Leaf, Nonce, Outcome, OutcomeKind, Purpose, Requested,
-    Sha256, Signature, Spki, Time,
+    Action, Change, Completion, Denial, Genesis, Intent, KeeperRecord, KeyRecord, Leaf, Nonce, Outcome,
+    OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature, Spki, Time,
 };
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ pub(crate) struct Published {
     pub(crate) note: String,
 }
 
-fn time(n: u64) -> Time {
+pub(crate) fn time(n: u64) -> Time {
     Time::from_unix_ms(1_790_000_000_000).unwrap().plus_s(i64::try_from(n).unwrap())
 }
 
@@ -42,6 +42,11 @@ fn image_key() -> P256Key {
 
 fn spki() -> Spki {
     Spki::from_sec1(image_key().verifying_key().to_sec1_point(false).as_bytes()).unwrap()
+}
+
+/// The id of the key that signs.
+pub(crate) fn key() -> record::KeyId {
+    spki().id()
 }
 
 fn payload(content: u64) -> Sha256 {
@@ -90,6 +95,38 @@ pub(crate) fn completion(content: u64) -> Leaf {
     Leaf::Completion(Completion { payload: payload(content), signature, spki: spki() })
 }
 
+/// What the signing keeper presents.
+fn keeper() -> KeeperRecord {
+    let key = KeyRecord {
+        spki: spki(),
+        purpose: Purpose::Targets,
+        repositories: vec!["r.example/".into()],
+        evidence: vec!["CKA_LOCAL=true".into()],
+    };
+    KeeperRecord { name: "signing".parse().unwrap(), charter: Sha256::of(b"charter"), keys: vec![key] }
+}
+
+/// A refused request for a tag.
+pub(crate) fn denial(n: u64, tag: &str) -> Leaf {
+    let reason = Reason {
+        rule: "builtin/frozen".into(),
+        remedy: "retry".into(),
+        message: "=frozen, \"for now\"".into(),
+    };
+    Leaf::Denial(Denial {
+        request: record::RequestId::new(time(n)),
+        by: "token:ci".parse().unwrap(),
+        time: time(n),
+        nonce: nonce(n),
+        action: "sign".into(),
+        repository: "r.example/a".parse().unwrap(),
+        tag: Some(tag.parse().unwrap()),
+        digest: None,
+        policy: PolicyStamp { set: Sha256::of(b"set"), schema: Sha256::of(b"schema") },
+        reasons: vec![reason],
+    })
+}
+
 /// The end of an intent without a signature.
 pub(crate) fn outcome(intent: u64, outcome: OutcomeKind) -> Leaf {
     outcome_by("signing", intent, outcome)
@@ -103,13 +140,22 @@ fn outcome_by(keeper: &str, intent: u64, outcome: OutcomeKind) -> Leaf {
 impl Log {
     /// A log with its genesis entry.
     pub(crate) fn new() -> Self {
+        Self::with_keepers(vec![keeper()])
+    }
+
+    /// A log that began without a keeper.
+    pub(crate) fn without_keepers() -> Self {
+        Self::with_keepers(Vec::new())
+    }
+
+    fn with_keepers(keepers: Vec<KeeperRecord>) -> Self {
         let mut log = Self { entries: Vec::new(), key: SigningKey::from_bytes(&[3; 32]) };
         log.push(Leaf::Genesis(Genesis {
             log: ORIGIN.parse().unwrap(),
             vkey: log.vkey().to_string(),
             time: time(0),
             nonce: nonce(0),
-            keepers: Vec::new(),
+            keepers,
         }));
         log
     }
@@ -161,6 +207,10 @@ impl Log {
 
     pub(crate) fn vkey(&self) -> VerifierKey {
         VerifierKey::new_ed25519(ORIGIN, self.key.verifying_key().to_bytes()).unwrap()
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        Trust { key: self.vkey(), policy: None }
     }
 
     /// Writes what a server publishes at `size`.

@@ -1,13 +1,15 @@
 //! A whole log verified, from its published files alone.
 
 use super::{
-    AuditError, LogSource, Prover, ReadError,
-    ends::{Counts, Ends, Finding, MAX_LISTED, OpenIntent},
+    AuditError, LogSource, Prover,
+    ends::{Counts, Ends, Finding, MAX_LISTED, UnknownOutcome},
+    matching::OpenIntent,
     notes::Memory,
     proof::Inclusion,
+    trust::{Accepted, Trust},
+    walk::{Walked, walk},
 };
 use serde::Serialize;
-use tlog::{Checkpoint, VerifierKey, VerifyError};
 
 /// What a verification found. The hashes, the root and the note are right wherever there is a report at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,11 +18,18 @@ pub(crate) struct Report {
     pub(crate) size: u64,
     /// Base64, as in the checkpoint.
     pub(crate) root: String,
+    /// The policy's witnesses that cosigned the checkpoint; absent without a policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) witnesses: Option<Vec<Witness>>,
+    /// How many other checkpoints the log extends.
+    pub(crate) extends: u64,
     #[serde(flatten)]
     pub(crate) counts: Counts,
     /// Intents without an end, the oldest ones.
     pub(crate) open: Vec<OpenIntent>,
     pub(crate) open_total: u64,
+    /// Intents of which nobody can say whether a signature was made, the oldest ones.
+    pub(crate) unknown_outcomes: Vec<UnknownOutcome>,
     /// What is wrong, the first ones.
     pub(crate) findings: Vec<Finding>,
     pub(crate) findings_total: u64,
@@ -34,61 +43,76 @@ pub(crate) struct Report {
     pub(crate) note: String,
 }
 
-/// Verifies everything that `source` publishes under `key`: every hash, the root, the note, every signature in the
-/// log, that no end comes without its intent and no intent ends twice, and one proof (of `index`, or of the last intent).
-/// Intents without an end are reported, and are no fault: they are at work, or their keeper is away.
-pub(crate) fn verify(
-    source: &LogSource,
-    key: &VerifierKey,
-    index: Option<u64>,
-) -> Result<Report, AuditError> {
-    let mut ends = Ends::new(key.name(), key.to_string());
-    let mut note = Vec::new();
-    let read = |path: &str| {
-        if path == "checkpoint" {
-            note = source.checkpoint()?;
-            return Ok(Some(note.clone()));
-        }
-        source.read(path)
-    };
-    let checkpoint =
-        tlog::verify_log(read, key, |at, entry| ends.entry(at, entry)).map_err(altered)?.checkpoint;
-    let index = index.or(ends.last_intent);
-    let proof = index.map(|i| Prover::new(source, &checkpoint).inclusion(i)).transpose()?;
-    Ok(report(&checkpoint, &ends, proof, String::from_utf8_lossy(&note).into_owned()))
+/// A witness that cosigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Witness {
+    /// Its name in the policy.
+    pub(crate) name: String,
+    /// When, by its own clock.
+    pub(crate) time: String,
 }
 
-/// The source's checkpoint with its note, if `key` has signed it.
-pub(crate) fn opened_checkpoint(
-    source: &LogSource,
-    key: &VerifierKey,
-) -> Result<(String, Checkpoint), AuditError> {
-    let note = String::from_utf8(source.checkpoint()?)
-        .map_err(|_| AuditError::Log("checkpoint is not UTF-8".into()))?;
-    let checkpoint = Checkpoint::open(&note, key).map_err(|e| AuditError::Log(api::chain_text(&e)))?;
-    Ok((note, checkpoint))
-}
-
-fn altered(error: VerifyError<ReadError>) -> AuditError {
-    match error {
-        VerifyError::Read { source, .. } => AuditError::Read(source),
-        other => AuditError::Log(api::chain_text(&other)),
+impl From<&tlog::Witnessed> for Witness {
+    fn from(witnessed: &tlog::Witnessed) -> Self {
+        let ms = i64::try_from(witnessed.time_s).ok().and_then(|s| s.checked_mul(1000));
+        let time = ms.and_then(|ms| record::Time::from_unix_ms(ms).ok());
+        // A time beyond the year 9999 is shown as the number that it is.
+        let time = time.map_or_else(|| witnessed.time_s.to_string(), |t| t.to_rfc3339_seconds());
+        Self { name: witnessed.name.clone(), time }
     }
 }
 
-fn report(checkpoint: &Checkpoint, ends: &Ends, proof: Option<Inclusion>, note: String) -> Report {
+/// Verifies everything that `source` publishes: every hash, the root, the note and its witnesses, every signature in the
+/// log, that no end comes without its intent and no intent ends twice, that the log extends each of `others`, and one proof
+/// (of `index`, or of the last intent). Intents without an end are reported, and are no fault: they are at work, or their
+/// keeper is away.
+pub(crate) fn verify(
+    source: &LogSource,
+    trust: &Trust,
+    index: Option<u64>,
+    others: &[String],
+) -> Result<Report, AuditError> {
+    let Walked { accepted, ends } = walk(source, trust, |_, _, _| ())?;
+    let mut prover = Prover::new(source, &accepted.checkpoint);
+    for other in others {
+        // Another person may have kept it before there were witnesses.
+        let other = Trust { policy: None, ..trust.clone() }.accept(other)?.checkpoint;
+        let (seen, has) = (other.size, accepted.checkpoint.size);
+        // Files may just be old; a server may not.
+        if seen > has && !source.is_remote() {
+            return Err(AuditError::Behind { seen, has });
+        }
+        prover.extends(&other)?;
+    }
+    let proof = index.or(ends.last_intent).map(|i| prover.inclusion(i)).transpose()?;
+    let witnesses = trust.policy.is_some().then(|| accepted.witnesses.iter().map(Witness::from).collect());
+    Ok(Report { witnesses, extends: others.len() as u64, proof, ..report(&accepted, &ends) })
+}
+
+/// The source's checkpoint, if it is accepted.
+pub(crate) fn opened_checkpoint(source: &LogSource, trust: &Trust) -> Result<Accepted, AuditError> {
+    let note = String::from_utf8(source.checkpoint()?)
+        .map_err(|_| AuditError::Log("checkpoint is not UTF-8".into()))?;
+    trust.accept(&note)
+}
+
+fn report(accepted: &Accepted, ends: &Ends) -> Report {
+    let checkpoint = &accepted.checkpoint;
     Report {
         origin: checkpoint.origin.clone(),
         size: checkpoint.size,
         root: checkpoint.root.to_base64(),
+        witnesses: None,
+        extends: 0,
         counts: ends.counts.clone(),
         open: ends.open().take(MAX_LISTED).cloned().collect(),
         open_total: ends.open().len() as u64,
+        unknown_outcomes: ends.unknown.clone(),
         findings: ends.findings.listed.clone(),
         findings_total: ends.findings.total,
-        proof,
+        proof: None,
         memory: Memory::default(),
-        note,
+        note: accepted.note.clone(),
     }
 }
 
@@ -96,14 +120,15 @@ fn report(checkpoint: &Checkpoint, ends: &Ends, proof: Option<Inclusion>, note: 
 mod tests {
     use super::*;
     use crate::{
-        audit::synthetic::{Log, Published, completion},
+        audit::synthetic::{Log, Published, completion, denial, intent, outcome},
         exit::Exit,
         failure::Failure,
     };
+    use record::OutcomeKind;
     use std::fs;
 
     fn exit(published: &Published, log: &Log) -> Exit {
-        match verify(&published.source(), &log.vkey(), None) {
+        match verify(&published.source(), &log.trust(), None, &[]) {
             Ok(report) if report.findings_total == 0 => Exit::Ok,
             Ok(_) => Exit::Verification,
             Err(error) => Failure::from(error).exit,
@@ -115,7 +140,7 @@ mod tests {
         for requests in [0, 1, 85, 86, 300] {
             let log = Log::with_requests(requests);
             let published = log.published(log.size());
-            let report = verify(&published.source(), &log.vkey(), None).unwrap();
+            let report = verify(&published.source(), &log.trust(), None, &[]).unwrap();
             assert_eq!((report.findings_total, report.open_total, report.size), (0, 0, log.size()));
             assert_eq!(report.counts.signed, requests);
             assert_eq!(report.proof.is_some(), requests > 0);
@@ -153,8 +178,8 @@ mod tests {
         let log = Log::with_requests(3);
         let published = log.published(log.size());
         let stranger = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key();
-        let other = VerifierKey::new_ed25519("log.chancery.test", stranger.to_bytes()).unwrap();
-        let error = verify(&published.source(), &other, None).unwrap_err();
+        let other = tlog::VerifierKey::new_ed25519("log.chancery.test", stranger.to_bytes()).unwrap();
+        let error = verify(&published.source(), &Trust { key: other, policy: None }, None, &[]).unwrap_err();
         assert_eq!(Failure::from(error).exit, Exit::Verification);
     }
 
@@ -163,7 +188,7 @@ mod tests {
         let mut log = Log::with_requests(3);
         log.push(completion(99_999));
         let published = log.published(log.size());
-        let report = verify(&published.source(), &log.vkey(), None).unwrap();
+        let report = verify(&published.source(), &log.trust(), None, &[]).unwrap();
         assert_eq!(report.findings_total, 1);
         assert_eq!(report.findings[0].index, log.size() - 1);
     }
@@ -173,10 +198,10 @@ mod tests {
         let log = Log::with_requests(150);
         let published = log.published(log.size());
         for index in [0, 1, 255, 256, log.size() - 1] {
-            let proof = verify(&published.source(), &log.vkey(), Some(index)).unwrap().proof.unwrap();
+            let proof = verify(&published.source(), &log.trust(), Some(index), &[]).unwrap().proof.unwrap();
             assert_eq!((proof.index, proof.size), (index, log.size()));
         }
-        let error = verify(&published.source(), &log.vkey(), Some(log.size())).unwrap_err();
+        let error = verify(&published.source(), &log.trust(), Some(log.size()), &[]).unwrap_err();
         assert_eq!(Failure::from(error).exit, Exit::NotFound);
     }
 
@@ -189,8 +214,8 @@ mod tests {
             (dir.path().join("mistyped"), dir.path().join("mistyped")),
         ] {
             let source = LogSource::Dir(folder);
-            let by_proof = opened_checkpoint(&source, &log.vkey()).map(drop).unwrap_err();
-            for error in [verify(&source, &log.vkey(), None).map(drop).unwrap_err(), by_proof] {
+            let by_proof = opened_checkpoint(&source, &log.trust()).map(drop).unwrap_err();
+            for error in [verify(&source, &log.trust(), None, &[]).map(drop).unwrap_err(), by_proof] {
                 let failure = Failure::from(error);
                 assert_eq!(failure.exit, Exit::NotFound);
                 let text = failure.to_string();
@@ -198,5 +223,81 @@ mod tests {
                 assert!(!text.contains("evidence"), "{text}");
             }
         }
+    }
+
+    /// What the second verifier, in Python, says of the files: exit code, size, ends, and number of findings.
+    fn second(published: &Published, log: &Log) -> Option<(i32, serde_json::Value)> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/verifier/verify_log.py");
+        let LogSource::Dir(dir) = published.source() else { return None };
+        let mut python = std::process::Command::new("python3");
+        let Ok(said) = python.arg(script).arg(dir).arg(log.vkey().to_string()).output() else {
+            eprintln!("SKIPPED: python3 is not installed");
+            return None;
+        };
+        Some((said.status.code().unwrap(), serde_json::from_slice(&said.stdout).unwrap()))
+    }
+
+    #[test]
+    fn the_second_verifier_agrees_on_good_logs_and_on_bad_ones() {
+        let with = |leaves: Vec<record::Leaf>| {
+            let mut log = Log::with_requests(2);
+            leaves.into_iter().for_each(|leaf| log.push(leaf));
+            log
+        };
+        let mut foreign = with(vec![intent(9, 9)]);
+        foreign.push_outcome_by("stranger", 5);
+        let mut odd = with(vec![]);
+        let spaced = intent(9, 9).encode().unwrap();
+        odd.push_bytes([b" ", spaced.as_slice()].concat());
+        odd.push_bytes(b"\xff".to_vec());
+        let mut keyless = Log::without_keepers();
+        keyless.push(intent(1, 1));
+        let logs = [
+            with(vec![]),
+            Log::with_requests(300),
+            with(vec![intent(9, 9), outcome(5, OutcomeKind::Unknown), intent(10, 9), completion(9)]),
+            with(vec![completion(9)]),
+            with(vec![completion(1)]),
+            with(vec![intent(9, 9), outcome(5, OutcomeKind::Void), outcome(5, OutcomeKind::Failed)]),
+            with(vec![outcome(0, OutcomeKind::Failed), denial(9, "v9")]),
+            with(vec![record::Leaf::decode(Log::new().entries().next().unwrap()).unwrap()]),
+            foreign,
+            odd,
+            keyless,
+        ];
+        let mut bad = 0;
+        for (at, log) in logs.iter().enumerate() {
+            let published = log.published(log.size());
+            let Some((code, theirs)) = second(&published, log) else { return };
+            let ours = verify(&published.source(), &log.trust(), None, &[]).unwrap();
+            let ours = serde_json::to_value(&ours).unwrap();
+            for member in
+                ["size", "root", "signed", "failed", "unknown", "void", "open_total", "findings_total"]
+            {
+                assert_eq!(ours[member], theirs[member], "log {at}, {member}: {ours} {theirs}");
+            }
+            bad += usize::from(code != 0);
+            assert_eq!(code == 10, ours["findings_total"] != 0, "log {at}");
+        }
+        assert_eq!(bad, 8);
+    }
+
+    #[test]
+    fn the_second_verifier_refuses_every_altered_or_missing_file() {
+        let log = Log::with_requests(130);
+        let published = log.published(log.size());
+        for file in published.files() {
+            let whole = fs::read(&file).unwrap();
+            let mut altered = whole.clone();
+            altered[whole.len() / 2] ^= 1;
+            fs::write(&file, altered).unwrap();
+            let Some((code, said)) = second(&published, &log) else { return };
+            assert_eq!(code, 10, "{}: {said}", file.display());
+            fs::remove_file(&file).unwrap();
+            let missing = if file.ends_with("checkpoint") { 5 } else { 10 };
+            assert_eq!(second(&published, &log).unwrap().0, missing, "{}", file.display());
+            fs::write(&file, whole).unwrap();
+        }
+        assert_eq!(second(&published, &log).unwrap().0, 0);
     }
 }

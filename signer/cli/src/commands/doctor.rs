@@ -5,7 +5,7 @@
 
 use super::{
     health,
-    log::{optional_key, seen_notes},
+    log::{optional_trust, seen_notes},
 };
 use crate::{
     args::LogKey,
@@ -128,10 +128,10 @@ async fn checks(connection: &Connection) -> Vec<Check> {
     let keepers = keepers(connection).await;
     checks.extend(service(&probe, keepers.is_some()));
     checks.extend(keepers.unwrap_or_default());
-    match optional_key(&LogKey { vkey: None, vkey_file: None }) {
-        Ok(Some(key)) => {
-            checks.push(Check::of("log", log(&client, &key).await));
-            checks.push(Check::of("memory", memory(&key)));
+    match optional_trust(&LogKey { vkey: None, vkey_file: None, policy: None }) {
+        Ok(Some(trust)) => {
+            checks.push(Check::of("log", log(&client, &trust.key).await));
+            checks.push(Check::of("memory", memory(&trust.key)));
         }
         Ok(None) => {}
         Err(failure) => checks.push(Check::failed("log", failure)),

@@ -1,11 +1,10 @@
-//! `chancery log`: verify, prove, and follow the log. Showing and fetching stand in files of their own.
+//! `chancery log`: verify and follow the log, and what all its commands share. The others stand in files of their own.
 
-use super::{log_fetch, log_show};
+use super::{log_export, log_fetch, log_prove, log_search, log_show, log_watch};
 use crate::{
-    args::{LogCommand, LogKey, LogProveArgs, LogVerifyArgs},
+    args::{LogCommand, LogKey, LogVerifyArgs},
     audit::{
-        Advanced, AuditError, LogSource, Memory, Prover, Report, SeenNotes, opened_checkpoint, state_dir,
-        verify,
+        Advanced, LogSource, Memory, Report, SeenNotes, Trust, Witness, opened_checkpoint, state_dir, verify,
     },
     connect::Connection,
     exit::Exit,
@@ -13,8 +12,8 @@ use crate::{
     output::{Answer, Output},
 };
 use serde::Serialize;
-use std::fs;
-use tlog::{Checkpoint, VerifierKey};
+use std::{fs, io::Read, path::Path};
+use tlog::{MAX_POLICY_LEN, VerifierKey, WitnessPolicy};
 use tokio::runtime::Handle;
 
 impl Answer for Report {
@@ -23,10 +22,6 @@ impl Answer for Report {
 
 impl Answer for CheckpointResult {
     const SCHEMA: &'static str = "chancery.log-checkpoint/v1";
-}
-
-impl Answer for ProofResult {
-    const SCHEMA: &'static str = "chancery.log-proof/v1";
 }
 
 pub(super) async fn run(
@@ -39,7 +34,12 @@ pub(super) async fn run(
         LogCommand::Fetch(args) => log_fetch::run(args, connection, output).await,
         LogCommand::Verify(args) => verify_all(args, connection, output).await,
         LogCommand::Checkpoint(key) => checkpoint(&key, connection, output).await,
-        LogCommand::Prove(args) => prove(args, connection, output).await,
+        LogCommand::Search(args) => log_search::run(args, connection, output).await,
+        LogCommand::Prove(args) => log_prove::run(args, connection, output).await,
+        LogCommand::VerifyBundle(args) => log_prove::verify_bundle(args, output).await,
+        LogCommand::Export(args) => log_export::run(args, connection, output).await,
+        LogCommand::VerifyExport(args) => log_export::verify_export(args, output).await,
+        LogCommand::Watch(args) => log_watch::run(args, connection, output).await,
     }
 }
 
@@ -54,16 +54,50 @@ pub(super) fn source(named: Option<&str>, connection: &Connection) -> Result<Log
     }
 }
 
-/// The key that the command line or the environment names.
-pub(super) fn verifier_key(args: &LogKey) -> Result<VerifierKey, Failure> {
-    optional_key(args)?.ok_or_else(|| {
+/// The key and the policy that the command line or the environment names.
+pub(super) fn trust(args: &LogKey) -> Result<Trust, Failure> {
+    optional_trust(args)?.ok_or_else(|| {
         Failure::new(Exit::Usage, "the log's verifier key is not given")
             .why("without it nobody can tell this log from another one")
             .next("give --vkey, --vkey-file or CHANCERY_LOG_VKEY, and get the key by another way than this server")
     })
 }
 
-pub(super) fn optional_key(args: &LogKey) -> Result<Option<VerifierKey>, Failure> {
+pub(super) fn optional_trust(args: &LogKey) -> Result<Option<Trust>, Failure> {
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let key = match (optional_key(args)?, policy.as_ref().map(WitnessPolicy::logs)) {
+        (None, Some([only])) => Some(only.key.clone()),
+        (Some(key), Some(logs)) if !logs.is_empty() && !logs.iter().any(|log| log.key == key) => {
+            return Err(Failure::new(Exit::Usage, "the policy is for other logs than this key's").next(
+                "give the policy of this log, or leave --vkey, --vkey-file and CHANCERY_LOG_VKEY away",
+            ));
+        }
+        (key, _) => key,
+    };
+    match key {
+        Some(key) => Ok(Some(Trust { key, policy })),
+        None if policy.is_some() => {
+            Err(Failure::new(Exit::Usage, "the policy does not name exactly one log")
+                .next("say which log with --vkey, --vkey-file or CHANCERY_LOG_VKEY"))
+        }
+        None => Ok(None),
+    }
+}
+
+fn read_policy(path: &Path) -> Result<WitnessPolicy, Failure> {
+    let bad = |why: String| {
+        Failure::new(Exit::Usage, format!("{} is no policy of witnesses", path.display()))
+            .why(why)
+            .next("see docs/how-to/audit.md for one")
+    };
+    let mut text = String::new();
+    let read = fs::File::open(path)
+        .and_then(|file| file.take(MAX_POLICY_LEN as u64 + 1).read_to_string(&mut text))
+        .map_err(|e| bad(e.to_string()));
+    read.and_then(|_| WitnessPolicy::parse(&text).map_err(|e| bad(api::chain_text(&e))))
+}
+
+fn optional_key(args: &LogKey) -> Result<Option<VerifierKey>, Failure> {
     let bad = |why: String| {
         Failure::new(Exit::Usage, "this is no verifier key of a log")
             .why(why)
@@ -100,17 +134,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// Holds a checkpoint of `source` against the note that this machine remembers. A server is followed; a folder, which needs
 /// no network and may be anybody's copy, is only compared.
-pub(super) fn follow(
-    source: &LogSource,
-    key: &VerifierKey,
-    note: &str,
-    checkpoint: &Checkpoint,
-) -> Result<Memory, Failure> {
+pub(super) fn follow(source: &LogSource, trust: &Trust, note: &str) -> Result<Memory, Failure> {
     if source.is_remote() {
-        return Ok(seen_notes()?.advance(note, key, source)?.memory);
+        return Ok(seen_notes()?.advance(note, trust, source)?.memory);
     }
+    let checkpoint = trust.accept(note)?.checkpoint;
     match state_dir() {
-        Some(dir) => Ok(SeenNotes::under(&dir).compare(checkpoint, key, source)?),
+        Some(dir) => Ok(SeenNotes::under(&dir).compare(&checkpoint, &trust.key, source)?),
         None => Ok(Memory::default()),
     }
 }
@@ -129,14 +159,14 @@ async fn verify_all(
     connection: &Connection,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let key = verifier_key(&args.key)?;
+    let trust = trust(&args.key)?;
     let source = source(args.source.as_deref(), connection)?;
+    let others: Vec<String> =
+        args.checkpoints.iter().map(|path| read_note(path)).collect::<Result<_, _>>()?;
     output.progress("reading and hashing the whole log");
     let report = blocking(move || {
-        let mut report = verify(&source, &key, args.index)?;
-        let checkpoint =
-            Checkpoint::open(&report.note, &key).map_err(|e| AuditError::Log(api::chain_text(&e)))?;
-        report.memory = follow(&source, &key, &report.note, &checkpoint)?;
+        let mut report = verify(&source, &trust, args.index, &others)?;
+        report.memory = follow(&source, &trust, &report.note)?;
         Ok(report)
     })
     .await?;
@@ -145,6 +175,19 @@ async fn verify_all(
         output.note(&note);
     }
     judged(&report, args.no_open)
+}
+
+/// A checkpoint that somebody has kept.
+fn read_note(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = fs::File::open(path)
+        .and_then(|file| file.take(tlog::MAX_NOTE_LEN as u64 + 1).read_to_string(&mut text));
+    match read {
+        Ok(_) => Ok(text),
+        Err(e) => {
+            Err(Failure::new(Exit::Usage, format!("cannot read the checkpoint {}", path.display())).why(e))
+        }
+    }
 }
 
 /// How the command ends on a log whose hashes, root and note are right.
@@ -171,6 +214,7 @@ fn report_text(report: &Report) -> String {
     let mut lines = vec![
         format!("log         {}", report.origin),
         format!("checkpoint  {} entries, root {}: signed by the log's key", report.size, report.root),
+        format!("witnesses   {}", witnesses_text(report.witnesses.as_deref())),
         "hashes      every entry, every tile and the root are right".to_owned(),
         format!("memory      {}", memory_text(report.memory, report.size)),
         format!("entries     {}", kinds.join(", ")),
@@ -185,6 +229,15 @@ fn report_text(report: &Report) -> String {
             o.index, o.purpose, o.repository, o.keeper, o.time
         )
     }));
+    if report.extends > 0 {
+        lines.push(format!("extends     every checkpoint that was given: {}", report.extends));
+    }
+    lines.extend(report.unknown_outcomes.iter().map(|u| {
+        format!(
+            "unknown     entry {}: whether intent {} was signed, {} of {} by keeper {}",
+            u.index, u.intent, u.purpose, u.repository, u.keeper
+        )
+    }));
     lines.extend(report.findings.iter().map(|f| format!("WRONG       entry {}: {}", f.index, f.what)));
     if let Some(proof) = &report.proof {
         lines.push(format!(
@@ -194,6 +247,15 @@ fn report_text(report: &Report) -> String {
         lines.extend(proof.hashes.iter().map(|h| format!("            {h}")));
     }
     lines.join("\n")
+}
+
+/// Who cosigned a checkpoint, for people.
+pub(super) fn witnesses_text(witnesses: Option<&[Witness]>) -> String {
+    match witnesses {
+        None => "not checked: no policy was given".to_owned(),
+        Some([]) => "the policy demands none, and none of its witnesses has cosigned".to_owned(),
+        Some(some) => some.iter().map(|w| format!("{} at {}", w.name, w.time)).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn memory_text(memory: Memory, size: u64) -> String {
@@ -220,12 +282,12 @@ pub(super) struct CheckpointResult {
 }
 
 async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
-    let key = verifier_key(args)?;
+    let trust = trust(args)?;
     let seen = seen_notes()?;
     let source = source(None, connection)?;
     let result = blocking(move || {
-        let (note, _) = opened_checkpoint(&source, &key)?;
-        let Advanced { memory, note, checkpoint } = seen.advance(&note, &key, &source)?;
+        let note = opened_checkpoint(&source, &trust)?.note;
+        let Advanced { memory, note, checkpoint } = seen.advance(&note, &trust, &source)?;
         let (root, seen_before) = (checkpoint.root.to_base64(), memory.seen_before);
         Ok(CheckpointResult { origin: checkpoint.origin, size: checkpoint.size, root, seen_before, note })
     })
@@ -240,68 +302,44 @@ async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output)
     Ok(Exit::Ok)
 }
 
-#[derive(Serialize)]
-pub(super) struct ProofResult {
-    #[serde(flatten)]
-    pub(super) inclusion: crate::audit::Inclusion,
-    pub(super) checkpoint: String,
-}
-
-async fn prove(args: LogProveArgs, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
-    let key = verifier_key(&args.key)?;
-    let source = source(args.source.as_deref(), connection)?;
-    let (proof, memory) = blocking(move || {
-        let (note, checkpoint) = opened_checkpoint(&source, &key)?;
-        let memory = follow(&source, &key, &note, &checkpoint)?;
-        let inclusion = Prover::new(&source, &checkpoint).inclusion(args.index)?;
-        Ok((ProofResult { inclusion, checkpoint: note }, memory))
-    })
-    .await?;
-    if let Some(note) = memory_note(memory, proof.inclusion.size) {
-        output.note(&note);
-    }
-    output.note(&format!("leaf hash {}", proof.inclusion.leaf_hash));
-    output.result(&proof, &tlog_proof(&proof))?;
-    Ok(Exit::Ok)
-}
-
-/// C2SP tlog-proof: the evidence for one entry in one file.
-fn tlog_proof(proof: &ProofResult) -> String {
-    let hashes: String = proof.inclusion.hashes.iter().map(|h| format!("{h}\n")).collect();
-    format!("c2sp.org/tlog-proof@v1\nindex {}\n{hashes}\n{}", proof.inclusion.index, proof.checkpoint)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::synthetic::Log;
 
     #[test]
-    fn a_proof_file_ends_with_the_checkpoint_as_it_was_signed() {
-        let log = Log::with_requests(3);
-        let published = log.published(log.size());
-        let (note, checkpoint) = opened_checkpoint(&published.source(), &log.vkey()).unwrap();
-        let inclusion = Prover::new(&published.source(), &checkpoint).inclusion(2).unwrap();
-        let text = tlog_proof(&ProofResult { inclusion, checkpoint: note.clone() });
-        assert!(text.starts_with("c2sp.org/tlog-proof@v1\nindex 2\n"), "{text}");
-        assert!(text.ends_with(&format!("=\n\n{note}")), "{text}");
+    fn a_verifier_key_is_checked_before_anything_is_read() {
+        let log = Log::new();
+        let args = |vkey: &str| LogKey { vkey: Some(vkey.into()), vkey_file: None, policy: None };
+        assert_eq!(trust(&args(&log.vkey().to_string())).unwrap().key, log.vkey());
+        assert_eq!(trust(&args("log+00000000+AQ==")).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
-    fn a_verifier_key_is_checked_before_anything_is_read() {
+    fn a_policy_names_the_log_or_must_fit_its_key() {
         let log = Log::new();
-        let args = |vkey: &str| LogKey { vkey: Some(vkey.into()), vkey_file: None };
-        assert_eq!(verifier_key(&args(&log.vkey().to_string())).unwrap(), log.vkey());
-        assert_eq!(verifier_key(&args("log+00000000+AQ==")).unwrap_err().exit, Exit::Usage);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let with = |text: &str, vkey: Option<String>| {
+            fs::write(file.path(), text).unwrap();
+            trust(&LogKey { vkey, vkey_file: None, policy: Some(file.path().to_owned()) })
+        };
+        let own = format!("log {}\nquorum none\n", log.vkey());
+        let other =
+            "log example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k\nquorum none\n";
+        assert_eq!(with(&own, None).unwrap().key, log.vkey());
+        assert_eq!(with("quorum none\n", Some(log.vkey().to_string())).unwrap().key, log.vkey());
+        assert_eq!(with(other, Some(log.vkey().to_string())).unwrap_err().exit, Exit::Usage);
+        assert_eq!(with("quorum none\n", None).unwrap_err().exit, Exit::Usage);
+        assert_eq!(with("quorum nobody\n", None).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
     fn open_intents_are_listed_and_no_open_refuses_them() {
         let mut log = Log::with_requests(2);
-        let whole = verify(&log.published(log.size()).source(), &log.vkey(), None).unwrap();
+        let whole = verify(&log.published(log.size()).source(), &log.trust(), None, &[]).unwrap();
         assert_eq!(judged(&whole, true).unwrap(), Exit::Ok);
         log.push(crate::audit::synthetic::intent(9, 9));
-        let report = verify(&log.published(log.size()).source(), &log.vkey(), None).unwrap();
+        let report = verify(&log.published(log.size()).source(), &log.trust(), None, &[]).unwrap();
         assert!(report_text(&report).contains("\nopen        entry 5: "));
         assert_eq!(judged(&report, false).unwrap(), Exit::Ok);
         assert_eq!(judged(&report, true).unwrap_err().exit, Exit::Verification);
@@ -325,7 +363,7 @@ mod tests {
         log.push(crate::audit::synthetic::completion(77));
         log.push(crate::audit::synthetic::intent(9, 9));
         let published = log.published(log.size());
-        let text = report_text(&verify(&published.source(), &log.vkey(), None).unwrap());
+        let text = report_text(&verify(&published.source(), &log.trust(), None, &[]).unwrap());
         assert!(text.contains("WRONG       entry 5: a signature by key "), "{text}");
         assert!(text.contains("open        entry 6: targets of r.example/a by keeper signing"), "{text}");
         assert!(text.contains("intents     2 signed, 0 failed, 0 unknown, 0 void, 1 open"), "{text}");

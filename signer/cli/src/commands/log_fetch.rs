@@ -1,9 +1,9 @@
 //! `chancery log fetch`: everything a log publishes, into a folder that `log verify` reads without a network.
 
-use super::log::{blocking, seen_notes, verifier_key};
+use super::log::{blocking, seen_notes, trust};
 use crate::{
     args::LogFetchArgs,
-    audit::{Advanced, LogSource, Prover, opened_checkpoint, replace},
+    audit::{Advanced, LogSource, Prover, Trust, opened_checkpoint, replace},
     connect::Connection,
     exit::Exit,
     failure::Failure,
@@ -15,7 +15,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use tlog::{Checkpoint, TilePath, VerifierKey, tile_paths};
+use tlog::{Checkpoint, TilePath, tile_paths};
 use tokio::{runtime::Handle, task::JoinSet};
 
 /// Downloads at once: hides the latency of a distant server without crowding it.
@@ -39,10 +39,10 @@ pub(super) async fn run(
     connection: &Connection,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let key = verifier_key(&args.key)?;
+    let trust = trust(&args.key)?;
     let client = connection.client()?;
     let _lock = lock(&args.out).await?;
-    let (note, checkpoint) = newest(&client, &key, &args.out).await?;
+    let (note, checkpoint) = newest(&client, &trust, &args.out).await?;
     let (files, downloaded) = download(&client, &args.out, checkpoint.size, output).await?;
     // Last: a folder with a checkpoint has every file under it.
     store(&args.out.join("checkpoint"), note.as_bytes())?;
@@ -75,15 +75,16 @@ async fn lock(out: &Path) -> Result<fs::File, Failure> {
 }
 
 /// The server's checkpoint: signed, extending the last note seen on this machine and the one in the folder.
-async fn newest(client: &Client, key: &VerifierKey, out: &Path) -> Result<(String, Checkpoint), Failure> {
+async fn newest(client: &Client, trust: &Trust, out: &Path) -> Result<(String, Checkpoint), Failure> {
     let source = LogSource::Remote(client.clone(), Handle::current());
     let local = LogSource::Dir(out.to_owned());
-    let (seen, key) = (seen_notes()?, key.clone());
+    let (seen, trust) = (seen_notes()?, trust.clone());
     blocking(move || {
-        let (note, _) = opened_checkpoint(&source, &key)?;
-        let Advanced { note, checkpoint, .. } = seen.advance(&note, &key, &source)?;
+        let note = opened_checkpoint(&source, &trust)?.note;
+        let Advanced { note, checkpoint, .. } = seen.advance(&note, &trust, &source)?;
         if local.read("checkpoint").is_ok_and(|found| found.is_some()) {
-            let (_, before) = opened_checkpoint(&local, &key)?;
+            // A folder may have been begun before there were witnesses.
+            let before = opened_checkpoint(&local, &Trust { policy: None, ..trust })?.checkpoint;
             Prover::new(&source, &checkpoint).extends(&before)?;
         }
         Ok((note, checkpoint))

@@ -1,9 +1,9 @@
 //! `chancery log show`: entries, one line each. With the log's key every line is proven before it is shown.
 
-use super::log::{blocking, follow, memory_note, optional_key, source};
+use super::log::{blocking, follow, memory_note, optional_trust, source};
 use crate::{
     args::LogShowArgs,
-    audit::{AuditError, LogSource, Prover, opened_checkpoint},
+    audit::{Accepted, AuditError, LogSource, Prover, opened_checkpoint},
     connect::Connection,
     exit::Exit,
     failure::Failure,
@@ -40,22 +40,22 @@ pub(super) async fn run(
         return Err(Failure::new(Exit::Usage, format!("--limit is at most {MAX_ENTRIES}"))
             .next("fetch a long log with chancery log fetch"));
     }
-    let key = optional_key(&args.key)?;
+    let trust = optional_trust(&args.key)?;
     let source = source(args.source.as_deref(), connection)?;
-    if key.is_none() {
+    if trust.is_none() {
         output.note("not verified: give --vkey, --vkey-file or CHANCERY_LOG_VKEY to prove every line");
     }
     let (shown, note) = blocking(move || {
-        let (checkpoint, note) = match &key {
-            Some(key) => {
-                let (note, checkpoint) = opened_checkpoint(&source, key)?;
-                let memory = follow(&source, key, &note, &checkpoint)?;
+        let (checkpoint, note) = match &trust {
+            Some(trust) => {
+                let Accepted { note, checkpoint, .. } = opened_checkpoint(&source, trust)?;
+                let memory = follow(&source, trust, &note)?;
                 let note = memory_note(memory, checkpoint.size);
                 (checkpoint, note)
             }
             None => (unverified_checkpoint(&source)?, None),
         };
-        Ok((entries(&source, &checkpoint, key.is_some(), args.from, args.limit)?, note))
+        Ok((entries(&source, &checkpoint, trust.is_some(), args.from, args.limit)?, note))
     })
     .await?;
     if let Some(note) = note {
@@ -124,7 +124,7 @@ fn about(leaf: &Leaf) -> String {
         }
         Leaf::Outcome(o) => {
             let code = o.code.as_ref().map_or(String::new(), |c| format!(" ({c})"));
-            let kind = format!("{:?}", o.outcome).to_lowercase();
+            let kind = o.outcome.as_str();
             format!("{}  entry {} {kind}{code}  by {}", o.time, o.intent, o.keeper)
         }
         Leaf::Denial(d) => {
@@ -181,7 +181,7 @@ fn event(event: &Event) -> String {
 }
 
 /// The first twelve digits of a hash: enough to tell apart what one person looks at.
-fn short(hash: impl std::fmt::Display) -> String {
+pub(super) fn short(hash: impl std::fmt::Display) -> String {
     let mut text = hash.to_string();
     text.truncate(12);
     text
@@ -198,7 +198,7 @@ mod tests {
         from: Option<u64>,
         limit: u64,
     ) -> Result<Vec<Entry>, AuditError> {
-        let (_, checkpoint) = opened_checkpoint(&published.source(), &log.vkey())?;
+        let checkpoint = opened_checkpoint(&published.source(), &log.trust())?.checkpoint;
         entries(&published.source(), &checkpoint, true, from, limit)
     }
 

@@ -5,8 +5,12 @@ mod doctor;
 mod health;
 mod key;
 mod log;
+mod log_export;
 mod log_fetch;
+mod log_prove;
+mod log_search;
 mod log_show;
+mod log_watch;
 mod repo;
 mod request;
 mod sign;
@@ -57,7 +61,7 @@ mod tests {
     #[test]
     fn every_result_is_one_json_object_that_names_its_schema() {
         let log = Log::with_requests(1);
-        let report = verify(&log.published(log.size()).source(), &log.vkey(), None).unwrap();
+        let report = verify(&log.published(log.size()).source(), &log.trust(), None, &[]).unwrap();
         let inclusion = || Inclusion { index: 0, size: 1, leaf_hash: String::new(), hashes: vec![] };
         let token = json!({
             "id": "abc123", "scopes": ["sign"], "repositories": ["r.example/"], "expires": "2026-11-23T10:20:30.000Z",
@@ -87,7 +91,20 @@ mod tests {
                 seen_before: None,
                 note: String::new(),
             }),
-            shown(&super::log::ProofResult { inclusion: inclusion(), checkpoint: String::new() }),
+            shown(&super::log_export::tests::exported()),
+            shown(&super::log_prove::Written {
+                file: "x".into(),
+                size: 1,
+                entries: vec![super::log_prove::Part {
+                    role: crate::audit::evidence::Role::Genesis,
+                    index: 0,
+                }],
+                other_intents: vec![],
+            }),
+            shown(&super::log_prove::tests::shown()),
+            shown(&super::log_search::tests::found()),
+            shown(&super::log_watch::tests::alarm(crate::audit::watch::Kind::Fork)),
+            shown(&super::log_prove::ProofResult { inclusion: inclusion(), checkpoint: String::new() }),
             shown(&super::log_fetch::Fetched {
                 dir: "x".into(),
                 origin: String::new(),

@@ -2,7 +2,10 @@
 
 use crate::notes::{judge_accepts, log_signer};
 use proptest::prelude::*;
-use tlog::{Checkpoint, Hash, Note, TilePath, VerifierKey, decode_bundle, decode_tile, encode_tile};
+use tlog::{
+    AddCheckpoint, Checkpoint, Hash, LogProof, Note, TilePath, VerifierKey, WitnessPolicy, decode_bundle,
+    decode_cosignatures, decode_size, decode_tile, encode_cosignatures, encode_size, encode_tile,
+};
 
 /// Texts that come close to what the parsers read.
 fn near_texts() -> impl Strategy<Value = String> {
@@ -15,6 +18,12 @@ fn near_texts() -> impl Strategy<Value = String> {
         Just(" ".to_owned()),
         Just("tile/".to_owned()),
         Just("entries/".to_owned()),
+        Just("c2sp.org/tlog-proof@v1\n".to_owned()),
+        Just("index ".to_owned()),
+        Just("old ".to_owned()),
+        Just("witness ".to_owned()),
+        Just("group ".to_owned()),
+        Just("quorum ".to_owned()),
         Just("x001/".to_owned()),
         Just(".p/".to_owned()),
         "[0-9]{1,4}",
@@ -38,6 +47,20 @@ proptest! {
         if let Ok(key) = VerifierKey::parse(&text) {
             prop_assert_eq!(key.to_string(), &*text);
         }
+        if let Ok(proof) = LogProof::parse(&text) {
+            prop_assert_eq!(proof.to_string(), &*text);
+        }
+        if let Ok(request) = AddCheckpoint::parse(&text) {
+            prop_assert_eq!(request.to_string(), &*text);
+        }
+        if let Ok(lines) = decode_cosignatures(&text) {
+            prop_assert_eq!(encode_cosignatures(&lines), &*text);
+        }
+        if let Ok(size) = decode_size(&text) {
+            prop_assert_eq!(encode_size(size), &*text);
+        }
+        // A policy has many spellings; it only must not panic.
+        let _ = WitnessPolicy::parse(&text);
         if let Ok(checkpoint) = Checkpoint::parse(&text) {
             prop_assert_eq!(checkpoint.text(), &*text);
         }

@@ -7,3 +7,5 @@ mod forest;
 mod notes;
 mod proofs;
 mod tampered;
+mod witnesses;
+mod witnessing;

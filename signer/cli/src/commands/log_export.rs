@@ -1,0 +1,90 @@
+//! `chancery log export` and `log verify-export`: a stretch of the log for other tools.
+
+use super::log::{blocking, follow, memory_note, source, trust, witnesses_text};
+use crate::{
+    args::{LogExportArgs, LogVerifyExportArgs},
+    audit::export::{Exported, Range, export, verify},
+    connect::Connection,
+    exit::Exit,
+    failure::Failure,
+    output::{Answer, Output},
+};
+
+impl Answer for Exported {
+    const SCHEMA: &'static str = "chancery.log-export/v1";
+}
+
+pub(super) async fn run(
+    args: LogExportArgs,
+    connection: &Connection,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let trust = trust(&args.key)?;
+    let source = source(args.source.as_deref(), connection)?;
+    let range = Range {
+        from: args.from,
+        until: args.until,
+        since: args.since.map(|moment| moment.0),
+        before: args.before.map(|moment| moment.0),
+    };
+    output.progress("reading and hashing the whole log");
+    let (exported, memory) = blocking(move || {
+        let exported = export(&source, &trust, &range, &args.out)?;
+        let memory = follow(&source, &trust, &exported.note)?;
+        Ok((exported, memory))
+    })
+    .await?;
+    if let Some(note) = memory_note(memory, exported.size) {
+        output.note(&note);
+    }
+    output.result(&exported, &text(&exported))?;
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn verify_export(args: LogVerifyExportArgs, output: &mut Output) -> Result<Exit, Failure> {
+    let trust = trust(&args.key)?;
+    let exported = blocking(move || Ok(verify(&args.dir, &trust)?)).await?;
+    output.result(&exported, &text(&exported))?;
+    Ok(Exit::Ok)
+}
+
+fn text(exported: &Exported) -> String {
+    let manifest = &exported.manifest;
+    let mut lines = vec![
+        format!("log         {}", exported.origin),
+        format!("checkpoint  {} entries: signed by the log's key", exported.size),
+        format!("witnesses   {}", witnesses_text(exported.witnesses.as_deref())),
+        format!(
+            "entries     from {} to before {}: all of them, as the checkpoint has them",
+            manifest.from, manifest.until
+        ),
+    ];
+    let dir = exported.dir.display();
+    lines.extend(
+        manifest
+            .files
+            .iter()
+            .map(|f| format!("file        {dir}/{}  {} bytes  sha256 {}", f.name, f.bytes, f.sha256)),
+    );
+    lines.join("\n")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::audit::synthetic::Log;
+
+    pub(in crate::commands) fn exported() -> Exported {
+        let (log, out) = (Log::with_requests(1), tempfile::tempdir().unwrap());
+        export(&log.published(log.size()).source(), &log.trust(), &Range::default(), &out.path().join("x"))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_text_names_every_file() {
+        let text = text(&exported());
+        for name in ["entries.jsonl", "decisions.csv", "checkpoint"] {
+            assert!(text.contains(&format!("/{name}  ")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What an auditor finds out about a running service's log, most of it from published files and the log's key alone.
+
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tests::{Instance, Output, binary, have, page_commands, second, wait_for};
+
+/// An auditor's desk: a folder of published files, a memory, and no server.
+struct Desk {
+    dir: tempfile::TempDir,
+    vkey: String,
+}
+
+impl Desk {
+    fn of(service: &Instance) -> Self {
+        let desk =
+            Self { dir: tempfile::tempdir().unwrap(), vkey: service.env()["CHANCERY_LOG_VKEY"].clone() };
+        service.fetch_log(&desk.log());
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    /// `chancery log ...` with the log's key and nothing else of the service.
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(binary("chancery"));
+        command.arg("log").args(args).args(["-o", "json", "--vkey", &self.vkey]);
+        for name in ["CHANCERY_URL", "CHANCERY_TOKEN", "CHANCERY_CACERT", "CHANCERY_LOG_VKEY"] {
+            command.env_remove(name);
+        }
+        Output::of(command.env("XDG_STATE_HOME", self.path("state")))
+    }
+
+    fn answer(&self, args: &[&str]) -> Value {
+        let said = self.run(args);
+        assert_eq!(said.code, 0, "{args:?}: {said:?}");
+        serde_json::from_str(&said.stdout).unwrap()
+    }
+
+    fn found(&self, args: &[&str]) -> Vec<Value> {
+        let log = self.log();
+        let answer = self.answer(&[&["search", text(&log)], args].concat());
+        answer["hits"].as_array().unwrap().clone()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn an_auditor_answers_every_question_from_published_files_and_the_logs_key() {
+    if !have("docker-registry") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    let early = tempfile::NamedTempFile::new().unwrap();
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    fs::write(early.path(), service.http("", "/v1/log/checkpoint", &[]).1).unwrap();
+    let (answer, request) = service.sign_within("demo/app", &digest, "v2", "60s");
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let request = request.unwrap();
+    assert_eq!(service.sign("nowhere/app", &digest, "v1").code, 3);
+    wait_for("the whole log to be published", || {
+        (service.history().leaves().len() as u64 == service.committed()).then_some(())
+    });
+    let desk = Desk::of(&service);
+    let log = desk.log();
+
+    let verified = desk.answer(&["verify", text(&log), "--checkpoint", text(early.path())]);
+    assert_eq!((&verified["extends"], &verified["findings_total"]), (&1.into(), &0.into()), "{verified}");
+    let signed = verified["signed"].as_u64().unwrap();
+    assert_eq!(signed as usize, service.signed().len(), "the log and the tokens' journal");
+
+    let repository = service.repository("demo/app");
+    let of_tag = desk.found(&["--repository", &repository, "--tag", "v2"]);
+    assert_eq!(of_tag.len(), 1, "{of_tag:?}");
+    assert_eq!((&of_tag[0]["end"], &of_tag[0]["purpose"]), (&"signed".into(), &"targets".into()));
+    assert_eq!(of_tag[0]["asked"][0]["request"], request.as_str());
+    assert_eq!(desk.found(&["--digest", &digest.to_string(), "--decision", "allowed"]).len(), 2);
+    let denied = desk.found(&["--decision", "denied"]);
+    assert_eq!((denied.len(), &denied[0]["kind"]), (1, &"denied".into()));
+    assert_eq!(desk.found(&["--end", "signed"]).len() as u64, signed);
+    assert!(desk.found(&["--before", "2020-01-01"]).is_empty());
+
+    let file = desk.path("evidence.json");
+    let written = desk.answer(&["prove", &request, text(&log), "--out", text(&file)]);
+    assert_eq!(written["entries"].as_array().unwrap().len(), 3, "{written}");
+    let shown = desk.answer(&["verify-bundle", text(&file)]);
+    assert_eq!((&shown["index"], &shown["end"]), (&of_tag[0]["index"], &"signed".into()));
+    let evidence = shown["signature"]["evidence"].as_array().unwrap();
+    assert!(evidence.contains(&"CKA_NEVER_EXTRACTABLE=true".into()), "{evidence:?}");
+    let altered =
+        fs::read_to_string(&file).unwrap().replace("\\\"tag\\\":\\\"v2\\\"", "\\\"tag\\\":\\\"v3\\\"");
+    assert_ne!(altered, fs::read_to_string(&file).unwrap());
+    fs::write(&file, altered).unwrap();
+    assert_eq!(desk.run(&["verify-bundle", text(&file)]).code, 10);
+
+    let out = desk.path("export");
+    let exported = desk.answer(&["export", text(&log), "--out", text(&out)]);
+    assert_eq!(exported["manifest"]["until"], verified["size"]);
+    assert_eq!(desk.answer(&["verify-export", text(&out)]), exported);
+    let table = fs::read_to_string(out.join("decisions.csv")).unwrap();
+    assert_eq!(table.lines().filter(|row| row.contains(",v2,")).count(), 1, "{table}");
+    fs::write(out.join("decisions.csv"), table.replace(",v2,", ",v3,")).unwrap();
+    assert_eq!(desk.run(&["verify-export", text(&out)]).code, 10);
+}
+
+#[test]
+fn a_monitor_is_silent_about_a_good_log_and_loud_about_another_one() {
+    if !have("docker-registry") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let watch = |args: &[&str]| {
+        service.chancery_as(
+            "CHANCERY_AUDITOR_TOKEN",
+            &[&["log", "watch", "--once", "-o", "json"], args].concat(),
+        )
+    };
+    let silent = watch(&[]);
+    assert_eq!((silent.code, silent.stdout.as_str()), (0, ""), "{silent:?}");
+    let alarms = watch(&["--stall", "0s"]);
+    assert_eq!(alarms.code, 10, "{alarms:?}");
+    let alarm: Value = serde_json::from_str(&alarms.stdout).unwrap();
+    assert_eq!((&alarm["schema"], &alarm["alarm"]), (&"chancery.log-alarm/v1".into(), &"stalled".into()));
+    let witnessed = tempfile::NamedTempFile::new().unwrap();
+    let key = "w1.example.com/witness+ce26d45a+BGa+fjMsekUzMr2dCn99sFX1xe8aBq2mbZizn7aBDEc6";
+    fs::write(witnessed.path(), format!("witness one {key}\nquorum one\n")).unwrap();
+    let unwitnessed = watch(&["--policy", text(witnessed.path())]);
+    assert_eq!(unwitnessed.code, 10, "{unwitnessed:?}");
+    assert!(
+        unwitnessed.stdout.contains("not-verified") && unwitnessed.stdout.contains("quorum"),
+        "{unwitnessed:?}"
+    );
+}
+
+#[test]
+fn both_verifiers_refuse_a_log_with_one_altered_byte_in_any_file() {
+    if !have("docker-registry") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let desk = Desk::of(&service);
+    let (log, state) = (desk.log(), desk.path("state"));
+    second::agreed(&log, &desk.vkey, &state);
+    for path in files(&log) {
+        let whole = fs::read(&path).unwrap();
+        for at in [0, whole.len() / 3, whole.len() - 1] {
+            let mut altered = whole.clone();
+            altered[at] ^= 1;
+            fs::write(&path, altered).unwrap();
+            let (first, second) = second::verdicts(&log, &desk.vkey, &state);
+            let codes = [Some(first.code), second.as_ref().map(|said| said.code)];
+            assert!(
+                codes.iter().flatten().all(|code| *code == 10),
+                "{} byte {at}: {first:?} {second:?}",
+                path.display()
+            );
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    second::agreed(&log, &desk.vkey, &state);
+}
+
+#[test]
+fn every_command_of_the_page_about_audits_does_what_the_page_says() {
+    if !have("docker-registry") || !have("python3") || !have("awk") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(source.join("docs/how-to/audit.md")).unwrap();
+    let script = page_commands(&page).replace("registry.example/team/", &service.repository("demo/"));
+    assert!(script.matches("chancery log ").count() > 10, "{script}");
+    let (desk, env) = (tempfile::tempdir().unwrap(), service.env());
+    let programs = binary("chancery").parent().unwrap().display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).current_dir(desk.path()).envs(&env);
+    bash.env("CHANCERY_TOKEN", &env["CHANCERY_AUDITOR_TOKEN"]).env("PATH", path).env("SOURCE", &source);
+    let ran = Output::of(bash.env("HOME", desk.path()).env("XDG_STATE_HOME", desk.path()));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for said in
+        ["intents     5 signed", "end         signed, entry ", "all of them, as the checkpoint has them"]
+    {
+        assert!(ran.stdout.contains(said), "{said}: {ran:?}");
+    }
+}
+
+#[test]
+fn the_second_verifier_reads_a_server_too() {
+    if !have("docker-registry") || !have("python3") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let env = service.env();
+    let checkpoint = tempfile::NamedTempFile::new().unwrap();
+    fs::write(checkpoint.path(), service.http("", "/v1/log/checkpoint", &[]).1).unwrap();
+    let mut python = Command::new("python3");
+    python
+        .arg(second::script())
+        .args([&env["CHANCERY_URL"], &env["CHANCERY_LOG_VKEY"]])
+        .arg(checkpoint.path());
+    python
+        .env("CHANCERY_TOKEN", &env["CHANCERY_AUDITOR_TOKEN"])
+        .env("CHANCERY_CACERT", &env["CHANCERY_CACERT"]);
+    let said = Output::of(&mut python);
+    assert_eq!(said.code, 0, "{said:?}");
+    let other = fs::read_to_string(checkpoint.path()).unwrap().replacen("\n", "\nx", 1);
+    fs::write(checkpoint.path(), other).unwrap();
+    let said = Output::of(&mut python);
+    assert_eq!(said.code, 10, "{said:?}");
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
