@@ -404,7 +404,9 @@ impl Event {
             | Self::TokenCreated { time, .. }
             | Self::TokenRevoked { time, .. }
             | Self::StoreRolledBack { time, .. }
-            | Self::SpoolRolledBack { time, .. } => *time,
+            | Self::SpoolRolledBack { time, .. }
+            | Self::RefusalsLimited { time, .. }
+            | Self::RefusalsCounted { time, .. } => *time,
         }
     }
 }
