@@ -7,6 +7,7 @@ mod faultrun;
 mod history;
 mod instance;
 mod keeper;
+mod page;
 mod registry;
 mod yubikey;
 
@@ -14,8 +15,9 @@ pub use faultrun::{Figures, random_faults};
 pub use history::{End, History, Told};
 pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal, TARGETS_KEY};
 pub use keeper::{OwnKeeper, Wanted};
+pub use page::commands;
 pub use registry::Registry;
-pub use yubikey::{Place, YubiKeyKeeper};
+pub use yubikey::{CardHost, Place, YubiKeyKeeper};
 
 use std::{
     path::PathBuf,
