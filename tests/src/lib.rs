@@ -7,6 +7,7 @@ mod faultrun;
 mod history;
 mod instance;
 mod keeper;
+mod page;
 mod registry;
 pub mod second;
 mod yubikey;
@@ -15,8 +16,9 @@ pub use faultrun::{Figures, random_faults};
 pub use history::{End, History, Told};
 pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal, TARGETS_KEY};
 pub use keeper::{OwnKeeper, Wanted};
+pub use page::commands;
 pub use registry::Registry;
-pub use yubikey::{Place, YubiKeyKeeper};
+pub use yubikey::{CardHost, Place, YubiKeyKeeper};
 
 use std::{
     path::PathBuf,
@@ -61,25 +63,4 @@ pub fn have(program: &str) -> bool {
         hsm_sim::skip(format_args!("{program} is not installed"));
     }
     found
-}
-
-/// The commands of a page, in order, each block with its line in front.
-pub fn page_commands(page: &str) -> String {
-    let mut script = String::new();
-    let mut inside = false;
-    for (number, line) in (1..).zip(page.lines()) {
-        match line {
-            "```sh" => {
-                inside = true;
-                script.push_str(&format!("echo '== line {number}' >&2\n"));
-            }
-            "```" => inside = false,
-            line if inside => {
-                script.push_str(line);
-                script.push('\n');
-            }
-            _ => {}
-        }
-    }
-    script
 }

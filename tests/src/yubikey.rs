@@ -33,6 +33,14 @@ pub struct Place {
     pub touch: bool,
 }
 
+/// A keeper's folder beside `chancery dev`, with a card in its reader. Nothing runs there yet.
+pub struct CardHost {
+    /// The card.
+    pub card: VirtualYubiKey,
+    pcscd: Pcscd,
+    folder: PathBuf,
+}
+
 /// A running keeper, its card and the card's reader.
 pub struct YubiKeyKeeper {
     /// The card.
@@ -56,6 +64,84 @@ struct DevKey {
     purpose: Purpose,
 }
 
+impl CardHost {
+    /// Stops the service, and puts a card beside it. `None`, with the reason printed, where pcscd or vpcd are missing.
+    pub fn new(service: &mut Instance, build: impl FnOnce(Builder) -> Builder) -> Option<Self> {
+        if let Some(why) = Pcscd::missing() {
+            hsm_sim::skip(why);
+            return None;
+        }
+        service.stop();
+        let folder = service.dir().join("yubikey");
+        fs::create_dir(&folder).unwrap();
+        let pcscd = Pcscd::start(&folder, 1).unwrap();
+        let card = VirtualYubiKey::builder()
+            .serial(SERIAL)
+            .reader(pcscd.vpcd(0).unwrap())
+            .journal(&folder.join("journal"));
+        let card = build(card).insert().unwrap();
+        let profile = Profile::V5_7_4;
+        write(&folder.join("root.pem"), &pem(profile.attestation_root()));
+        let chain: String = profile.attestation_intermediates().iter().map(|der| pem(der)).collect();
+        write(&folder.join("chain.pem"), &chain);
+        Some(Self { card, pcscd, folder })
+    }
+
+    /// The keeper's folder: `chain.pem` and `root.pem` make its card's attestations believed.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the keeper's charter, with these entries beside the keys of `chancery dev`, which stay the others' below
+    /// `prefix`; and its configuration, with these lines behind it.
+    pub fn configure(&self, service: &Instance, prefix: &str, entries: &str, token: &str) {
+        let charter = dev_charter(service);
+        let mut own = format!(
+            "schema = 1\nkeeper = \"yubikey\"\norigin = \"{}\"\nlog_vkey = \"{}\"\n{entries}",
+            charter.origin, charter.log_vkey
+        );
+        for key in &charter.key {
+            own += &format!("\n[[other_key]]\n{}", known(&key.spki, key.purpose, prefix));
+        }
+        write(&self.folder.join("charter.toml"), &own);
+        let head = "role = \"sign\"\nname = \"yubikey\"\ncharter = \"charter.toml\"\nstate = \"state\"\n\
+                    socket = \"keeper.sock\"\n";
+        write(&self.folder.join("keeper.toml"), &format!("{head}{token}"));
+    }
+
+    /// A program at this host.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env(SOCKET_VARIABLE, self.pcscd.socket()).current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the keeper, names it and its keys to the service, and starts that again.
+    pub fn serve(self, service: &mut Instance, keys: &[(Spki, Purpose)], prefix: &str) -> YubiKeyKeeper {
+        let dev = service.dir().join("signing/charter.toml");
+        let mut theirs = fs::read_to_string(&dev).unwrap();
+        for (spki, purpose) in keys {
+            theirs += &format!("\n[[other_key]]\n{}", known(spki, *purpose, prefix));
+        }
+        write(&dev, &theirs);
+        let daemon = service.dir().join("chanceryd.toml");
+        let (config, socket) = (fs::read_to_string(&daemon).unwrap(), self.folder.join("keeper.sock"));
+        write(
+            &daemon,
+            &format!("{config}\n[[keeper]]\nname = \"yubikey\"\nsocket = \"{}\"\n", socket.display()),
+        );
+        let log = fs::File::create(self.folder.join("keeper.log")).unwrap();
+        let mut serve = self.command(&binary("chancery-keeper"));
+        let process = serve.args(["serve", "--config", "keeper.toml"]).stderr(log).spawn().unwrap();
+        let Self { card, pcscd, folder } = self;
+        let mut keeper = YubiKeyKeeper { card, _pcscd: pcscd, folder, process };
+        keeper.wait_until_it_listens();
+        service.resume(&Settings::default());
+        service.wait_until_ready();
+        keeper
+    }
+}
+
 impl YubiKeyKeeper {
     /// Puts these keys on a card and gives them a keeper, for the repositories below `prefix`; the keys of `chancery dev`
     /// stay the others'. `None`, with the reason printed, where pcscd or vpcd are missing.
@@ -65,39 +151,39 @@ impl YubiKeyKeeper {
         places: &[Place],
         build: impl FnOnce(Builder) -> Builder,
     ) -> Option<Self> {
-        if let Some(why) = Pcscd::missing() {
-            hsm_sim::skip(why);
-            return None;
-        }
-        service.stop();
-        let folder = service.dir().join("yubikey");
-        fs::create_dir(&folder).unwrap();
-        let pcscd = Pcscd::start(&folder, 1).unwrap();
-        let mut card = VirtualYubiKey::builder()
-            .serial(SERIAL)
-            .reader(pcscd.vpcd(0).unwrap())
-            .journal(&folder.join("journal"));
-        for place in places {
-            let touch = if place.touch { TouchPolicy::Always } else { TouchPolicy::Never };
-            card = card.key(Slot::new(place.slot).unwrap(), PinPolicy::Always, touch);
-        }
-        let card = build(card).insert().unwrap();
-        configure(service, &folder, &service.repository(prefix), places, &card);
-        let command = |words: &str| {
-            let mut command = Command::new(binary("chancery-keeper"));
-            command.arg(words).arg("--config").arg(folder.join("keeper.toml"));
-            command.env(SOCKET_VARIABLE, pcscd.socket()).stdin(Stdio::null());
-            command
+        let with_keys = |card: Builder| {
+            build(places.iter().fold(card, |card, place| {
+                let touch = if place.touch { TouchPolicy::Always } else { TouchPolicy::Never };
+                card.key(Slot::new(place.slot).unwrap(), PinPolicy::Always, touch)
+            }))
         };
-        let init = command("init").output().unwrap();
+        let host = CardHost::new(service, with_keys)?;
+        let prefix = service.repository(prefix);
+        let key = |place: &Place| {
+            let slot = Slot::new(place.slot).unwrap();
+            (Spki::from_der(host.card.public_key(slot).unwrap()).unwrap(), place.purpose)
+        };
+        let keys: Vec<(Spki, Purpose)> = places.iter().map(key).collect();
+        let entry = |((spki, purpose), place): (&(Spki, Purpose), &Place)| {
+            let touch = if place.touch { "always" } else { "never" };
+            format!(
+                "\n[[key]]\n{}slot = \"{:02x}\"\ntouch = \"{touch}\"\napproval = \"none\"\n\
+                 signatures_per_hour = 1000\nmax_validity_days = {DAYS}\n",
+                known(spki, *purpose, &prefix),
+                place.slot
+            )
+        };
+        let entries: String = keys.iter().zip(places).map(entry).collect();
+        write(&host.folder.join("pin"), "123456\n");
+        let token = format!(
+            "\n[token]\npin_file = \"pin\"\npiv = {{ serial = {SERIAL}, attestation_chain = [\"chain.pem\"], \
+             attestation_roots = [\"root.pem\"] }}\n"
+        );
+        host.configure(service, &prefix, &entries, &token);
+        let mut init = host.command(&binary("chancery-keeper"));
+        let init = init.args(["init", "--config", "keeper.toml"]).output().unwrap();
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
-        let log = fs::File::create(folder.join("keeper.log")).unwrap();
-        let process = command("serve").stderr(log).spawn().unwrap();
-        let mut keeper = Self { card, _pcscd: pcscd, folder, process };
-        keeper.wait_until_it_listens();
-        service.resume(&Settings::default());
-        service.wait_until_ready();
-        Some(keeper)
+        Some(host.serve(service, &keys, &prefix))
     }
 
     fn wait_until_it_listens(&mut self) {
@@ -133,48 +219,8 @@ impl Drop for YubiKeyKeeper {
     }
 }
 
-fn configure(service: &Instance, folder: &Path, prefix: &str, places: &[Place], card: &VirtualYubiKey) {
-    let dev = service.dir().join("signing/charter.toml");
-    let text = fs::read_to_string(&dev).unwrap();
-    let charter: DevCharter = toml::from_str(&text).unwrap();
-    let mut own = format!(
-        "schema = 1\nkeeper = \"yubikey\"\norigin = \"{}\"\nlog_vkey = \"{}\"\n",
-        charter.origin, charter.log_vkey
-    );
-    let mut theirs = text;
-    for place in places {
-        let slot = Slot::new(place.slot).unwrap();
-        let spki = Spki::from_der(card.public_key(slot).unwrap()).unwrap();
-        let touch = if place.touch { "always" } else { "never" };
-        own += &format!(
-            "\n[[key]]\n{}slot = \"{slot}\"\ntouch = \"{touch}\"\napproval = \"none\"\n\
-             signatures_per_hour = 1000\nmax_validity_days = {DAYS}\n",
-            known(&spki, place.purpose, prefix)
-        );
-        theirs += &format!("\n[[other_key]]\n{}", known(&spki, place.purpose, prefix));
-    }
-    for key in &charter.key {
-        own += &format!("\n[[other_key]]\n{}", known(&key.spki, key.purpose, prefix));
-    }
-    write(&dev, &theirs);
-    write(&folder.join("charter.toml"), &own);
-    let profile = Profile::V5_7_4;
-    write(&folder.join("root.pem"), &pem(profile.attestation_root()));
-    let chain: String = profile.attestation_intermediates().iter().map(|der| pem(der)).collect();
-    write(&folder.join("chain.pem"), &chain);
-    write(&folder.join("pin"), "123456\n");
-    write(
-        &folder.join("keeper.toml"),
-        &format!(
-            "role = \"sign\"\nname = \"yubikey\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"keeper.sock\"\n\n\
-             [token]\npin_file = \"pin\"\npiv = {{ serial = {SERIAL}, attestation_chain = [\"chain.pem\"], \
-             attestation_roots = [\"root.pem\"] }}\n"
-        ),
-    );
-    let daemon = service.dir().join("chanceryd.toml");
-    let socket = folder.join("keeper.sock");
-    let config = fs::read_to_string(&daemon).unwrap();
-    write(&daemon, &format!("{config}\n[[keeper]]\nname = \"yubikey\"\nsocket = \"{}\"\n", socket.display()));
+fn dev_charter(service: &Instance) -> DevCharter {
+    toml::from_str(&fs::read_to_string(service.dir().join("signing/charter.toml")).unwrap()).unwrap()
 }
 
 fn known(spki: &Spki, purpose: Purpose, prefix: &str) -> String {

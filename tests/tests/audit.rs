@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use tests::{Instance, Output, binary, have, page_commands, second, wait_for};
+use tests::{Instance, Output, binary, commands, have, second, wait_for};
 
 /// An auditor's desk: a folder of published files, a memory, and no server.
 struct Desk {
@@ -186,8 +186,7 @@ fn every_command_of_the_page_about_audits_does_what_the_page_says() {
     let digest = service.registry.push("demo/app", "v1", "hello");
     assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = fs::read_to_string(source.join("docs/how-to/audit.md")).unwrap();
-    let script = page_commands(&page).replace("registry.example/team/", &service.repository("demo/"));
+    let script = commands("how-to/audit.md").replace("registry.example/team/", &service.repository("demo/"));
     assert!(script.matches("chancery log ").count() > 10, "{script}");
     let (desk, env) = (tempfile::tempdir().unwrap(), service.env());
     let programs = binary("chancery").parent().unwrap().display().to_string();

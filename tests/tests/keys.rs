@@ -3,8 +3,8 @@
 
 use hsm_sim::Rule;
 use record::{Event, Leaf};
-use std::{fs, path::Path, process::Command};
-use tests::{End, Instance, Output, SIGNING_KEEPER, binary, have, page_commands, wait_for};
+use std::{fs, process::Command};
+use tests::{End, Instance, Output, SIGNING_KEEPER, binary, commands, have, wait_for};
 
 /// What the page's reader has and a test has not: a service manager. `chancery dev` starts a keeper again that ended.
 const SERVICE_MANAGER: &str = r#"
@@ -26,9 +26,7 @@ fn every_command_of_the_page_about_keys_does_what_the_page_says() {
     let digest = service.registry.push("demo/app", "v1", "x");
     assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
     let old: Vec<String> = ids(&service.chancery(&["key", "list"]));
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/keys.md")).unwrap();
-    let script = page_commands(&page).replace("registry.example/team/", &service.repository("demo/"));
+    let script = commands("how-to/keys.md").replace("registry.example/team/", &service.repository("demo/"));
     assert!(script.matches("chancery").count() > 15, "{script}");
     let ran = run(&service, &script);
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -1,15 +1,17 @@
 //! A service with keys on a YubiKey: a person's touch is asked for by name, and without one nothing is signed.
 
 use hsm_sim_yubikey::{TouchMode, TouchState};
-use record::{Leaf, OutcomeKind, Purpose, Sha256};
+use record::{Event, Leaf, OutcomeKind, Purpose, Sha256, Spki};
 use serde_json::Value;
-use std::thread;
 use std::{
     fs,
     process::{Command, Stdio},
+    thread,
     time::Duration,
 };
-use tests::{End, Instance, PATIENCE, Place, YubiKeyKeeper, binary, have, wait_for};
+use tests::{
+    CardHost, End, Instance, Output, PATIENCE, Place, YubiKeyKeeper, binary, commands, have, wait_for,
+};
 
 const ROOT: [Place; 1] = [Place { purpose: Purpose::Root, slot: 0x9c, touch: true }];
 
@@ -212,5 +214,61 @@ fn a_card_that_was_pulled_out_is_told_before_anybody_asks_it_and_no_more_when_it
     let digest = service.registry.push("demo/gold/app", "v1", "hello");
     let signed = service.sign("demo/gold/app", &digest, "v1");
     assert_eq!((signed.code, keeper.signed().len()), (0, 2), "{signed:?}");
+    service.verify_log();
+}
+
+#[test]
+fn every_command_of_the_page_about_yubikeys_works_and_the_proof_of_the_key_is_in_the_log_before_it_signs() {
+    if !have("docker-registry") || !have("openssl") {
+        return;
+    }
+    let mut service = Instance::start();
+    let Some(host) = CardHost::new(&mut service, |card| card) else { return };
+    let prefix = service.repository("demo/gold/");
+    host.configure(&service, &prefix, "", "");
+    // The card's maker is this project, and no root that a keeper has built in.
+    let script = commands("how-to/yubikeys.md")
+        .replace("--attestation-chain yubico-ca-1.pem", "--attestation-root root.pem")
+        .replace("yubico-intermediate.pem", "chain.pem")
+        .replace("registry.example/gold/", &prefix);
+    assert!(script.matches("chancery-keeper").count() >= 8, "{script}");
+    let programs = binary("chancery").parent().unwrap().display().to_string();
+    let mut bash = host.command("bash".as_ref());
+    bash.args(["-euo", "pipefail", "-c", &script]).env("SERIAL", "5740001");
+    let ran = Output::of(bash.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap())));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("attestation.pem: OK") && ran.stderr.contains("Touch YubiKey"), "{ran:?}");
+    let spki: String = fs::read_to_string(host.folder().join("proof/statement.json")).unwrap();
+    let spki: Value = serde_json::from_str(&spki).unwrap();
+    let spki: Spki = serde_json::from_value(spki["key"]["spki"].clone()).unwrap();
+    let keeper = host.serve(&mut service, &[(spki.clone(), Purpose::Root)], &prefix);
+    let digest = service.registry.push("demo/gold/app", "v1", "hello");
+    let signed = service.sign("demo/gold/app", &digest, "v1");
+    assert_eq!(signed.code, 0, "{signed:?}");
+    let history = wait_for("the root's two intents in the published log", || {
+        (announced(&service, &[Purpose::Root]).len() == 2).then(|| service.history())
+    });
+    let of_the_key = |leaf: &Leaf| match leaf {
+        Leaf::Event(Event::Keeper { keeper, .. }) => {
+            let key = keeper.keys.iter().find(|key| key.spki == spki)?;
+            Some(key.evidence.clone())
+        }
+        Leaf::Intent(intent) if intent.purpose == Purpose::Root => Some(vec![]),
+        _ => None,
+    };
+    let told: Vec<Vec<String>> = history.leaves().iter().filter_map(of_the_key).collect();
+    let [presented, rest @ ..] = told.as_slice() else { panic!("the log has nothing of the key") };
+    let evidence = [
+        "PIV_ATTESTED=true",
+        "PIV_FIRMWARE=5.7.4",
+        "PIV_GENERATED=true",
+        "PIV_PIN=always",
+        "PIV_SERIAL=5740001",
+        "PIV_TOUCH=always",
+    ];
+    assert_eq!(presented, &evidence, "the first that the log has of the key is its proof");
+    assert!(rest.len() == 2 && rest.iter().all(Vec::is_empty), "{rest:?}");
+    let made: Vec<Sha256> = keeper.signed().into_iter().map(|(digest, _)| digest).collect();
+    assert_eq!(made[1..], announced(&service, &[Purpose::Root]), "besides the test signature of the setup");
     service.verify_log();
 }

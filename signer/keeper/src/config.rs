@@ -39,8 +39,9 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use piv::{Attestation, PivConfig};
-use piv::{PivTable, TOUCH_MARGIN_MS};
+pub(crate) use piv::command_deadline_ms;
+pub use piv::{Attestation, Demands, PivConfig};
+use piv::{PivTable, least_deadline, usual_deadline};
 
 /// Largest configuration, charter or PIN file: far beyond any real one, small enough to read at once.
 pub const MAX_FILE: u64 = 1024 * 1024;
@@ -121,11 +122,11 @@ pub enum TokenConfig {
 }
 
 impl TokenConfig {
-    /// Where its PIN comes from.
-    pub(crate) fn pin(&self) -> &PinSource {
+    /// After this long in one call the process ends.
+    pub(crate) fn call_deadline_ms(&self) -> u64 {
         match self {
-            Self::Pkcs11(config) => &config.pin,
-            Self::Piv(config) => &config.pin,
+            Self::Pkcs11(config) => config.call_deadline_ms,
+            Self::Piv(config) => config.call_deadline_ms,
         }
     }
 }
@@ -404,10 +405,9 @@ impl TokenTable {
         if let Some((member, _)) = alien.into_iter().find(|(_, given)| *given) {
             return Err(wrong(file, &format!("token.{member}"), "has no meaning beside piv".into()));
         }
-        let least = piv.touch_wait_ms.saturating_add(TOUCH_MARGIN_MS);
-        // Another program may have the card for as long, and we wait behind it.
-        let default = least.saturating_mul(2);
-        let call_deadline_ms = deadline(file, self.call_deadline_ms.unwrap_or(default))?;
+        let least = least_deadline(piv.touch_wait_ms);
+        let usual = usual_deadline(piv.touch_wait_ms);
+        let call_deadline_ms = deadline(file, self.call_deadline_ms.unwrap_or(usual))?;
         if call_deadline_ms < least {
             let why = format!(
                 "must be at least {least}, since one call waits {} ms for a touch",
@@ -477,8 +477,8 @@ mod tests {
         let text = SIGN.replace("module = '/m.so'\nlabel = 't'", "piv = { serial = 12345678 }");
         let Ok(Config::Sign(config)) = read(&text) else { panic!("not read") };
         let TokenConfig::Piv(token) = config.token else { panic!("another kind of token") };
-        assert_eq!((token.serial, token.attestation), (12_345_678, Attestation::Required));
-        assert_eq!((token.firmware_floor.to_string(), token.touch_wait_ms), ("5.7.0".into(), 15_000));
+        assert_eq!((token.serial, token.demands.attestation), (12_345_678, Attestation::Required));
+        assert_eq!((token.demands.firmware_floor.to_string(), token.touch_wait_ms), ("5.7.0".into(), 15_000));
         assert_eq!(token.call_deadline_ms, 40_000);
     }
 

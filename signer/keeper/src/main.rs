@@ -1,9 +1,10 @@
 //! `chancery-keeper`: holds keys in hardware; one process a token.
 
 use clap::{Args, Parser, Subcommand};
-use keeper::admin::enrol::{self, PinArgs};
+use keeper::admin::enrol;
 use keeper::admin::key::{self, Algorithm, NewKey};
-use keeper::admin::{Format, Grant, LoginArgs, TokenArgs, token};
+use keeper::admin::piv::{self, Device, DeviceArgs, Key, Keys, PlaceArgs, SetupArgs};
+use keeper::admin::{Format, Grant, LoginArgs, PinArgs, token};
 use keeper::config::Config;
 use keeper::exit::Fatal;
 use keeper::token::CkaId;
@@ -52,30 +53,36 @@ struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum Admin {
-    /// Tokens of a PKCS#11 module.
+    /// Tokens of a PKCS#11 module, and YubiKeys.
     #[command(subcommand)]
     Token(TokenCommand),
     /// Keys of a token, and their entries in a charter.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// A YubiKey's PIV application.
+    #[command(subcommand)]
+    Piv(PivCommand),
     /// Let a stopped signing keeper work again that was shown a fork of its log.
     ClearFork(ConfigArgs),
 }
 
 #[derive(Subcommand)]
 enum TokenCommand {
-    /// List every slot of a module, with the token in it. No PIN is tried.
+    /// List every slot of a module, with the token in it, or every YubiKey in a reader. No PIN is tried.
     List {
         /// The PKCS#11 library.
-        #[arg(long, value_name = "FILE")]
-        module: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "piv")]
+        module: Option<PathBuf>,
+        /// Instead of a library's tokens: the YubiKeys that PC/SC has.
+        #[arg(long, conflicts_with = "module")]
+        piv: bool,
     },
-    /// Show a token: how it is and what it can do; with its PIN also its keys.
+    /// Show a token: how it is and what it can do; with its PIN also its keys, which a YubiKey shows without.
     Show {
         #[command(flatten)]
-        token: TokenArgs,
+        device: DeviceArgs,
         /// File with the user's PIN (mode 0600).
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", requires = "module")]
         pin_file: Option<PathBuf>,
     },
     /// Initialise the first empty token of a module, and set its PIN.
@@ -93,10 +100,10 @@ enum TokenCommand {
         #[arg(long, value_name = "FILE")]
         pin_file: PathBuf,
     },
-    /// Pin a token by label and serial number: print a configuration's [token] table, or write it. No PIN is tried.
+    /// Pin a token by its serial number: print a configuration's [token] table, or write it. No PIN is tried.
     Enrol {
         #[command(flatten)]
-        token: TokenArgs,
+        device: DeviceArgs,
         #[command(flatten)]
         pin: PinArgs,
         /// The keeper's configuration.
@@ -110,7 +117,7 @@ enum TokenCommand {
 
 #[derive(Subcommand)]
 enum KeyCommand {
-    /// Generate a key that cannot leave its token, and add it to a charter if one is given.
+    /// Generate a key that cannot leave its token, and add it to a charter if one is given. For YubiKeys: piv setup.
     Generate {
         #[command(flatten)]
         login: LoginArgs,
@@ -132,17 +139,27 @@ enum KeyCommand {
     /// Add a key to a charter that is in the token already, made by other tools.
     ImportPublic {
         #[command(flatten)]
-        login: LoginArgs,
-        /// The key's CKA_ID in hex, such as 02.
-        #[arg(long)]
-        id: CkaId,
+        device: DeviceArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// File with the user's PIN (mode 0600).
+        #[arg(long, value_name = "FILE")]
+        pin_file: PathBuf,
         #[command(flatten)]
         grant: Grant,
     },
-    /// List the keys of a token, with their attributes as read back.
+    /// List the keys of a token, with their attributes as read back, or their attestation.
     List {
         #[command(flatten)]
-        login: LoginArgs,
+        device: DeviceArgs,
+        /// File with the user's PIN (mode 0600); a YubiKey shows its keys without.
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "piv_serial",
+            conflicts_with = "piv_serial"
+        )]
+        pin_file: Option<PathBuf>,
         /// Also tell what this charter says of each.
         #[arg(long, value_name = "FILE")]
         charter: Option<PathBuf>,
@@ -150,10 +167,17 @@ enum KeyCommand {
     /// Show one key of a token.
     Show {
         #[command(flatten)]
-        login: LoginArgs,
-        /// The key's CKA_ID in hex, such as 02.
-        #[arg(long)]
-        id: CkaId,
+        device: DeviceArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// File with the user's PIN (mode 0600); a YubiKey shows its keys without.
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "piv_serial",
+            conflicts_with = "piv_serial"
+        )]
+        pin_file: Option<PathBuf>,
         /// Also tell what this charter says of it.
         #[arg(long, value_name = "FILE")]
         charter: Option<PathBuf>,
@@ -161,10 +185,20 @@ enum KeyCommand {
     /// Print the evidence for a key, and what it does not prove.
     Attest {
         #[command(flatten)]
-        login: LoginArgs,
-        /// The key's CKA_ID in hex, such as 02.
-        #[arg(long)]
-        id: CkaId,
+        device: DeviceArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// File with the user's PIN (mode 0600); a YubiKey proves its keys without.
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "piv_serial",
+            conflicts_with = "piv_serial"
+        )]
+        pin_file: Option<PathBuf>,
+        /// On a YubiKey: a new folder for the certificates and a statement, for auditors.
+        #[arg(long, value_name = "FOLDER", requires = "piv_serial")]
+        out: Option<PathBuf>,
     },
     /// Mark a key as retired in its charter: it never signs again. The token keeps the key.
     Retire {
@@ -174,6 +208,14 @@ enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         charter: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum PivCommand {
+    /// Set a YubiKey up: change its PIN, PUK and management key, make a key on it, and have that proven by attestation; with
+    /// --charter the key is tested and added to a charter. After an interruption the same command goes on. A slot that has
+    /// a key, and f9, are never touched; on a card that is set up, another slot gets another key.
+    Setup(SetupArgs),
 }
 
 fn main() -> ExitCode {
@@ -208,6 +250,7 @@ fn administer(command: Admin, output: Option<Format>) -> Result<(), Fatal> {
     match command {
         Admin::Token(command) => administer_token(command, output),
         Admin::Key(command) => administer_key(command, output),
+        Admin::Piv(PivCommand::Setup(args)) => piv::setup(&args, output),
         Admin::ClearFork(args) => match Config::read(&args.config)? {
             Config::Sign(config) => sign::clear_fork(&config),
             Config::Log(config) => {
@@ -220,14 +263,19 @@ fn administer(command: Admin, output: Option<Format>) -> Result<(), Fatal> {
 
 fn administer_token(command: TokenCommand, output: Option<Format>) -> Result<(), Fatal> {
     match command {
-        TokenCommand::List { module } => token::list(&module, output),
-        TokenCommand::Show { token, pin_file } => token::show(&token, pin_file.as_deref(), output),
+        TokenCommand::List { module: Some(module), .. } => token::list(&module, output),
+        TokenCommand::List { module: None, .. } => piv::list(output),
+        TokenCommand::Show { device, pin_file } => match device.device() {
+            Device::Token(token) => token::show(&token, pin_file.as_deref(), output),
+            Device::YubiKey(card) => piv::show(&card, output),
+        },
         TokenCommand::Init { module, label, so_pin_file, pin_file } => {
             token::init(&module, &label, &so_pin_file, &pin_file, output)
         }
-        TokenCommand::Enrol { token, pin, config, write: _ } => {
-            enrol::run(&token, &pin, config.as_deref(), output)
-        }
+        TokenCommand::Enrol { device, pin, config, write: _ } => match device.device() {
+            Device::Token(token) => enrol::run(&token, &pin, config.as_deref(), output),
+            Device::YubiKey(card) => piv::enrol(&card, &pin, config.as_deref(), output),
+        },
     }
 }
 
@@ -236,10 +284,24 @@ fn administer_key(command: KeyCommand, output: Option<Format>) -> Result<(), Fat
         KeyCommand::Generate { login, id, label, algorithm, origin, grant } => {
             key::generate(&login, &NewKey { id, label, algorithm, origin }, grant.as_ref(), output)
         }
-        KeyCommand::ImportPublic { login, id, grant } => key::import_public(&login, &id, &grant, output),
-        KeyCommand::List { login, charter } => key::list(&login, charter.as_deref(), output),
-        KeyCommand::Show { login, id, charter } => key::show(&login, &id, charter.as_deref(), output),
-        KeyCommand::Attest { login, id } => key::attest(&login, &id, output),
+        KeyCommand::ImportPublic { device, place, pin_file, grant } => {
+            match device.key(place, Some(pin_file.clone()))? {
+                Key::InToken(login, id) => key::import_public(&login, &id, &grant, output),
+                Key::OnCard(card, slot) => piv::import_public(&card, slot, &pin_file, &grant, output),
+            }
+        }
+        KeyCommand::List { device, pin_file, charter } => match device.keys(pin_file) {
+            Keys::InToken(login) => key::list(&login, charter.as_deref(), output),
+            Keys::OnCard(card) => piv::keys(&card, charter.as_deref(), output),
+        },
+        KeyCommand::Show { device, place, pin_file, charter } => match device.key(place, pin_file)? {
+            Key::InToken(login, id) => key::show(&login, &id, charter.as_deref(), output),
+            Key::OnCard(card, slot) => piv::key(&card, slot, charter.as_deref(), output),
+        },
+        KeyCommand::Attest { device, place, pin_file, out } => match device.key(place, pin_file)? {
+            Key::InToken(login, id) => key::attest(&login, &id, output),
+            Key::OnCard(card, slot) => piv::attest(&card, slot, out.as_deref(), output),
+        },
         KeyCommand::Retire { key, charter } => key::retire(&charter, &key, output),
     }
 }

@@ -18,6 +18,11 @@ impl PivSlot {
         if known && slot.to_string() == text { Ok(slot) } else { Err(wrong()) }
     }
 
+    /// All of them, in the order of their references.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0x82..=0x95).chain([0x9a, 0x9c, 0x9d]).map(Self)
+    }
+
     /// The key reference in APDUs.
     pub fn reference(self) -> u8 {
         self.0
@@ -62,5 +67,10 @@ mod tests {
         for bad in ["", "9", "9A", "9e", "f9", "9b", "81", "96", "+9c", "0x9c", "09c"] {
             assert!(PivSlot::parse(bad).is_err(), "{bad:?}");
         }
+        assert!(PivSlot::all().all(|slot| PivSlot::parse(&slot.to_string()) == Ok(slot)));
+        assert_eq!(
+            PivSlot::all().count(),
+            (0..=u8::MAX).filter(|n| PivSlot::parse(&format!("{n:02x}")).is_ok()).count()
+        );
     }
 }

@@ -6,7 +6,7 @@
 use super::edit::Editing;
 use crate::exit::Fatal;
 use crate::sign::charter::{Charter, CharterKey};
-use crate::token::CkaId;
+use crate::token::{CkaId, KeyRef, TouchPolicy};
 use record::{Clock, KeyId, Purpose, Spki, SystemClock, Time};
 use serde::Deserialize;
 use std::fmt::Write;
@@ -41,15 +41,38 @@ pub struct Grant {
 /// Signatures in one hour, where the operator gives no number: a busy registry's, and few enough to notice a thief.
 const USUAL_RATE: u32 = 10_000;
 
+/// What an entry says of a key besides its public half and what an operator gives it.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) at: KeyRef,
+    pub(super) touch: TouchPolicy,
+}
+
+impl Place {
+    /// In a PKCS#11 token.
+    pub(super) fn cka_id(id: &CkaId) -> Self {
+        Self { at: KeyRef::CkaId(id.clone()), touch: TouchPolicy::Never }
+    }
+
+    fn lines(&self) -> String {
+        let touch = match self.touch {
+            TouchPolicy::Never => String::new(),
+            wanted => format!("\ntouch = \"{}\"", wanted.as_str()),
+        };
+        format!("{} = \"{}\"{touch}", self.at.member(), self.at)
+    }
+}
+
 impl Grant {
-    /// The entry of the key with this `CKA_ID`.
-    fn entry(&self, spki: &str, cka_id: &CkaId, remark: &str) -> String {
+    /// The entry of the key in this place.
+    fn entry(&self, spki: &str, place: &Place, remark: &str) -> String {
         let days = self.max_validity_days.unwrap_or_else(|| usual_days(self.purpose));
         let repositories: Vec<String> = self.repositories.iter().map(|name| string(name)).collect();
         format!(
-            "\n# {remark}\n[[key]]\nspki = {}\ncka_id = \"{cka_id}\"\npurpose = \"{}\"\nrepositories = [{}]\n\
+            "\n# {remark}\n[[key]]\nspki = {}\n{}\npurpose = \"{}\"\nrepositories = [{}]\n\
              approval = \"none\"\nsignatures_per_hour = {}\nmax_validity_days = {days}\n",
             string(spki),
+            place.lines(),
             self.purpose,
             repositories.join(", "),
             self.signatures_per_hour.unwrap_or(USUAL_RATE),
@@ -80,16 +103,25 @@ impl CharterText {
         Editing::open(path).map(Self)
     }
 
-    /// Whether an entry for a key with this `CKA_ID` will fit: asked before such a key is generated.
-    pub(super) fn try_entry(&self, grant: &Grant, cka_id: &CkaId) -> Result<(), Fatal> {
-        self.with(&grant.entry(NO_KEY_YET, cka_id, "")).map(drop)
+    /// Whether an entry for a key in this place will fit: asked before such a key is generated.
+    pub(super) fn try_entry(&self, grant: &Grant, place: &Place) -> Result<(), Fatal> {
+        self.with(&grant.entry(NO_KEY_YET, place, "")).map(drop)
     }
 
-    /// Adds the entry of a key whose attributes and test signature are in order.
-    pub(super) fn add(&self, grant: &Grant, cka_id: &CkaId, spki: &Spki, remark: &str) -> Result<(), Fatal> {
+    /// Whether it has this very entry, but for its limits: a command that was interrupted has written it.
+    pub(super) fn has(&self, grant: &Grant, place: &Place, spki: &Spki) -> bool {
+        let charter = Charter::parse(self.0.text().as_bytes());
+        charter.ok().and_then(|charter| charter.key(&spki.id()).cloned()).is_some_and(|key| {
+            let same_place = key.at == place.at && key.touch == place.touch && key.retired.is_none();
+            same_place && key.purpose == grant.purpose && key.repositories == grant.repositories
+        })
+    }
+
+    /// Adds the entry of a key whose proof and test signature are in order.
+    pub(super) fn add(&self, grant: &Grant, place: &Place, spki: &Spki, remark: &str) -> Result<(), Fatal> {
         let encoded = serde_json::to_value(spki).ok();
         let encoded = encoded.as_ref().and_then(|v| v.as_str()).unwrap_or_default();
-        self.0.replace(&self.with(&grant.entry(encoded, cka_id, remark))?)
+        self.0.replace(&self.with(&grant.entry(encoded, place, remark))?)
     }
 
     /// Marks the entry of a key as retired; when it is so already, says since when.
@@ -140,8 +172,8 @@ impl CharterText {
     /// The text with a line more, behind the line of the key's `spki`.
     fn with_retired(&self, id: &KeyId, since: Time) -> Result<String, Fatal> {
         let text = self.0.text();
-        let places: Places = toml::from_str(text).map_err(|e| self.wrong(e.to_string()))?;
-        let place = places.key.iter().find(|p| p.spki.get_ref().id() == *id).map(|p| p.spki.span().end);
+        let spkis: Spkis = toml::from_str(text).map_err(|e| self.wrong(e.to_string()))?;
+        let place = spkis.key.iter().find(|p| p.spki.get_ref().id() == *id).map(|p| p.spki.span().end);
         let at = place.and_then(|end| text.get(end..)?.find('\n').map(|n| end + n + 1));
         let (before, behind) = at.and_then(|at| text.split_at_checked(at)).unwrap_or((text, ""));
         let mut changed = before.to_owned();
@@ -170,12 +202,12 @@ pub(super) struct Retirement {
 }
 
 #[derive(Deserialize)]
-struct Places {
-    key: Vec<Place>,
+struct Spkis {
+    key: Vec<Located>,
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct Located {
     spki: Spanned<Spki>,
 }
 
@@ -212,8 +244,8 @@ mod tests {
         Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap()
     }
 
-    fn id(text: &str) -> CkaId {
-        CkaId::parse(text).unwrap()
+    fn id(text: &str) -> Place {
+        Place::cka_id(&CkaId::parse(text).unwrap())
     }
 
     fn read(path: &Path) -> Charter {
@@ -240,6 +272,29 @@ mod tests {
         let wild = Grant { repositories: vec!["r.example/*".into()], ..grant };
         assert!(text.try_entry(&wild, &id("03")).unwrap_err().to_string().contains("repositories"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn the_entry_of_a_key_on_a_card_has_its_slot_and_its_touch_and_is_known_again() {
+        let (_folder, path) = charter("");
+        let grant = grant(&path, "r.example/team/");
+        let at = KeyRef::Slot(record::PivSlot::parse("9c").unwrap());
+        let place = Place { at: at.clone(), touch: TouchPolicy::Always };
+        let text = CharterText::open(&path).unwrap();
+        text.try_entry(&grant, &place).unwrap();
+        assert!(!text.has(&grant, &place, &spki(1)));
+        text.add(&grant, &place, &spki(1), "the card's").unwrap();
+        drop(text);
+        let key = read(&path).key(&spki(1).id()).unwrap().clone();
+        assert_eq!((key.at, key.touch), (at, TouchPolicy::Always));
+        let text = CharterText::open(&path).unwrap();
+        assert!(text.has(&grant, &place, &spki(1)) && !text.has(&grant, &place, &spki(2)));
+        assert!(!text.has(&grant, &Place { touch: TouchPolicy::Never, ..place.clone() }, &spki(1)));
+        let other = Grant { purpose: Purpose::Root, ..grant };
+        assert!(!text.has(&other, &place, &spki(1)));
+        text.retire(&spki(1).id()).unwrap();
+        drop(text);
+        assert!(!CharterText::open(&path).unwrap().has(&other, &place, &spki(1)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Enrolment of a token: its module, label and serial number as the `[token]` table of a keeper's configuration.
 //!
 //! It promises: no PIN is tried; the table is one that a keeper can start with, as far as that shows without a login;
-//! of a configuration only the lines about module, label, serial number and PIN change.
+//! of a configuration only the lines that name the token and its PIN change.
 
 use super::charter::string;
 use super::edit::Editing;
@@ -14,8 +14,8 @@ use crate::token::Pin;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Members of the table that this command writes.
-const OWN: [&str; 6] = ["module", "label", "serial", "pin_file", "pin_credential", "pin_fd"];
+/// Members of the table that this command writes, for either kind of token.
+const OWN: [&str; 7] = ["module", "label", "serial", "piv", "pin_file", "pin_credential", "pin_fd"];
 
 /// Where the keeper shall have the PIN from.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,19 +32,20 @@ pub struct PinArgs {
     pin_fd: Option<u32>,
 }
 
+/// A token that is pinned.
 #[derive(Serialize)]
-struct Enrolled {
-    token: About,
+pub(super) struct Enrolled<T> {
+    pub(super) token: T,
     /// The `[token]` table.
-    table: String,
+    pub(super) table: String,
     /// The configuration that has it now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    written: Option<String>,
+    pub(super) written: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
-impl Document for Enrolled {
+impl<T: Serialize> Document for Enrolled<T> {
     const SCHEMA: &'static str = "chancery.keeper.enrolled/v1";
 
     fn text(&self) -> String {
@@ -73,7 +74,8 @@ pub fn run(
     let module = absolute(&token.module)?;
     let lines = lines(&module, &about, &pin);
     if let Some(file) = write_to {
-        write(file, &lines, &Wanted { module: &module, about: &about, pin: &pin })?;
+        let wanted = Wanted { module: &module, about: &about, pin: &pin };
+        write(file, &lines, |token| wanted.is(token))?;
     }
     let table = format!("[token]\n{lines}");
     let written = write_to.map(|file| file.display().to_string());
@@ -82,7 +84,7 @@ pub fn run(
 
 impl PinArgs {
     /// A file is read, to find out whether the keeper could; what it holds is forgotten.
-    fn source(&self, label: &str) -> Result<PinSource, Fatal> {
+    pub(super) fn source(&self, label: &str) -> Result<PinSource, Fatal> {
         match (&self.pin_file, &self.pin_credential, self.pin_fd) {
             (Some(file), None, None) => {
                 Pin::from_file(file)?;
@@ -95,22 +97,26 @@ impl PinArgs {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Fatal> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fatal> {
     std::path::absolute(path).map_err(|e| Fatal::Config { file: path.to_owned(), why: e.to_string() })
 }
 
 fn lines(module: &Path, about: &About, pin: &PinSource) -> String {
-    let pin = match pin {
-        PinSource::File(file) => format!("pin_file = {}", string(&file.to_string_lossy())),
-        PinSource::Credential(name) => format!("pin_credential = {}", string(name)),
-        PinSource::Fd(fd) => format!("pin_fd = {fd}"),
-    };
     format!(
-        "module = {}\nlabel = {}\nserial = {}\n{pin}\n",
+        "module = {}\nlabel = {}\nserial = {}\n{}",
         string(&module.to_string_lossy()),
         string(&about.label),
-        string(&about.serial)
+        string(&about.serial),
+        pin_line(pin)
     )
+}
+
+pub(super) fn pin_line(pin: &PinSource) -> String {
+    match pin {
+        PinSource::File(file) => format!("pin_file = {}\n", string(&file.to_string_lossy())),
+        PinSource::Credential(name) => format!("pin_credential = {}\n", string(name)),
+        PinSource::Fd(fd) => format!("pin_fd = {fd}\n"),
+    }
 }
 
 /// What the configuration must say afterwards.
@@ -130,12 +136,13 @@ impl Wanted<'_> {
     }
 }
 
-fn write(file: &Path, lines: &str, wanted: &Wanted<'_>) -> Result<(), Fatal> {
+/// Puts the lines into the configuration's table, if its token then is what `is` says.
+pub(super) fn write(file: &Path, lines: &str, is: impl Fn(&TokenConfig) -> bool) -> Result<(), Fatal> {
     let editing = Editing::open(file)?;
     let text = with_table(editing.text(), lines);
     // A file that could not be parsed before is not made better here: its own error is the one to show.
     let config = Config::parse(file, &text)?;
-    if !wanted.is(config.token()) {
+    if !is(config.token()) {
         let why =
             format!("is written in a way that this command cannot change: put in by hand\n[token]\n{lines}");
         return Err(Fatal::Config { file: file.to_owned(), why });

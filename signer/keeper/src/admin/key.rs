@@ -2,12 +2,12 @@
 //! its purpose demands and its signature verifies; a charter gets no entry of any other.
 
 mod look;
-mod proof;
+pub(super) mod proof;
 
-pub(super) use look::{KeyDocument, all_in};
+pub(super) use look::{KeyDocument, Keys, all_in, read_charter};
 pub use look::{attest, list, show};
 
-use super::charter::CharterText;
+use super::charter::{CharterText, Place};
 use super::report::{Document, print};
 use super::{Format, Grant, LoginArgs, Open, shown};
 use crate::exit::Fatal;
@@ -82,7 +82,7 @@ pub fn generate(
         return Err(fault("the token has an object with this id already: choose another".into()));
     }
     let pair = make(&open.session, new).map_err(|e| unusable(login.label(), &e))?;
-    let proven = proven(&open.session, login, &new.id, grant.map(|grant| grant.purpose));
+    let proven = proven(&open, login, &new.id, grant.map(|grant| grant.purpose));
     if proven.is_err() {
         destroy(&open.session, pair, &new.id);
     }
@@ -104,7 +104,7 @@ pub fn import_public(
 ) -> Result<(), Fatal> {
     let charter = charter(grant, id)?;
     let open = login.open()?;
-    let found = proven(&open.session, login, id, Some(grant.purpose))?;
+    let found = proven(&open, login, id, Some(grant.purpose))?;
     let entry = charter.enter(&open, login, id, &found)?;
     print(format, &Made { key: KeyDocument::of(id, None, &found), charter: Some(entry) })
 }
@@ -114,7 +114,8 @@ pub fn retire(charter: &Path, id: &KeyId, format: Option<Format>) -> Result<(), 
     let done = CharterText::open(charter)?.retire(id)?;
     let document = Retired {
         id: id.to_string(),
-        cka_id: done.key.at.to_string(),
+        cka_id: done.key.at.cka_id().map(ToString::to_string),
+        slot: done.key.at.slot().map(|slot| slot.to_string()),
         purpose: done.key.purpose,
         charter: shown(charter),
         retired: done.since.to_string(),
@@ -124,38 +125,51 @@ pub fn retire(charter: &Path, id: &KeyId, format: Option<Format>) -> Result<(), 
 }
 
 #[derive(Serialize)]
-struct Made {
+pub(super) struct Made {
     #[serde(flatten)]
-    key: KeyDocument,
+    pub(super) key: KeyDocument,
     #[serde(skip_serializing_if = "Option::is_none")]
-    charter: Option<Entry>,
+    pub(super) charter: Option<Entry>,
 }
 
 impl Document for Made {
     const SCHEMA: &'static str = "chancery.keeper.key/v1";
 
     fn text(&self) -> String {
-        let entry = self.charter.as_ref().map_or(String::new(), |entry| {
-            format!(
-                "\ncharter       {} has it now, for {}; the keeper reads that at its next start",
-                entry.file, entry.purpose
-            )
-        });
+        let entry = self.charter.as_ref().map_or(String::new(), Entry::text);
         format!("{}{entry}", self.key.text())
     }
 }
 
+/// An entry that a charter has now.
 #[derive(Serialize)]
-struct Entry {
+pub(super) struct Entry {
     file: String,
     purpose: Purpose,
     repositories: Vec<String>,
 }
 
+impl Entry {
+    pub(super) fn of(grant: &Grant) -> Self {
+        Self { file: shown(&grant.charter), purpose: grant.purpose, repositories: grant.repositories.clone() }
+    }
+
+    /// A line behind the key's.
+    pub(super) fn text(&self) -> String {
+        format!(
+            "\ncharter       {} has it now, for {}; the keeper reads that at its next start",
+            self.file, self.purpose
+        )
+    }
+}
+
 #[derive(Serialize)]
 struct Retired {
     id: String,
-    cka_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cka_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<String>,
     purpose: Purpose,
     charter: String,
     retired: String,
@@ -167,13 +181,17 @@ impl Document for Retired {
     const SCHEMA: &'static str = "chancery.keeper.key-retired/v1";
 
     fn text(&self) -> String {
-        let Self { id, cka_id, purpose, charter, retired, .. } = self;
+        let Self { id, purpose, charter, retired, .. } = self;
+        let place = match (&self.cka_id, &self.slot) {
+            (Some(cka_id), _) => format!("CKA_ID {cka_id}"),
+            (None, slot) => format!("slot {}", slot.as_deref().unwrap_or_default()),
+        };
         let next = if self.changed {
             "the keeper stops presenting it at its next start, and the log says so; the token still has it"
         } else {
             "it was so before: nothing was changed"
         };
-        format!("the {purpose} key {id} (CKA_ID {cka_id}) is retired in {charter} since {retired}\n{next}")
+        format!("the {purpose} key {id} ({place}) is retired in {charter} since {retired}\n{next}")
     }
 }
 
@@ -185,14 +203,14 @@ struct Ready<'a> {
 
 fn charter<'a>(grant: &'a Grant, id: &CkaId) -> Result<Ready<'a>, Fatal> {
     let text = CharterText::open(&grant.charter)?;
-    text.try_entry(grant, id)?;
+    text.try_entry(grant, &Place::cka_id(id))?;
     Ok(Ready { text, grant })
 }
 
 impl Ready<'_> {
     /// Writes the entry of a key that was proven.
     fn enter(self, open: &Open, login: &LoginArgs, id: &CkaId, found: &Found) -> Result<Entry, Fatal> {
-        let spki = fit(self.grant.purpose, found).map_err(|why| Fatal::Key {
+        let spki = fit(self.grant.purpose, &found.public).map_err(|why| Fatal::Key {
             token: login.label().to_owned(),
             cka_id: id.to_string(),
             why,
@@ -200,41 +218,35 @@ impl Ready<'_> {
         let serial: String =
             open.present.info.serial_number().chars().filter(char::is_ascii_graphic).collect();
         let remark = format!("Added {} from the token with the serial number {serial}.", SystemClock.now());
-        self.text.add(self.grant, id, spki, &remark)?;
-        Ok(Entry {
-            file: shown(&self.grant.charter),
-            purpose: self.grant.purpose,
-            repositories: self.grant.repositories.clone(),
-        })
+        self.text.add(self.grant, &Place::cka_id(id), spki, &remark)?;
+        Ok(Entry::of(self.grant))
     }
 }
 
-/// The public half of a key that may be used for `purpose`. The attributes that every key must have were required when
-/// it was found; hardware that can tell of touch or attestation is held to more here.
-fn fit(purpose: Purpose, found: &Found) -> Result<&Spki, String> {
-    match &found.public {
+/// The public half of a key that may be used for `purpose`. What every key must be was required when it was found.
+pub(super) fn fit(purpose: Purpose, public: &PublicKey) -> Result<&Spki, String> {
+    match public {
         PublicKey::P256(spki) => Ok(spki),
-        _ => Err(format!("a {purpose} key is a P-256 key, and this is another kind")),
+        other => Err(format!(
+            "a {purpose} key is a P-256 key, as charters and clients want, and this one is of the type {}: generate one with \
+             --type p256",
+            other.kind()
+        )),
     }
 }
 
 /// The key with this id, found to be as keys must be: its attributes are read back, and for a purpose its kind fits and a
 /// test signature is verified.
-fn proven(
-    session: &Session,
-    login: &LoginArgs,
-    id: &CkaId,
-    purpose: Option<Purpose>,
-) -> Result<Found, Fatal> {
+fn proven(open: &Open, login: &LoginArgs, id: &CkaId, purpose: Option<Purpose>) -> Result<Found, Fatal> {
     let fault = |why: String| Fatal::Key { token: login.label().to_owned(), cka_id: id.to_string(), why };
-    let found = examine(session, id).map_err(|e| match e {
+    let found = examine(&open.session, id).map_err(|e| match e {
         ExamineError::Key(why) => fault(why),
         ExamineError::Token(error) => unusable(login.label(), &error),
     })?;
     // A key that no charter gets is not used: every signature outside the log needs a reason.
     if let Some(purpose) = purpose {
-        let spki = fit(purpose, &found).map_err(fault)?;
-        proof::signs(session, &found, spki).map_err(fault)?;
+        let spki = fit(purpose, &found.public).map_err(fault)?;
+        proof::signs(open, &login.token.module, &found, spki, fault)?;
     }
     Ok(found)
 }

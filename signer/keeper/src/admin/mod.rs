@@ -6,20 +6,22 @@
 //! charter entry written only after a test signature of it was verified. It does not know: logs, journals, the daemon.
 //!
 //! One file a noun: [`token`] looks at tokens and initialises them, [`enrol`] pins one in a configuration, [`key`] makes
-//! keys usable, `charter` writes what a keeper is allowed. Another kind of hardware is another file beside `token`.
+//! keys usable, `charter` writes what a keeper is allowed. [`piv`] has the same for YubiKeys, and sets them up.
 
 mod charter;
 mod edit;
 pub mod enrol;
 pub mod key;
+pub mod piv;
 pub(crate) mod report;
 pub mod token;
 
 pub use charter::Grant;
+pub use enrol::PinArgs;
 pub use report::Format;
 
 use crate::exit::Fatal;
-use crate::token::{Pin, initialize, load, login_once, unusable};
+use crate::token::{Login, Pin, initialize, load, unusable};
 use cryptoki::context::Pkcs11;
 use cryptoki::session::Session;
 use cryptoki::slot::{Slot, TokenInfo};
@@ -61,6 +63,8 @@ pub(crate) struct Present {
 struct Open {
     present: Present,
     session: Session,
+    /// For keys that want the PIN at each use.
+    login: Login,
 }
 
 impl TokenArgs {
@@ -109,8 +113,9 @@ impl LoginArgs {
         let pin = Pin::from_file(&self.pin_file)?;
         let present = self.token.find()?;
         let session = present.context.open_rw_session(present.slot).map_err(|e| self.token.broken(&e))?;
-        login_once(&session, &present.info, &pin, &self.token.token_label)?;
-        Ok(Open { present, session })
+        let login = Login::new(self.label(), pin);
+        login.user(&present.context, present.slot, &session)?;
+        Ok(Open { present, session, login })
     }
 
     fn label(&self) -> &str {

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// What a call may take besides the wait for a touch: a slow card's answers, and a reader that others use.
-pub(super) const TOUCH_MARGIN_MS: u64 = 5_000;
+const TOUCH_MARGIN_MS: u64 = 5_000;
 /// What real cards wait.
 const TOUCH_WAIT_MS: u64 = 15_000;
 
@@ -33,7 +33,31 @@ pub struct PivConfig {
     pub serial: u32,
     /// Where the PIN comes from.
     pub pin: PinSource,
-    /// Whether keys must prove that they were made on this card.
+    /// What its keys must prove.
+    pub demands: Demands,
+    /// How long the card waits for a touch.
+    pub touch_wait_ms: u64,
+    /// After this long in one call of PC/SC the process ends.
+    pub call_deadline_ms: u64,
+}
+
+impl PivConfig {
+    /// The card of an operator's command.
+    pub(crate) fn of_command(serial: u32, pin: PinSource, demands: Demands) -> Self {
+        let call_deadline_ms = command_deadline_ms();
+        Self { serial, pin, demands, touch_wait_ms: TOUCH_WAIT_MS, call_deadline_ms }
+    }
+}
+
+/// After this long in its calls of PC/SC an operator's command ends.
+pub(crate) fn command_deadline_ms() -> u64 {
+    usual_deadline(TOUCH_WAIT_MS)
+}
+
+/// What the keys of a card must prove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demands {
+    /// Whether they must prove that they were made on this card.
     pub attestation: Attestation,
     /// Files with certificates that may stand between a root and the card's own.
     pub attestation_chain: Vec<PathBuf>,
@@ -41,14 +65,20 @@ pub struct PivConfig {
     pub attestation_roots: Vec<PathBuf>,
     /// Oldest firmware for ECDSA keys.
     pub firmware_floor: Firmware,
-    /// How long the card waits for a touch.
-    pub touch_wait_ms: u64,
-    /// After this long in one call of PC/SC the process ends.
-    pub call_deadline_ms: u64,
+}
+
+/// The shortest deadline of a call in which the card may wait for a touch.
+pub(super) fn least_deadline(touch_wait_ms: u64) -> u64 {
+    touch_wait_ms.saturating_add(TOUCH_MARGIN_MS)
+}
+
+/// The usual one: another program may have the card for as long, and we wait behind it.
+pub(super) fn usual_deadline(touch_wait_ms: u64) -> u64 {
+    least_deadline(touch_wait_ms).saturating_mul(2)
 }
 
 /// Whether a key must prove that it was made on its card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attestation {
     /// A key without a proof is refused.
@@ -100,10 +130,12 @@ impl PivTable {
         Ok(PivConfig {
             serial: self.serial,
             pin,
-            attestation: self.attestation,
-            attestation_chain: beside(self.attestation_chain),
-            attestation_roots: beside(self.attestation_roots),
-            firmware_floor: self.firmware_floor,
+            demands: Demands {
+                attestation: self.attestation,
+                attestation_chain: beside(self.attestation_chain),
+                attestation_roots: beside(self.attestation_roots),
+                firmware_floor: self.firmware_floor,
+            },
             touch_wait_ms: self.touch_wait_ms,
             call_deadline_ms,
         })

@@ -5,6 +5,7 @@
 //! failed checks. A keeper may run meanwhile. It does not know what a journal or a spool says.
 
 mod host;
+mod piv;
 mod token;
 
 use crate::admin::Format;
@@ -35,6 +36,8 @@ pub(crate) struct Check {
 enum State {
     Ok,
     Failed,
+    /// A keeper works with it, and its operator should not leave it so.
+    Warning,
     /// It cannot be told from here, for the reason given.
     Skipped,
 }
@@ -50,6 +53,10 @@ impl Check {
 
     fn bad(what: impl Into<String>, code: u8, says: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { state: State::Failed, remedy: Some(remedy.into()), code: Some(code), ..Self::good(what, says) }
+    }
+
+    fn warning(what: impl Into<String>, says: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { state: State::Warning, remedy: Some(remedy.into()), ..Self::good(what, says) }
     }
 
     /// What a keeper would end with, in its own words.
@@ -72,6 +79,7 @@ impl Document for Diagnosis {
             let mark = match check.state {
                 State::Ok => "ok  ",
                 State::Failed => "FAIL",
+                State::Warning => "warn",
                 State::Skipped => "skip",
             };
             let remedy = check.remedy.as_ref().map_or(String::new(), |r| format!("\n      remedy: {r}"));
@@ -134,20 +142,16 @@ pub fn run(file: &Path, login: bool, format: Option<Format>) -> Result<u8, Fatal
     };
     report.add(Check::good("config", format!("{} can be used", file.display())));
     let charter = charter(&config, &report);
-    let hung = report.clone();
+    let (hung, deadline_ms) = (report.clone(), config.token().call_deadline_ms());
+    let watchdog = Watchdog::start(deadline_ms, move |fatal| hung.end(&fatal, format))
+        .map_err(|source| Fatal::Process { what: "the token's watchdog cannot be started", source })?;
+    let (charter, watchdog) = (charter.as_ref(), &watchdog);
     match config.token() {
         TokenConfig::Pkcs11(token) => {
-            let watchdog =
-                Watchdog::start(token.call_deadline_ms, move |fatal| hung.end(&fatal, format)).map_err(
-                    |source| Fatal::Process { what: "the token's watchdog cannot be started", source },
-                )?;
-            token::Patient { config: &config, token, charter: charter.as_ref(), watchdog: &watchdog }
-                .examine(login, &report);
+            token::Patient { config: &config, token, charter, watchdog }.examine(login, &report);
         }
-        TokenConfig::Piv(_) => {
-            report.add(token::pin_source(config.token().pin()));
-            report.add(token::pcscd());
-            report.add(Check::skipped("card", "the keeper itself looks at the card when it starts"));
+        TokenConfig::Piv(token) => {
+            piv::Patient { config: &config, token, charter, watchdog }.examine(login, &report);
         }
     }
     host::checks(&config).into_iter().for_each(|check| report.add(check));

@@ -10,7 +10,8 @@ use crate::token::{
     CkaId, Pin, PublicKey, Watchdog, examine, initialize, load, login_once, public_key, unusable,
 };
 use cryptoki::session::Session;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Where pcscd listens, if `PCSCLITE_CSOCK_NAME` names no other place.
 const PCSCD: &str = "/run/pcscd/pcscd.comm";
@@ -238,12 +239,24 @@ pub(super) fn pin_source(source: &PinSource) -> Check {
 pub(super) fn pcscd() -> Check {
     let socket = std::env::var_os("PCSCLITE_CSOCK_NAME").map_or_else(|| PCSCD.into(), PathBuf::from);
     match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) if is_open(&socket) => Check::warning(
+            "pcscd",
+            format!("{} answers everybody on this host", socket.display()),
+            "close it: [Socket] SocketMode=0660 SocketGroup=chancery-piv in /etc/systemd/system/pcscd.socket.d/chancery.conf; \
+             else any local user can use a PIN that the keeper has given, or try wrong ones",
+        ),
         Ok(_) => Check::good("pcscd", format!("{} answers", socket.display())),
         Err(e) => Check::bad(
             "pcscd",
             70,
             format!("{}: {e}", socket.display()),
-            "start it (systemctl enable --now pcscd.socket), and let this user in by its polkit rules",
+            "start it (systemctl enable --now pcscd.socket), and let this user reach the socket: by its group, or by polkit \
+             where pcscd asks that",
         ),
     }
+}
+
+/// Whether every user may connect, which on Linux is the right to write.
+fn is_open(socket: &Path) -> bool {
+    std::fs::metadata(socket).is_ok_and(|about| about.mode() & 0o002 != 0)
 }

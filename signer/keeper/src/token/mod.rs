@@ -9,7 +9,7 @@ mod fault;
 mod key_ref;
 mod login;
 mod pin;
-mod piv;
+pub(crate) mod piv;
 mod pkcs11;
 mod pool;
 mod public;
@@ -22,9 +22,10 @@ pub use piv::{Firmware, FirmwareError};
 pub use public::{P384Key, PublicKey, RsaKey};
 
 pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, P384_PARAMS, examine, public_key};
-pub(crate) use login::login_once;
+pub(crate) use login::{Login, login_once};
 pub(crate) use pkcs11::load;
 pub(crate) use pool::{initialize, slot_of, unusable};
+pub(crate) use raw::RawSign;
 pub(crate) use watchdog::Watchdog;
 
 use crate::code;

@@ -54,6 +54,11 @@ impl PublicKey {
         RSA_BITS.contains(&key.bits()).then_some(Self::Rsa(key))
     }
 
+    /// The key, if it is on P-256.
+    pub(crate) fn p256(&self) -> Option<&Spki> {
+        if let Self::P256(spki) = self { Some(spki) } else { None }
+    }
+
     /// The DER of the `SubjectPublicKeyInfo`; none for Ed25519, whose 32 bytes are its usual form.
     pub fn spki_der(&self) -> Option<Vec<u8>> {
         let made = match self {

@@ -76,6 +76,28 @@ fn a_key_whose_test_signature_is_wrong_or_missing_is_destroyed_and_stands_nowher
 }
 
 #[test]
+fn a_key_that_wants_the_pin_at_each_use_shows_itself_as_a_keeper_asks_it() {
+    let Some(desk) = Desk::new() else { return };
+    desk.faults.set_token(Token::default().always_authenticate().pin_tries(3)).unwrap();
+    let made = desk.with_pin(GENERATE).json();
+    assert!(made["evidence"].to_string().contains("CKA_ALWAYS_AUTHENTICATE=true"), "{made}");
+    assert_eq!(
+        (desk.logins(), desk.signatures()),
+        (vec![0, 0], 1),
+        "one for the token, one for the signature"
+    );
+    desk.with_pin("admin key generate --id 03 --label u").json();
+    let grant = "--charter CHARTER --purpose root --repository r.example/team/";
+    desk.with_pin(&format!("admin key import-public --id 03 {grant}")).json();
+    assert_eq!(desk.signatures(), 2);
+    desk.enrol();
+    desk.init();
+    let mut serve = desk.command("serve");
+    serve.env("HSM_SIM_CONTROL", desk.faults.folder()).env("HSM_SIM_JOURNAL", desk.path("journal.jsonl"));
+    drop(desk.start_as(serve));
+}
+
+#[test]
 fn a_pin_that_could_lock_is_not_tried_and_a_wrong_one_once() {
     let Some(desk) = Desk::new() else { return };
     for (flag, word) in [(PinFlag::FinalTry, "one try is left"), (PinFlag::Locked, "is locked")] {

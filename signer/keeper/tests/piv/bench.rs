@@ -60,7 +60,7 @@ pub(crate) struct Bench {
     pub(crate) card: VirtualYubiKey,
     pub(crate) pcscd: Pcscd,
     pub(crate) world: World,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Bench {
@@ -242,7 +242,8 @@ pub(crate) fn failure(result: SignResult) -> String {
     }
 }
 
-fn world(root: Spki) -> World {
+/// A world whose root key is this one, and in which nobody has the others.
+pub(crate) fn world(root: Spki) -> World {
     let software = |byte: u8| {
         let key = p256::ecdsa::SigningKey::from_slice(&[byte; 32]).unwrap();
         Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap()

@@ -9,6 +9,7 @@
     reason = "test code, where a panic is a failed test"
 )]
 
+mod admin;
 mod bench;
 mod log_key;
 #[path = "../support/place.rs"]

@@ -6,11 +6,12 @@ use super::super::{Format, LoginArgs, shown};
 use crate::config::{Secrecy, read_trusted};
 use crate::exit::Fatal;
 use crate::sign::charter::Charter;
+use crate::token::piv::SlotFacts;
 use crate::token::{CkaId, ExamineError, Found, PublicKey, examine, unusable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use cryptoki::session::Session;
-use record::{Origin, Sha256};
+use record::{Origin, PivSlot, Sha256};
 use serde::Serialize;
 use std::path::Path;
 
@@ -23,7 +24,11 @@ pub(crate) struct KeyDocument {
     /// SHA-256 of the SPKI, as the service names a P-256 key.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    cka_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cka_id: Option<String>,
+    /// On a YubiKey.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<PivSlot>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -36,9 +41,17 @@ pub(crate) struct KeyDocument {
     public_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vkey: Option<String>,
+    /// What the card says that the key wants before it signs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin_policy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    touch_policy: Option<&'static str>,
+    /// Whether the card says that it made the key itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generated: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     evidence: Vec<String>,
-    /// Whether a keeper would use the key, as far as its attributes go.
+    /// Whether a keeper would use the key, as far as its attributes or its attestation go.
     usable: bool,
     /// Why no keeper would use the key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,30 +72,55 @@ struct Granted {
 
 impl KeyDocument {
     pub(super) fn of(id: &CkaId, label: Option<String>, found: &Found) -> Self {
-        let named =
-            Self { cka_id: id.to_string(), label, evidence: found.evidence.clone(), ..Self::default() };
-        let public_key = match &found.public {
+        let evidence = found.evidence.clone();
+        Self { cka_id: Some(id.to_string()), label, usable: true, evidence, ..Self::public(&found.public) }
+    }
+
+    /// A key on a YubiKey, and what a keeper would say of it.
+    pub(crate) fn on_card(slot: PivSlot, facts: &SlotFacts, verdict: Result<Vec<String>, String>) -> Self {
+        let (usable, evidence, refused) = match verdict {
+            Ok(evidence) => (true, evidence, None),
+            Err(why) => (false, vec![], Some(why)),
+        };
+        Self {
+            slot: Some(slot),
+            pin_policy: Some(facts.pin_policy()),
+            touch_policy: Some(facts.touch_policy()),
+            generated: Some(facts.generated),
+            evidence,
+            usable,
+            refused,
+            ..Self::public(&facts.public)
+        }
+    }
+
+    /// A slot of a YubiKey with a key of which no more is known.
+    pub(crate) fn refused_on_card(slot: PivSlot, why: String) -> Self {
+        Self { slot: Some(slot), refused: Some(why), ..Self::default() }
+    }
+
+    fn public(public: &PublicKey) -> Self {
+        let public_key = match public {
             PublicKey::Ed25519(key) => Some(STANDARD.encode(key)),
             PublicKey::P256(_) | PublicKey::P384(_) | PublicKey::Rsa(_) => None,
         };
-        let der = found.public.spki_der();
+        let der = public.spki_der();
         Self {
-            usable: true,
-            algorithm: Some(found.public.kind()),
+            algorithm: Some(public.kind()),
             id: der.as_deref().map(|der| Sha256::of(der).to_string()),
             spki: der.map(|der| STANDARD.encode(der)),
             public_key,
-            ..named
+            ..Self::default()
         }
     }
 
     /// The same with the verifier key of this log, whose key it is.
-    pub(super) fn of_log(mut self, origin: Option<&Origin>) -> Result<Self, Fatal> {
+    pub(crate) fn of_log(mut self, origin: Option<&Origin>) -> Result<Self, Fatal> {
         let key = self.public_key.as_ref().and_then(|text| STANDARD.decode(text).ok()?.try_into().ok());
         if let (Some(origin), Some(key)) = (origin, key) {
             let vkey = tlog::VerifierKey::new_ed25519(origin.as_str(), key).map_err(|e| Fatal::Key {
                 token: origin.to_string(),
-                cka_id: self.cka_id.clone(),
+                cka_id: self.place(),
                 why: e.to_string(),
             })?;
             self.vkey = Some(vkey.to_string());
@@ -91,10 +129,16 @@ impl KeyDocument {
     }
 
     fn refused(cka_id: String, label: Option<String>, why: String) -> Self {
-        Self { cka_id, label, refused: Some(why), ..Self::default() }
+        Self { cka_id: Some(cka_id), label, refused: Some(why), ..Self::default() }
     }
 
-    fn granted(mut self, charter: Option<&(String, Charter)>) -> Self {
+    /// Where it lies.
+    fn place(&self) -> String {
+        let slot = || self.slot.map(|slot| slot.to_string());
+        self.cka_id.clone().or_else(slot).unwrap_or_default()
+    }
+
+    pub(crate) fn granted(mut self, charter: Option<&(String, Charter)>) -> Self {
         let Some((file, charter)) = charter else { return self };
         let key = charter.all().find(|(id, _)| self.id.as_deref() == Some(id.to_string().as_str()));
         self.granted = key.map(|(_, key)| Granted {
@@ -116,15 +160,16 @@ impl KeyDocument {
         };
         format!(
             "{}  {:<8}  {}  {}  {state}",
-            self.cka_id,
+            self.place(),
             self.algorithm.as_deref().unwrap_or("-"),
             self.id.as_deref().or(self.public_key.as_deref()).unwrap_or("-"),
             self.label.as_deref().unwrap_or("-")
         )
     }
 
-    pub(super) fn text(&self) -> String {
-        let mut lines = vec![format!("CKA_ID        {}", self.cka_id)];
+    pub(crate) fn text(&self) -> String {
+        let name = if self.slot.is_some() { "slot" } else { "CKA_ID" };
+        let mut lines = vec![format!("{name:<14}{}", self.place())];
         let mut add = |name: &str, value: Option<&str>| {
             lines.extend(value.map(|value| format!("{name:<14}{value}")));
         };
@@ -134,6 +179,9 @@ impl KeyDocument {
         add("spki", self.spki.as_deref());
         add("public key", self.public_key.as_deref());
         add("vkey", self.vkey.as_deref());
+        let policies = self.pin_policy.zip(self.touch_policy);
+        let policies = policies.map(|(pin, touch)| format!("PIN {pin}, touch {touch}"));
+        add("policies", policies.as_deref());
         add("evidence", Some(self.evidence.join(" ").as_str()).filter(|e| !e.is_empty()));
         add("REFUSED", self.refused.as_deref());
         if let Some(granted) = &self.granted {
@@ -146,9 +194,10 @@ impl KeyDocument {
     }
 }
 
+/// The keys of a token.
 #[derive(Serialize)]
-struct Keys {
-    keys: Vec<KeyDocument>,
+pub(crate) struct Keys {
+    pub(crate) keys: Vec<KeyDocument>,
 }
 
 impl Document for Keys {
@@ -294,7 +343,7 @@ fn one(session: &Session, login: &LoginArgs, id: &CkaId) -> Result<KeyDocument, 
     examined(session, login.label(), id, id_and_label(&read).1)
 }
 
-fn read_charter(path: &Path) -> Result<(String, Charter), Fatal> {
+pub(crate) fn read_charter(path: &Path) -> Result<(String, Charter), Fatal> {
     let bytes = read_trusted(path, Secrecy::Public)?;
     let charter = Charter::parse(&bytes)
         .map_err(|e| Fatal::Config { file: path.to_owned(), why: e.to_string().trim_end().to_owned() })?;

@@ -6,7 +6,7 @@
 
 use super::certificate::{Certificate, CertificateError};
 use super::firmware::Firmware;
-use crate::config::{PivConfig, Secrecy, read_trusted};
+use crate::config::{Demands, Secrecy, read_trusted};
 use crate::exit::Fatal;
 use der::{Decode, oid::ObjectIdentifier};
 use record::{PivSlot, Time};
@@ -47,6 +47,14 @@ pub(super) struct Statement {
     pub(super) touch_policy: u8,
 }
 
+/// A statement with the certificates that prove it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proven {
+    pub(super) statement: Statement,
+    /// DER, from the attestation up to the root.
+    pub(super) chain: Vec<Vec<u8>>,
+}
+
 /// Why an attestation proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AttestationError {
@@ -67,11 +75,11 @@ pub(super) enum AttestationError {
 
 impl Trust {
     /// Reads the configured files.
-    pub(super) fn read(config: &PivConfig) -> Result<Self, Fatal> {
+    pub(super) fn read(demands: &Demands) -> Result<Self, Fatal> {
         let is_yubicos = |c: &Certificate| YUBICO_ROOTS.contains(&c.sha256.to_string().as_str());
         let (pinned, between): (Vec<_>, Vec<_>) =
-            read_all(&config.attestation_chain)?.into_iter().partition(is_yubicos);
-        let mut roots = read_all(&config.attestation_roots)?;
+            read_all(&demands.attestation_chain)?.into_iter().partition(is_yubicos);
+        let mut roots = read_all(&demands.attestation_roots)?;
         for root in &roots {
             tracing::warn!(subject = root.subject_name, sha256 = %root.sha256, "attestations by a root that is not Yubico's are trusted");
         }
@@ -80,35 +88,51 @@ impl Trust {
     }
 
     /// What the attestation `leaf`, made by the key of the certificate `f9`, proves now.
-    pub(super) fn verify(&self, leaf: &[u8], f9: &[u8], now: Time) -> Result<Statement, AttestationError> {
-        let named = |name: &str| {
-            let name = name.to_owned();
-            move |why| AttestationError::Certificate { name, why }
-        };
+    pub(super) fn verify(&self, leaf: &[u8], f9: &[u8], now: Time) -> Result<Proven, AttestationError> {
         let leaf = Certificate::parse(leaf).map_err(named("attestation"))?;
         let f9 = Certificate::parse_f9(f9).map_err(named("f9"))?;
         issued(&leaf, &f9, now)?;
-        self.follow(&f9, now)?;
-        statement(&leaf)
+        let above = self.follow(&f9, now)?;
+        let statement = statement(&leaf)?;
+        let chain = [&leaf, &f9].into_iter().chain(above).map(|c| c.der.clone()).collect();
+        Ok(Proven { statement, chain })
     }
 
-    /// From the f9 certificate up to a trusted root.
-    fn follow(&self, f9: &Certificate, now: Time) -> Result<(), AttestationError> {
+    /// Whether a card with this `f9` can prove anything now, before it has a key.
+    pub(super) fn verify_f9(&self, f9: &[u8], now: Time) -> Result<(), AttestationError> {
+        let f9 = Certificate::parse_f9(f9).map_err(named("f9"))?;
+        self.follow(&f9, now).map(drop)
+    }
+
+    /// The certificates above that of f9, up to a trusted root.
+    fn follow<'a>(
+        &'a self,
+        f9: &'a Certificate,
+        now: Time,
+    ) -> Result<Vec<&'a Certificate>, AttestationError> {
         let mut current = f9;
+        let mut path = Vec::new();
         for _ in 0..=MAX_BETWEEN {
             let issuer = |all: &'_ [Certificate]| all.iter().position(|c| c.subject == current.issuer);
             if let Some(root) = issuer(&self.roots).and_then(|at| self.roots.get(at)) {
                 issued(current, root, now)?;
-                return authority(root, now);
+                authority(root, now)?;
+                path.push(root);
+                return Ok(path);
             }
             let above = issuer(&self.between).and_then(|at| self.between.get(at));
             let above = above.ok_or_else(|| AttestationError::NoRoot(current.issuer_name.clone()))?;
             issued(current, above, now)?;
             authority(above, now)?;
+            path.push(above);
             current = above;
         }
         Err(AttestationError::NoRoot(current.issuer_name.clone()))
     }
+}
+
+fn named(name: &'static str) -> impl Fn(CertificateError) -> AttestationError {
+    move |why| AttestationError::Certificate { name: name.to_owned(), why }
 }
 
 /// `below` names `above` as its issuer, was signed by its key, and is valid.

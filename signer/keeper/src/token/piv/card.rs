@@ -23,23 +23,45 @@ const CERTIFICATE: u8 = 0x70;
 const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// An open card.
-pub(super) struct Card {
+pub(crate) struct Card {
     /// There until it is dropped.
     key: Option<YubiKey>,
 }
 
 /// What a card says of a key without proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SlotFacts {
-    pub(super) public: PublicKey,
-    pub(super) pin: PinPolicy,
-    pub(super) touch: TouchPolicy,
-    pub(super) generated: bool,
+pub(crate) struct SlotFacts {
+    pub(crate) public: PublicKey,
+    pub(crate) pin: PinPolicy,
+    pub(crate) touch: TouchPolicy,
+    pub(crate) generated: bool,
+}
+
+impl SlotFacts {
+    /// The PIN policy's word.
+    pub(crate) fn pin_policy(&self) -> &'static str {
+        match self.pin {
+            PinPolicy::Never => "never",
+            PinPolicy::Once => "once",
+            PinPolicy::Always => "always",
+            PinPolicy::Default => "unknown",
+        }
+    }
+
+    /// The touch policy's word.
+    pub(crate) fn touch_policy(&self) -> &'static str {
+        match self.touch {
+            TouchPolicy::Never => "never",
+            TouchPolicy::Always => "always",
+            TouchPolicy::Cached => "cached",
+            TouchPolicy::Default => "unknown",
+        }
+    }
 }
 
 /// Why the card is not open.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     #[error("PC/SC cannot be used ({0}): is pcscd running, and may this user reach its socket?")]
     Service(Error),
     #[error("it is in no reader{}", .0.text())]
@@ -48,10 +70,10 @@ pub(super) enum OpenError {
 
 /// What was found in place of the card.
 #[derive(Debug, Default)]
-pub(super) struct Others {
+pub(crate) struct Others {
     serials: Vec<u32>,
     /// A card that another program holds alone: it may be the one.
-    held: bool,
+    pub(crate) held: bool,
 }
 
 impl Others {
@@ -66,9 +88,11 @@ impl Others {
 
 /// Why a slot's key cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SlotError {
+pub(crate) enum SlotError {
     #[error("the card did not answer ({0})")]
     Card(Error),
+    #[error("there is no key in it")]
+    Empty,
     #[error("{0}")]
     Key(&'static str),
 }
@@ -76,7 +100,7 @@ pub(super) enum SlotError {
 impl Card {
     /// Opens the card with this serial number, whatever reader it is in. The reader that had it last is asked first: in
     /// another one a card may be waiting for a touch, and would keep us waiting with it.
-    pub(super) fn open(serial: u32, last_reader: Option<&str>) -> Result<Self, OpenError> {
+    pub(crate) fn open(serial: u32, last_reader: Option<&str>) -> Result<Self, OpenError> {
         let mut context = Context::open().map_err(OpenError::Service)?;
         let mut readers: Vec<_> = context.iter().map_err(OpenError::Service)?.collect();
         readers.sort_by_key(|reader| Some(&*reader.name()) != last_reader);
@@ -95,22 +119,41 @@ impl Card {
         Err(OpenError::Absent(others))
     }
 
+    /// Every card in a reader, and what hides others. A card that waits for a touch keeps us waiting.
+    pub(crate) fn all() -> Result<(Vec<Self>, Others), OpenError> {
+        let mut context = Context::open().map_err(OpenError::Service)?;
+        let (mut cards, mut others) = (Vec::new(), Others::default());
+        for reader in context.iter().map_err(OpenError::Service)? {
+            match reader.open() {
+                Ok(key) => cards.push(Self { key: Some(key) }),
+                Err(Error::PcscError { inner: Some(pcsc::Error::SharingViolation) }) => others.held = true,
+                Err(_) => {}
+            }
+        }
+        Ok((cards, others))
+    }
+
+    /// Its serial number.
+    pub(crate) fn serial(&self) -> u32 {
+        self.key.as_ref().map_or(0, |key| key.serial().0)
+    }
+
     /// The name of the reader it is in: a hint, and no identity.
-    pub(super) fn reader(&self) -> String {
+    pub(crate) fn reader(&self) -> String {
         self.key.as_ref().map(|key| key.name().to_owned()).unwrap_or_default()
     }
 
-    pub(super) fn firmware(&self) -> Firmware {
+    pub(crate) fn firmware(&self) -> Firmware {
         let version = self.key.as_ref().map(YubiKey::version);
         version.map_or(Firmware::new([0; 3]), |v| Firmware::new([v.major, v.minor, v.patch]))
     }
 
     /// What it says of the key in a slot.
-    pub(super) fn slot(&mut self, slot: PivSlot) -> Result<SlotFacts, SlotError> {
+    pub(crate) fn slot(&mut self, slot: PivSlot) -> Result<SlotFacts, SlotError> {
         let metadata =
             piv::metadata(self.key().map_err(SlotError::Card)?, id(slot).map_err(SlotError::Card)?);
         let metadata = metadata.map_err(|error| match error {
-            Error::NotFound => SlotError::Key("there is no key in it"),
+            Error::NotFound => SlotError::Empty,
             Error::ParseError | Error::AlgorithmError => {
                 SlotError::Key("its key is of a kind, or has a policy, that is not known here")
             }
@@ -125,7 +168,7 @@ impl Card {
 
     /// How many tries the PIN has, without using one and whatever was verified. The crate's own question answers zero when
     /// the PIN is verified.
-    pub(super) fn pin_tries(&mut self) -> Result<u8, Error> {
+    pub(crate) fn pin_tries(&mut self) -> Result<u8, Error> {
         let metadata = piv::metadata(self.key()?, SlotId::Management(ManagementSlotId::Pin))?;
         metadata.retries.map(|retries| retries.remaining_count).ok_or(Error::NotSupported)
     }
@@ -159,12 +202,16 @@ impl Card {
     pub(super) fn attest(&mut self, slot: PivSlot) -> Result<(Vec<u8>, Vec<u8>), Error> {
         let slot = id(slot)?;
         let leaf = piv::attest(self.key()?, slot)?.to_vec();
-        let object = self.key()?.fetch_object(F9_CERTIFICATE)?;
-        let f9 = certificate_in(&object).ok_or(Error::InvalidObject)?;
-        Ok((leaf, f9.to_vec()))
+        Ok((leaf, self.f9_certificate()?))
     }
 
-    fn key(&mut self) -> Result<&mut YubiKey, Error> {
+    /// The certificate of the key that signs attestations.
+    pub(super) fn f9_certificate(&mut self) -> Result<Vec<u8>, Error> {
+        let object = self.key()?.fetch_object(F9_CERTIFICATE)?;
+        certificate_in(&object).map(<[u8]>::to_vec).ok_or(Error::InvalidObject)
+    }
+
+    pub(super) fn key(&mut self) -> Result<&mut YubiKey, Error> {
         self.key.as_mut().ok_or(Error::NotFound)
     }
 }
@@ -179,7 +226,7 @@ impl Drop for Card {
     }
 }
 
-fn id(slot: PivSlot) -> Result<SlotId, Error> {
+pub(super) fn id(slot: PivSlot) -> Result<SlotId, Error> {
     SlotId::try_from(slot.reference())
 }
 

@@ -21,6 +21,8 @@ const MIN_RSA_BYTES: usize = 256;
 /// A certificate, taken apart.
 #[derive(Debug, Clone)]
 pub(super) struct Certificate {
+    /// As it came.
+    pub(super) der: Vec<u8>,
     pub(super) sha256: Sha256,
     /// The names as they are encoded, to be compared.
     pub(super) issuer: Vec<u8>,
@@ -73,6 +75,7 @@ impl Certificate {
         let extensions: Vec<_> =
             extensions.into_iter().map(|e| (e.extn_id, e.extn_value.into_bytes().to_vec())).collect();
         Ok(Self {
+            der: der.to_vec(),
             sha256: Sha256::of(der),
             issuer: tbs.issuer().to_der()?,
             subject: tbs.subject().to_der()?,

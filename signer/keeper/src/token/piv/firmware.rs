@@ -12,6 +12,11 @@ impl Firmware {
     /// The first whose ECDSA does not leak the key to who can measure it (YSA-2024-03).
     pub const ECDSA_FLOOR: Self = Self(5, 7, 0);
 
+    /// The first whose management key is an AES key from the factory on.
+    pub(crate) const AES_MANAGEMENT_KEY: Self = Self(5, 7, 0);
+    /// The first that has Ed25519.
+    pub(crate) const ED25519: Self = Self(5, 7, 0);
+
     /// Its three numbers.
     pub(super) fn new([major, minor, patch]: [u8; 3]) -> Self {
         Self(major, minor, patch)

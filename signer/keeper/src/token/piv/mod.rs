@@ -10,21 +10,29 @@ mod card;
 mod certificate;
 mod fault;
 mod firmware;
+mod judge;
 mod look;
+mod manage;
+mod pin;
 
+pub(crate) use card::{Card, OpenError, SlotError, SlotFacts};
 pub use firmware::{Firmware, FirmwareError};
+pub(in crate::token) use judge::longest_evidence;
+pub(crate) use judge::{Judge, Verdict};
+pub(crate) use manage::{
+    Access, FACTORY_MANAGEMENT_KEY, FACTORY_PIN, FACTORY_PUK, Management, NEW_MANAGEMENT_KEY, Reference,
+};
+pub(crate) use pin::{PinError, give_pin, untriable};
 
 use super::pkcs11::pause;
 use super::public;
 use super::watchdog::Watchdog;
-use super::{Key, KeyRef, Pin, Problem, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
+use super::{Key, KeyRef, Pin, Problem, PublicKey, Token, TokenError, TouchWait};
 use crate::code;
-use crate::config::{Attestation, PivConfig};
+use crate::config::PivConfig;
 use crate::exit::Fatal;
-use attestation::{Statement, Trust};
-use card::{Card, OpenError, SlotError, SlotFacts, public_key};
 use fault::{Fault, Refusal, before, while_signing};
-use record::{Clock, PivSlot, Sha256, Signature, SystemClock};
+use record::{PivSlot, Sha256, Signature};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,29 +47,18 @@ const PANIC_ED25519: usize = 255;
 /// Opens the configured card, and tries the PIN once.
 pub(super) fn open(config: &PivConfig) -> Result<Arc<dyn Token>, Fatal> {
     let pin = Pin::read(&config.pin)?;
-    let trust = Trust::read(config)?;
+    let judge = Judge::read(config.serial, &config.demands)?;
     let watchdog = Watchdog::start(config.call_deadline_ms, |fatal| fatal.end())
         .map_err(|source| Fatal::Process { what: "the token's watchdog cannot be started", source })?;
-    let token = PivToken { config: config.clone(), pin, trust, watchdog, state: Mutex::new(State::new()) };
+    let token = PivToken { config: config.clone(), pin, judge, watchdog, state: Mutex::new(State::new()) };
     token.start()?;
     Ok(Arc::new(token))
-}
-
-/// The longest evidence of a key on a card.
-pub(super) fn longest_evidence() -> Vec<String> {
-    evidence(
-        u32::MAX,
-        Firmware::new([255; 3]),
-        "never",
-        TouchPolicy::Always,
-        Proof { attested: false, generated: false },
-    )
 }
 
 struct PivToken {
     config: PivConfig,
     pin: Pin,
-    trust: Trust,
+    judge: Judge,
     watchdog: Watchdog,
     state: Mutex<State>,
 }
@@ -118,28 +115,14 @@ impl Token for PivToken {
         let _watched = self.watchdog.watch("attestation over PC/SC");
         let card = state.card.as_mut().ok_or_else(|| self.broken("it went away".into()))?;
         let facts = card.slot(slot).map_err(|e| match e {
-            SlotError::Key(why) => wrong(why.into()),
             SlotError::Card(error) => self.broken(error.to_string()),
+            e => wrong(e.to_string()),
         })?;
         if facts.public != *pinned {
             return Err(wrong("its public key is not the pinned one: is this the right slot?".into()));
         }
-        let firmware = card.firmware();
-        if matches!(pinned, PublicKey::P256(_)) && firmware < self.config.firmware_floor {
-            return Err(wrong(format!(
-                "the card has firmware {firmware}, older than the firmware_floor {}: such a card leaks ECDSA keys to who \
-                 can open and measure it (YSA-2024-03); make the key on a newer one",
-                self.config.firmware_floor
-            )));
-        }
-        let touch = touch_policy(facts.touch).map_err(|why| wrong(why.into()))?;
-        let pin = pin_policy(facts.pin).map_err(|why| wrong(why.into()))?;
-        let attested = self.config.attestation == Attestation::Required;
-        if attested {
-            self.prove(card, slot, &facts).map_err(wrong)?;
-        }
-        let proof = Proof { attested, generated: facts.generated };
-        let evidence = evidence(self.config.serial, firmware, pin, touch, proof);
+        let verdict = self.judge.key(card, slot, &facts).map_err(wrong)?;
+        let Verdict { touch, evidence, .. } = verdict;
         let key = Key { id: id.clone(), public: facts.public.clone(), touch, evidence };
         state.keys.insert(slot, facts);
         Ok(key)
@@ -232,19 +215,6 @@ impl PivToken {
         Ok(())
     }
 
-    /// The proof that the key in this slot was made on this card, with these policies.
-    fn prove(&self, card: &mut Card, slot: PivSlot, facts: &SlotFacts) -> Result<(), String> {
-        if !facts.generated {
-            return Err("its key was imported, so copies may be anywhere: generate one on the card, or set attestation = \
-                        \"none\" if that is known and wanted"
-                .into());
-        }
-        let (leaf, f9) = card.attest(slot).map_err(|e| format!("the card gives no attestation ({e})"))?;
-        let proven = self.trust.verify(&leaf, &f9, SystemClock.now());
-        let proven = proven.map_err(|e| format!("its attestation proves nothing: {e}"))?;
-        matches(&proven, self.config.serial, card.firmware(), slot, facts)
-    }
-
     /// Asks the key; a second time only where surely nothing was signed and a new connection or the PIN can help.
     fn sign(&self, order: &Order<'_>) -> Result<Vec<u8>, TokenError> {
         let mut state = self.state();
@@ -319,7 +289,7 @@ impl PivToken {
             match card.slot(*slot) {
                 Ok(found) if found == *facts => {}
                 Err(SlotError::Card(error)) => return Err(Fault::failed("token-gone", error.to_string())),
-                Ok(_) | Err(SlotError::Key(_)) => {
+                Ok(_) | Err(SlotError::Key(_) | SlotError::Empty) => {
                     let why =
                         format!("the key in slot {slot} of {} is not what it was at the start", self.name());
                     tracing::error!("{why}");
@@ -385,102 +355,6 @@ impl PivToken {
         tracing::error!("{detail}; the key is not used any more");
         TokenError::Unknown { code: code("token-wrong"), detail }
     }
-}
-
-/// Why the PIN is not verified.
-enum PinError {
-    Card(Error),
-    NotTried(String),
-    Refused(String),
-}
-
-/// Gives the PIN with exactly one try, and with none when it could be the last.
-fn give_pin(card: &mut Card, pin: &[u8]) -> Result<(), PinError> {
-    match card.pin_tries().map_err(PinError::Card)? {
-        0 => return Err(PinError::NotTried("the PIN is locked".into())),
-        1 => {
-            let why = "only one try is left before the PIN locks, and a person must make it";
-            return Err(PinError::NotTried(why.into()));
-        }
-        _ => {}
-    }
-    match card.verify_pin(pin) {
-        Ok(()) => Ok(()),
-        Err(Error::WrongPin { tries }) => {
-            Err(PinError::Refused(format!("the PIN was refused; {tries} tries are left")))
-        }
-        Err(error) => Err(PinError::Card(error)),
-    }
-}
-
-/// Whether what was proven is what is needed: the card, the slot, the key and what it wants.
-fn matches(
-    proven: &Statement,
-    serial: u32,
-    firmware: Firmware,
-    slot: PivSlot,
-    facts: &SlotFacts,
-) -> Result<(), String> {
-    let differs = |what: &str, attested: String, is: String| {
-        Err(format!("its attestation is of another key: {what} {attested}, and here it is {is}"))
-    };
-    if proven.serial != serial {
-        return differs("serial number", proven.serial.to_string(), serial.to_string());
-    }
-    if proven.slot != slot {
-        return differs("slot", proven.slot.to_string(), slot.to_string());
-    }
-    if proven.firmware != firmware {
-        return differs("firmware", proven.firmware.to_string(), firmware.to_string());
-    }
-    if public_key(&proven.spki).as_ref() != Some(&facts.public) {
-        return Err("its attestation is of another public key than the pinned one".into());
-    }
-    let policies = (u8::from(facts.pin), u8::from(facts.touch));
-    if (proven.pin_policy, proven.touch_policy) != policies {
-        let attested = format!("{:?}", (proven.pin_policy, proven.touch_policy));
-        return differs("PIN and touch policy", attested, format!("{policies:?}"));
-    }
-    Ok(())
-}
-
-fn touch_policy(touch: CardTouch) -> Result<TouchPolicy, &'static str> {
-    match touch {
-        CardTouch::Never => Ok(TouchPolicy::Never),
-        CardTouch::Always => Ok(TouchPolicy::Always),
-        CardTouch::Cached => Err(
-            "its touch policy is cached: one touch would let everything be signed that is asked for within 15 s; generate \
-             the key with the policy always or never",
-        ),
-        CardTouch::Default => Err("the card does not tell its touch policy"),
-    }
-}
-
-fn pin_policy(pin: PinPolicy) -> Result<&'static str, &'static str> {
-    match pin {
-        PinPolicy::Never => Ok("never"),
-        PinPolicy::Once => Ok("once"),
-        PinPolicy::Always => Ok("always"),
-        PinPolicy::Default => Err("the card does not tell its PIN policy"),
-    }
-}
-
-/// What is known of where a key comes from.
-#[derive(Clone, Copy)]
-struct Proof {
-    attested: bool,
-    generated: bool,
-}
-
-fn evidence(serial: u32, firmware: Firmware, pin: &str, touch: TouchPolicy, proof: Proof) -> Vec<String> {
-    vec![
-        format!("PIV_ATTESTED={}", proof.attested),
-        format!("PIV_FIRMWARE={firmware}"),
-        format!("PIV_GENERATED={}", proof.generated),
-        format!("PIV_PIN={pin}"),
-        format!("PIV_SERIAL={serial}"),
-        format!("PIV_TOUCH={}", touch.as_str()),
-    ]
 }
 
 fn wrong_key(key: &Key) -> TokenError {

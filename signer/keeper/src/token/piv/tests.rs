@@ -2,14 +2,16 @@
 
 use super::attestation::{AttestationError, Statement, Trust};
 use super::certificate::CertificateError;
+use super::judge::matches;
 use super::*;
-use crate::config::PinSource;
+use crate::config::{Attestation, Demands, PinSource};
+use crate::token::TouchPolicy;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hsm_sim_yubikey::{
     Card as VirtualCard, Options, PinPolicy as Pin, Ports, Profile, Signed, Slot, State as CardState, Touch,
     TouchPolicy as CardTouchPolicy,
 };
-use record::{Spki, Time};
+use record::{Clock, Spki, SystemClock, Time};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -68,17 +70,13 @@ fn trust(chain: &[&[u8]], roots: &[&[u8]]) -> Trust {
     let folder = tempfile::tempdir().unwrap();
     let file =
         |name, all: &[&[u8]]| if all.is_empty() { vec![] } else { vec![pem(folder.path(), name, all)] };
-    let config = PivConfig {
-        serial: SERIAL,
-        pin: PinSource::Fd(0),
+    let demands = Demands {
         attestation: Attestation::Required,
         attestation_chain: file("chain.pem", chain),
         attestation_roots: file("roots.pem", roots),
         firmware_floor: Firmware::ECDSA_FLOOR,
-        touch_wait_ms: 1,
-        call_deadline_ms: 1,
     };
-    Trust::read(&config).unwrap()
+    Trust::read(&demands).unwrap()
 }
 
 fn now() -> Time {
@@ -88,7 +86,8 @@ fn now() -> Time {
 /// The statement that `leaf` proves when the profile's test root is trusted.
 fn proven(profile: Profile, leaf: &[u8]) -> Result<Statement, AttestationError> {
     let trust = trust(profile.attestation_intermediates(), &[profile.attestation_root()]);
-    trust.verify(leaf, profile.attestation_f9(), now())
+    trust.verify_f9(profile.attestation_f9(), now())?;
+    trust.verify(leaf, profile.attestation_f9(), now()).map(|proven| proven.statement)
 }
 
 #[test]
@@ -201,13 +200,16 @@ fn cardless() -> PivToken {
     let config = PivConfig {
         serial: SERIAL,
         pin: PinSource::Fd(0),
-        attestation: Attestation::Required,
-        attestation_chain: vec![],
-        attestation_roots: vec![],
-        firmware_floor: Firmware::ECDSA_FLOOR,
+        demands: Demands {
+            attestation: Attestation::Required,
+            attestation_chain: vec![],
+            attestation_roots: vec![],
+            firmware_floor: Firmware::ECDSA_FLOOR,
+        },
         touch_wait_ms: 1,
         call_deadline_ms: 60_000,
     };
+    let judge = Judge::read(SERIAL, &config.demands).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pin");
     std::fs::write(&file, "123456").unwrap();
@@ -217,7 +219,7 @@ fn cardless() -> PivToken {
     PivToken {
         config,
         pin: crate::token::Pin::from_file(&file).unwrap(),
-        trust: Trust::default(),
+        judge,
         watchdog: Watchdog::start(60_000, |_| {}).unwrap(),
         state: Mutex::new(state),
     }
