@@ -1,8 +1,8 @@
 //! Hardware for tests: tokens and cards made in one call, and a journal of every signature that a key really made.
 //!
 //! Promises: [`Module::provision`] gives a fresh token of any PKCS#11 module of the matrix, or a fresh card, with keys,
-//! that shares nothing with any other, in a folder of its own; no process gets a signature from it that
-//! [`Provisioned::signed`] does not show. [`SoftHsm`] is such a token too, for tests that want that one module and keys of
+//! that shares nothing with any other, in a folder of its own; no process that loads [`Provisioned::library`] gets a signature
+//! from it that [`Provisioned::signed`] does not show. [`SoftHsm`] is such a token too, for tests that want that one module and keys of
 //! their own making: its journal is there if it is asked for ([`SoftHsm::journaled`], [`Journal::read`]).
 //! With [`Faults`] a token fails: hangs, errors, removal, PIN counters.
 //! It does not know: who signs, and what.

@@ -1,4 +1,5 @@
 //! A token of each module in one call: with keys that sign, and gone and back when it is told so.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 use hsm_sim::{Module, Provisioned, PublicKey};
 use p256::{

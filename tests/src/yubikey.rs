@@ -1,26 +1,28 @@
 //! A second signing keeper beside those of `chancery dev`, with its keys on a virtual YubiKey: written by hand, as an
 //! operator writes it.
 
-use crate::{Instance, Settings, binary, wait_for};
-use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
+use crate::{
+    Instance, Settings, binary,
+    charter::{DAYS, known, pem, tell_daemon, tell_dev, without_keys, write},
+    wait_for,
+};
 use hsm_sim_yubikey::{
     Builder, Entry, Operation, Pcscd, PinPolicy, Profile, SOCKET_VARIABLE, Slot, TouchPolicy, VirtualYubiKey,
     YubiKeyJournal,
 };
 use record::{Purpose, Sha256, Spki};
 use rustix::process::Signal;
-use serde::Deserialize;
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
+/// The keeper's name.
+const NAME: &str = "yubikey";
 /// The card's serial number.
 const SERIAL: u32 = 5_740_001;
-/// The days that `chancery dev` gives each role, and so does this keeper's charter.
-const DAYS: u32 = 3660;
 
 /// Where a role's key lies on the card.
 #[derive(Debug, Clone, Copy)]
@@ -40,20 +42,6 @@ pub struct YubiKeyKeeper {
     _pcscd: Pcscd,
     folder: PathBuf,
     process: Child,
-}
-
-/// What is read of the charter of `chancery dev`.
-#[derive(Deserialize)]
-struct DevCharter {
-    origin: String,
-    log_vkey: String,
-    key: Vec<DevKey>,
-}
-
-#[derive(Deserialize)]
-struct DevKey {
-    spki: Spki,
-    purpose: Purpose,
 }
 
 impl YubiKeyKeeper {
@@ -134,14 +122,8 @@ impl Drop for YubiKeyKeeper {
 }
 
 fn configure(service: &Instance, folder: &Path, prefix: &str, places: &[Place], card: &VirtualYubiKey) {
-    let dev = service.dir().join("signing/charter.toml");
-    let text = fs::read_to_string(&dev).unwrap();
-    let charter: DevCharter = toml::from_str(&text).unwrap();
-    let mut own = format!(
-        "schema = 1\nkeeper = \"yubikey\"\norigin = \"{}\"\nlog_vkey = \"{}\"\n",
-        charter.origin, charter.log_vkey
-    );
-    let mut theirs = text;
+    let mut own = without_keys(service, NAME, prefix);
+    let mut keys = Vec::new();
     for place in places {
         let slot = Slot::new(place.slot).unwrap();
         let spki = Spki::from_der(card.public_key(slot).unwrap()).unwrap();
@@ -151,44 +133,31 @@ fn configure(service: &Instance, folder: &Path, prefix: &str, places: &[Place], 
              signatures_per_hour = 1000\nmax_validity_days = {DAYS}\n",
             known(&spki, place.purpose, prefix)
         );
-        theirs += &format!("\n[[other_key]]\n{}", known(&spki, place.purpose, prefix));
+        keys.push((place.purpose, spki));
     }
-    for key in &charter.key {
-        own += &format!("\n[[other_key]]\n{}", known(&key.spki, key.purpose, prefix));
-    }
-    write(&dev, &theirs);
+    tell_dev(service, prefix, &keys);
     write(&folder.join("charter.toml"), &own);
+    write(&folder.join("pin"), "123456\n");
+    let config = config(NAME, &folder.join("pin"), SERIAL);
+    write(&folder.join("keeper.toml"), &config);
+    write_chain(folder);
+    tell_daemon(service, NAME, &folder.join("keeper.sock"));
+}
+
+/// The configuration of a keeper of a card; [`write_chain`] makes the files that it names.
+pub(crate) fn config(name: &str, pin_file: &Path, serial: u32) -> String {
+    format!(
+        "role = \"sign\"\nname = \"{name}\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"keeper.sock\"\n\n\
+         [token]\npin_file = \"{}\"\npiv = {{ serial = {serial}, attestation_chain = [\"chain.pem\"], \
+         attestation_roots = [\"root.pem\"] }}\n",
+        pin_file.display()
+    )
+}
+
+/// The certificates above a card's f9 key.
+pub(crate) fn write_chain(folder: &Path) {
     let profile = Profile::V5_7_4;
     write(&folder.join("root.pem"), &pem(profile.attestation_root()));
     let chain: String = profile.attestation_intermediates().iter().map(|der| pem(der)).collect();
     write(&folder.join("chain.pem"), &chain);
-    write(&folder.join("pin"), "123456\n");
-    write(
-        &folder.join("keeper.toml"),
-        &format!(
-            "role = \"sign\"\nname = \"yubikey\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"keeper.sock\"\n\n\
-             [token]\npin_file = \"pin\"\npiv = {{ serial = {SERIAL}, attestation_chain = [\"chain.pem\"], \
-             attestation_roots = [\"root.pem\"] }}\n"
-        ),
-    );
-    let daemon = service.dir().join("chanceryd.toml");
-    let socket = folder.join("keeper.sock");
-    let config = fs::read_to_string(&daemon).unwrap();
-    write(&daemon, &format!("{config}\n[[keeper]]\nname = \"yubikey\"\nsocket = \"{}\"\n", socket.display()));
-}
-
-fn known(spki: &Spki, purpose: Purpose, prefix: &str) -> String {
-    format!(
-        "spki = \"{}\"\npurpose = \"{purpose}\"\nrepositories = [\"{prefix}\"]\n",
-        BASE64.encode(spki.der())
-    )
-}
-
-fn pem(der: &[u8]) -> String {
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(der))
-}
-
-fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -153,6 +153,10 @@ impl Card {
         Ok(self.card.remove()?)
     }
 
+    pub(super) fn pull_in_the_act(&self) {
+        self.card.remove_during_next_op(None, false);
+    }
+
     pub(super) fn insert(&self) -> Result<(), Error> {
         Ok(self.card.insert()?)
     }

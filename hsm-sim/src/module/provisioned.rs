@@ -2,7 +2,7 @@
 
 use super::{Module, card, tpm2::Swtpm};
 use crate::{
-    Entry, Error, Faults, Insertion, Journal, Journaled,
+    Entry, Error, Faults, Insertion, Journal, Journaled, Rule,
     files::{check_label, make_folder, random_pin, write_private},
     tools::run,
 };
@@ -186,10 +186,27 @@ impl Provisioned {
         self.faults().ok_or(Error::NotPluggable { module: self.raw.module.name() })?.remove_token()
     }
 
-    /// Ends [`Provisioned::remove`].
+    /// The token goes while its key makes the next signature: that is made, and nobody gets it. The module's calls, or the
+    /// card, end there.
+    pub fn remove_in_the_act(&self) -> Result<(), Error> {
+        match (&self.forwarder, &self.raw.device) {
+            (Some(forwarder), _) => {
+                forwarder.faults.add(Rule::remove_token("C_Sign").after().times(1)).map(drop)
+            }
+            (None, Device::Card(card)) => {
+                card.pull_in_the_act();
+                Ok(())
+            }
+            (None, _) => Err(Error::NotPluggable { module: self.raw.module.name() }),
+        }
+    }
+
+    /// Ends [`Provisioned::remove`] and [`Provisioned::remove_in_the_act`].
     pub fn insert(&self) -> Result<(), Error> {
-        let faults = self.faults().ok_or(Error::NotPluggable { module: self.raw.module.name() })?;
-        faults.insert_token(Insertion::default())
+        match self.faults() {
+            Some(faults) => faults.insert_token(Insertion::default()),
+            None => self.plug(),
+        }
     }
 
     /// `pkcs11-tool` on this token, with its PIN.
