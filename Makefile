@@ -29,6 +29,7 @@ check:
 	cargo deny --offline check bans licenses sources
 
 test: build
+	@tests/setup.sh modules
 	tests/run.sh
 
 demo: build

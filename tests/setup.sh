@@ -74,6 +74,9 @@ elif ! at_least "$(rustc --version | cut -d' ' -f2)" "$rust"; then
   exit 1
 fi
 
+# The PKCS#11 modules that only `make test` wants.
+if [ "${1:-}" = modules ]; then tests/modules.sh; fi
+
 if [ "${1:-}" = judges ] && ! cargo deny --version 2>/dev/null | grep -qF "$deny"; then
   echo "== installing cargo-deny $deny (about four minutes on two cores, once a machine)"
   cargo install --locked --quiet "cargo-deny@$deny"

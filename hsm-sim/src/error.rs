@@ -48,17 +48,65 @@ pub enum Error {
     /// The operating system gave no random bytes for a PIN.
     #[error("no random bytes for a PIN from the operating system")]
     Random(#[source] getrandom::Error),
-    /// `softhsm2-util` could not be started.
-    #[error("softhsm2-util cannot be started; install Debian's softhsm2")]
-    UtilMissing(#[source] io::Error),
-    /// `softhsm2-util` ran and did not make the token.
-    #[error("softhsm2-util ended with {status} and made no token: {said}")]
-    UtilFailed {
+    /// A program that makes tokens could not be started.
+    #[error("{tool} cannot be started; `tests/setup.sh modules` installs it")]
+    ToolMissing {
+        /// The program.
+        tool: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A program that makes tokens ran and failed.
+    #[error("{tool} ended with {status}: {said}")]
+    ToolFailed {
+        /// The program.
+        tool: String,
         /// How it ended.
         status: ExitStatus,
-        /// The beginning of what it wrote.
+        /// The end of what it wrote.
         said: String,
     },
+    /// This machine lacks something for the module.
+    #[error("{why}")]
+    Missing {
+        /// What is lacking, and where it comes from.
+        why: String,
+    },
+    /// A module has no room for so many keys.
+    #[error("{module}: {wanted} keys were asked for, and it takes at most {most}")]
+    TooManyKeys {
+        /// The module.
+        module: &'static str,
+        /// The keys that were asked for.
+        wanted: usize,
+        /// The keys that it takes.
+        most: usize,
+    },
+    /// A device did not come up, or did not go.
+    #[error("{device} did not {what} within {waited_s} s")]
+    NotInTime {
+        /// The device.
+        device: &'static str,
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        waited_s: u64,
+    },
+    /// Only a token that is a thing of its own can be unplugged.
+    #[error("{module}: this token cannot be unplugged; take it away with its faults")]
+    NotPluggable {
+        /// The module.
+        module: &'static str,
+    },
+    /// A card has no such slot.
+    #[error("{number:02x} is no slot of a card; name 9a, 9c, 9d, 9e or one of 82 to 95")]
+    NoSlot {
+        /// The number.
+        number: u8,
+    },
+    /// The virtual card or its reader.
+    #[error("the virtual YubiKey failed")]
+    Card(#[from] hsm_sim_yubikey::Error),
     /// The forwarding module was not built.
     #[error(
         "the forwarding PKCS#11 module is not at {tried}; run `cargo build -p hsm-sim-pkcs11`, or name the built module in HSM_SIM_PKCS11"

@@ -1,17 +1,20 @@
-//! Hardware for tests: SoftHSM tokens made in one call, and a journal of every signature that a key really made.
+//! Hardware for tests: tokens and cards made in one call, and a journal of every signature that a key really made.
 //!
-//! Promises: a [`SoftHsm`] is a fresh, initialised token that shares nothing with any other, in a folder of its own; a
-//! process that was given [`SoftHsm::journaled`] cannot get a signature from it that [`Journal::read`] does not show.
-//! With [`SoftHsm::journaled_with`] the token also fails as [`Faults`] says: hangs, errors, removal, PIN counters.
-//! It does not know: which keys a test wants, or who signs with them. Tests make keys with the program under test, or
-//! with `pkcs11-tool`.
+//! Promises: [`Module::provision`] gives a fresh token of any PKCS#11 module of the matrix, or a fresh card, with keys,
+//! that shares nothing with any other, in a folder of its own; no process that loads [`Provisioned::library`] gets a signature
+//! from it that [`Provisioned::signed`] does not show. [`SoftHsm`] is such a token too, for tests that want that one module and keys of
+//! their own making: its journal is there if it is asked for ([`SoftHsm::journaled`], [`Journal::read`]).
+//! With [`Faults`] a token fails: hangs, errors, removal, PIN counters.
+//! It does not know: who signs, and what.
 //!
 //! Tokens made here protect nothing: their PINs lie beside them in files.
 
 mod error;
 mod faults;
+mod files;
 mod forwarder;
 mod journal;
+mod module;
 mod softhsm;
 mod tools;
 
@@ -19,5 +22,6 @@ pub use error::Error;
 pub use faults::{FaultEvent, Faults, Happened, Insertion, PinFlag, Rule, RuleId, Token};
 pub use forwarder::forwarder;
 pub use journal::{Entry, Journal, MAX_JOURNAL_BYTES, SignFunction};
+pub use module::{Module, Provisioned, PublicKey};
 pub use softhsm::{Journaled, SoftHsm};
 pub use tools::{missing, skip};

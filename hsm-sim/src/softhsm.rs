@@ -8,21 +8,19 @@
 //! the token's file and writes it anew, and a process that loads or logs in meanwhile finds no token, or gets
 //! `CKR_GENERAL_ERROR`. Let one log in before the next is started.
 
-use crate::{Error, Faults, forwarder};
+use crate::{
+    Error, Faults,
+    files::{check_label, make_folder, random_pin, write_private},
+    forwarder,
+    tools::run,
+};
 use std::{
-    fs::{DirBuilder, OpenOptions},
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-/// PKCS#11's `CK_TOKEN_INFO.label` is a field of 32 bytes.
-const MAX_LABEL_BYTES: usize = 32;
-/// SoftHSM reads `softhsm2.conf` by lines of at most 1023 bytes and cuts longer ones silently; the key needs some.
-const MAX_FOLDER_BYTES: usize = 900;
-/// What `softhsm2-util` says is one line; more would bury the error.
-const MAX_SAID_CHARS: usize = 400;
 const CONF: &str = "softhsm2.conf";
 const TOKENS: &str = "tokens";
 
@@ -36,7 +34,7 @@ pub struct SoftHsm {
     so_pin_file: PathBuf,
 }
 
-/// A [`SoftHsm`] behind the forwarder that journals every signature.
+/// A token behind the forwarder that journals every signature.
 #[derive(Debug)]
 pub struct Journaled {
     module: PathBuf,
@@ -72,6 +70,11 @@ impl SoftHsm {
         find_module()
     }
 
+    /// The folder with the token itself: without it there is no token.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.conf.with_file_name(TOKENS)
+    }
+
     /// The SoftHSM configuration file, absolute.
     pub fn conf(&self) -> &Path {
         &self.conf
@@ -105,58 +108,54 @@ impl SoftHsm {
     /// This token with the forwarder in front: the module to load instead, and the whole environment that a child
     /// process needs. `journal` is absolute; the forwarder makes it when it is loaded. Several processes may share one.
     pub fn journaled(&self, journal: &Path) -> Result<Journaled, Error> {
-        let path = journal
-            .to_str()
-            .filter(|_| journal.is_absolute())
-            .ok_or_else(|| Error::JournalPath { path: journal.to_owned() })?;
-        let mut env = self.env();
-        env.push(("HSM_SIM_MODULE".to_owned(), self.module.to_string_lossy().into_owned()));
-        env.push(("HSM_SIM_JOURNAL".to_owned(), path.to_owned()));
-        Ok(Journaled { module: forwarder()?, env })
+        Journaled::over(&self.module, self.env(), journal)
     }
 
     /// The same, and the token fails as `faults` says. One handle may serve several processes and tokens at once.
     pub fn journaled_with(&self, journal: &Path, faults: &Faults) -> Result<Journaled, Error> {
-        let mut journaled = self.journaled(journal)?;
-        journaled.env.push(("HSM_SIM_CONTROL".to_owned(), faults.folder().to_string_lossy().into_owned()));
-        Ok(journaled)
+        Ok(self.journaled(journal)?.failing(faults))
     }
 
     /// The PINs stand in the process list for a moment: `softhsm2-util` reads them from nowhere else but a terminal.
     fn initialise(&self, pin: &str, so_pin: &str) -> Result<(), Error> {
-        let ended = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", &self.label, "--pin", pin, "--so-pin", so_pin])
-            .arg("--module")
-            .arg(&self.module)
-            .envs(self.env())
-            .stdin(Stdio::null())
-            .output()
-            .map_err(Error::UtilMissing)?;
-        if ended.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&ended.stderr).trim().chars().take(MAX_SAID_CHARS).collect();
-        Err(Error::UtilFailed { status: ended.status, said })
+        let mut util = Command::new("softhsm2-util");
+        util.args(["--init-token", "--free", "--label", &self.label, "--pin", pin, "--so-pin", so_pin]);
+        util.arg("--module").arg(&self.module).envs(self.env());
+        run(&mut util).map(drop)
     }
 }
 
 impl Journaled {
-    /// The forwarder: the library to load in place of SoftHSM's.
+    /// The forwarder in front of `library`, for whose processes `env` is.
+    pub(crate) fn over(
+        library: &Path,
+        mut env: Vec<(String, String)>,
+        journal: &Path,
+    ) -> Result<Self, Error> {
+        let path = journal
+            .to_str()
+            .filter(|_| journal.is_absolute())
+            .ok_or_else(|| Error::JournalPath { path: journal.to_owned() })?;
+        env.push(("HSM_SIM_MODULE".to_owned(), library.to_string_lossy().into_owned()));
+        env.push(("HSM_SIM_JOURNAL".to_owned(), path.to_owned()));
+        Ok(Self { module: forwarder()?, env })
+    }
+
+    /// The same, and the token fails as `faults` says.
+    pub(crate) fn failing(mut self, faults: &Faults) -> Self {
+        self.env.push(("HSM_SIM_CONTROL".to_owned(), faults.folder().to_string_lossy().into_owned()));
+        self
+    }
+
+    /// The forwarder: the library to load in place of the token's own.
     pub fn module(&self) -> &Path {
         &self.module
     }
 
-    /// Everything a child process needs in its environment, SoftHSM's own part included.
+    /// Everything a child process needs in its environment, the token's own part included.
     pub fn env(&self) -> Vec<(String, String)> {
         self.env.clone()
     }
-}
-
-fn check_label(label: &str) -> Result<(), Error> {
-    let fits = (1..=MAX_LABEL_BYTES).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(Error::Label { label: label.to_owned() }) }
 }
 
 /// `SOFTHSM2_MODULE` decides alone if it is set; else the places where distributions install the library.
@@ -180,25 +179,6 @@ fn installed_places() -> Vec<PathBuf> {
         .collect()
 }
 
-fn make_folder(dir: &Path) -> Result<PathBuf, Error> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::file("make the folder", dir))?;
-    let dir = dir.canonicalize().map_err(Error::file("resolve the folder", dir))?;
-    match folder_fault(&dir) {
-        None => Ok(dir),
-        Some(why) => Err(Error::Folder { path: dir, why }),
-    }
-}
-
-/// SoftHSM's configuration knows no quoting: `#` opens a comment, a second `=` ends the value, outer blanks are cut.
-fn folder_fault(dir: &Path) -> Option<&'static str> {
-    let Some(text) = dir.to_str() else { return Some("is not UTF-8") };
-    if text.len() > MAX_FOLDER_BYTES {
-        return Some("is longer than 900 bytes, which SoftHSM would cut");
-    }
-    let splits = |c: char| c == '#' || c == '=' || c.is_control();
-    text.contains(splits).then_some("has a '#', a '=' or a control character, which SoftHSM would cut at")
-}
-
 fn write_conf(conf: &Path, tokens: &Path) -> Result<(), Error> {
     let text = format!(
         "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
@@ -208,25 +188,9 @@ fn write_conf(conf: &Path, tokens: &Path) -> Result<(), Error> {
     DirBuilder::new().mode(0o700).create(tokens).map_err(Error::file("make the token store", tokens))
 }
 
-fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match opened {
-        Ok(mut file) => file.write_all(text.as_bytes()).map_err(Error::file("write the file", path)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::Occupied { path: path.to_owned() })
-        }
-        Err(error) => Err(Error::file("make the file", path)(error)),
-    }
-}
-
-/// 16 hex digits: 64 bits, within every token's limits for a PIN.
-fn random_pin() -> Result<String, Error> {
-    getrandom::u64().map(|pin| format!("{pin:016x}")).map_err(Error::Random)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{SoftHsm, check_label, folder_fault};
+    use super::SoftHsm;
     use crate::Error;
     use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -264,23 +228,5 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let Some(token) = token(dir.path()) else { return };
         assert!(matches!(token.journaled(Path::new("journal")), Err(Error::JournalPath { .. })));
-    }
-
-    #[test]
-    fn folders_that_softhsm_would_misread_are_refused() {
-        for bad in ["/tmp/a#b", "/tmp/a=b", "/tmp/a\nb", &format!("/tmp/{}", "x".repeat(900))] {
-            assert!(folder_fault(Path::new(bad)).is_some(), "{bad}");
-        }
-        assert_eq!(folder_fault(Path::new("/tmp/with blank/é")), None);
-    }
-
-    #[test]
-    fn labels_are_what_a_token_can_hold() {
-        for bad in ["", "--pin", "a\nb", &"x".repeat(33)] {
-            assert!(check_label(bad).is_err(), "{bad}");
-        }
-        for good in ["t", &"x".repeat(32), "log key"] {
-            assert!(check_label(good).is_ok(), "{good}");
-        }
     }
 }

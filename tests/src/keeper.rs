@@ -1,27 +1,15 @@
-//! A signing keeper beside that of `chancery dev`, with a token, a journal and faults of its own, started and started
-//! again by the test as systemd would: after every end but those that a person must look at first.
+//! A signing keeper beside that of `chancery dev`, with a token, a journal and faults of its own.
 
 use crate::{
     Instance, Settings, binary,
-    instance::{Signal, payload, signal, signed},
+    charter::{tell_daemon, write},
+    instance::{Signal, payload, signed},
+    supervisor::Supervisor,
     wait_for,
 };
 use hsm_sim::{Entry, Faults, Journal, SoftHsm};
 use record::{Purpose, Sha256};
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
-    time::Duration,
-};
-
-/// Exit codes that `RestartPreventExitStatus=` of the keeper's unit names.
-const NOT_RESTARTED: [i32; 2] = [74, 78];
-/// `RestartSec=`.
-const RESTART: Duration = Duration::from_millis(100);
+use std::{fs, path::PathBuf, process::Command};
 
 /// What a test wants of a keeper of its own.
 #[derive(Debug, Clone, Copy)]
@@ -35,22 +23,14 @@ pub struct Wanted {
     pub call_deadline_ms: u64,
 }
 
-/// The keeper, its token, and its supervisor. Dropping it ends them.
+/// The keeper, its token, and its supervisor. Dropping it ends the keeper.
 pub struct OwnKeeper {
     /// What its token is made to do wrong; nothing at first.
     pub faults: Faults,
     /// Its token, without faults.
     pub token: SoftHsm,
     folder: PathBuf,
-    shared: Arc<Mutex<Shared>>,
-    supervisor: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    pid: Option<u32>,
-    exits: Vec<i32>,
-    stopping: bool,
+    supervisor: Supervisor,
 }
 
 impl OwnKeeper {
@@ -62,19 +42,13 @@ impl OwnKeeper {
         fs::create_dir(&folder).unwrap();
         let token = SoftHsm::create(&folder.join("token"), wanted.name).unwrap();
         let faults = Faults::create(&folder.join("faults")).unwrap();
-        let mut keeper = Self { faults, token, folder, shared: Arc::default(), supervisor: None };
+        let journaled = token.journaled_with(&folder.join("journal.jsonl"), &faults).unwrap();
+        let supervisor = Supervisor::new(&folder, journaled.env());
+        let mut keeper = Self { faults, token, folder, supervisor };
         keeper.write_charter(instance, wanted);
         keeper.write_config(wanted);
-        let init = keeper.command("init").output().unwrap();
-        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
-        append(
-            &instance.dir().join("chanceryd.toml"),
-            &format!(
-                "\n[[keeper]]\nname = \"{}\"\nsocket = \"{}\"\n",
-                wanted.name,
-                keeper.path("socket").display()
-            ),
-        );
+        keeper.supervisor.init();
+        tell_daemon(instance, wanted.name, &keeper.path("socket"));
         keeper.start();
         wait_for("the keeper's socket", || keeper.path("socket").exists().then_some(()));
         instance.resume(&Settings::default());
@@ -84,56 +58,32 @@ impl OwnKeeper {
 
     /// Starts the keeper under its supervisor, as `systemctl start` does.
     pub fn start(&mut self) {
-        self.stop();
-        self.lock().stopping = false;
-        let (shared, config, folder) = (self.shared.clone(), self.path("keeper.toml"), self.folder.clone());
-        let environment = self.token.journaled_with(&self.path("journal.jsonl"), &self.faults).unwrap().env();
-        let serve = move || {
-            let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("keeper.log"));
-            let mut command = Command::new(binary("chancery-keeper"));
-            command.arg("serve").arg("--config").arg(&config).envs(environment.clone());
-            command.env("CHANCERY_PARENT", std::process::id().to_string());
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
-            command
-        };
-        self.supervisor = Some(thread::spawn(move || supervise(&shared, serve)));
+        self.supervisor.start();
     }
 
     /// Ends the keeper, and does not start it again.
     pub fn stop(&mut self) {
-        self.lock().stopping = true;
-        self.send(Signal::TERM);
-        if let Some(supervisor) = self.supervisor.take() {
-            supervisor.join().unwrap();
-        }
+        self.supervisor.stop();
     }
 
     /// Kills the keeper's process without warning; its supervisor starts it again.
     pub fn kill(&self) {
-        self.send(Signal::KILL);
-    }
-
-    fn send(&self, what: Signal) {
-        let shared = self.lock();
-        if let Some(pid) = shared.pid {
-            // One that has just ended needs no signal.
-            let _ended = signal(what, pid);
-        }
+        self.supervisor.send(Signal::KILL);
     }
 
     /// The exit codes of all its processes so far; 128 and the number for a signal.
     pub fn exits(&self) -> Vec<i32> {
-        self.lock().exits.clone()
+        self.supervisor.exits()
     }
 
     /// Whether a process runs.
     pub fn runs(&self) -> bool {
-        self.lock().pid.is_some()
+        self.supervisor.runs()
     }
 
     /// What its processes have said.
     pub fn said(&self) -> String {
-        fs::read_to_string(self.path("keeper.log")).unwrap()
+        self.supervisor.said()
     }
 
     /// SHA-256 of every payload that its keys really signed, in order.
@@ -161,12 +111,6 @@ impl OwnKeeper {
         Journal::read(&self.path("journal.jsonl")).unwrap().into_iter().filter_map(answer).collect()
     }
 
-    fn command(&self, word: &str) -> Command {
-        let mut command = Command::new(binary("chancery-keeper"));
-        command.arg(word).arg("--config").arg(self.path("keeper.toml")).envs(self.token.env());
-        command
-    }
-
     fn write_charter(&self, instance: &Instance, wanted: Wanted) {
         let other = fs::read_to_string(instance.dir().join("signing/charter.toml")).unwrap();
         let line = |name: &str| other.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
@@ -180,7 +124,7 @@ impl OwnKeeper {
                 instance.repository(wanted.prefix)
             ));
         }
-        self.write("charter.toml", &charter);
+        write(&self.path("charter.toml"), &charter);
     }
 
     /// The SPKI of a new key.
@@ -197,61 +141,21 @@ impl OwnKeeper {
 
     fn write_config(&self, wanted: Wanted) {
         let journaled = self.token.journaled_with(&self.path("journal.jsonl"), &self.faults).unwrap();
-        self.write("keeper.toml", &format!(
-            "role = \"sign\"\nname = \"{}\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"socket\"\n\n\
+        write(
+            &self.path("keeper.toml"),
+            &format!(
+                "role = \"sign\"\nname = \"{}\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"socket\"\n\n\
              [token]\nmodule = \"{}\"\nlabel = \"{}\"\npin_file = \"{}\"\ncall_deadline_ms = {}\n",
-            wanted.name,
-            journaled.module().display(),
-            self.token.label(),
-            self.token.pin_file().display(),
-            wanted.call_deadline_ms,
-        ));
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+                wanted.name,
+                journaled.module().display(),
+                self.token.label(),
+                self.token.pin_file().display(),
+                wanted.call_deadline_ms,
+            ),
+        );
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for OwnKeeper {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// Runs the process until it is stopped, or ends with a code that only a person can do something about.
-fn supervise(shared: &Mutex<Shared>, command: impl Fn() -> Command) {
-    loop {
-        let mut child = {
-            let mut shared = shared.lock().unwrap();
-            if shared.stopping {
-                return;
-            }
-            let child = command().spawn().unwrap();
-            shared.pid = Some(child.id());
-            child
-        };
-        let status = child.wait().unwrap();
-        let code = std::os::unix::process::ExitStatusExt::signal(&status).map(|n| 128 + n).or(status.code());
-        let code = code.expect("a code or a signal");
-        let mut told = shared.lock().unwrap();
-        (told.pid, told.stopping) = (None, told.stopping || NOT_RESTARTED.contains(&code));
-        told.exits.push(code);
-        drop(told);
-        thread::sleep(RESTART);
-    }
-}
-
-fn append(path: &Path, text: &str) {
-    let old = fs::read_to_string(path).unwrap();
-    fs::write(path, old + text).unwrap();
 }

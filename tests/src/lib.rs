@@ -3,19 +3,23 @@
 //! [`Instance`] is a whole service, started with `chancery dev` on fresh tokens behind the journaling PKCS#11 module,
 //! beside a registry of its own. Nothing in it sleeps for a fixed time: every wait is for a state, with a limit.
 
+mod charter;
 mod faultrun;
 mod history;
 mod instance;
 mod keeper;
+mod module;
 mod page;
 mod registry;
 pub mod second;
+mod supervisor;
 mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
 pub use history::{End, History, Told};
 pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal, TARGETS_KEY};
 pub use keeper::{OwnKeeper, Wanted};
+pub use module::ModuleKeeper;
 pub use page::commands;
 pub use registry::Registry;
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};

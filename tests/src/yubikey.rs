@@ -1,26 +1,28 @@
 //! A second signing keeper beside those of `chancery dev`, with its keys on a virtual YubiKey: written by hand, as an
 //! operator writes it.
 
-use crate::{Instance, Settings, binary, wait_for};
-use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
+use crate::{
+    Instance, Settings, binary,
+    charter::{DAYS, known, pem, tell_daemon, tell_dev, without_keys, write},
+    wait_for,
+};
 use hsm_sim_yubikey::{
     Builder, Entry, Operation, Pcscd, PinPolicy, Profile, SOCKET_VARIABLE, Slot, TouchPolicy, VirtualYubiKey,
     YubiKeyJournal,
 };
 use record::{Purpose, Sha256, Spki};
 use rustix::process::Signal;
-use serde::Deserialize;
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
+/// The keeper's name.
+const NAME: &str = "yubikey";
 /// The card's serial number.
 const SERIAL: u32 = 5_740_001;
-/// The days that `chancery dev` gives each role, and so does this keeper's charter.
-const DAYS: u32 = 3660;
 
 /// Where a role's key lies on the card.
 #[derive(Debug, Clone, Copy)]
@@ -50,20 +52,6 @@ pub struct YubiKeyKeeper {
     process: Child,
 }
 
-/// What is read of the charter of `chancery dev`.
-#[derive(Deserialize)]
-struct DevCharter {
-    origin: String,
-    log_vkey: String,
-    key: Vec<DevKey>,
-}
-
-#[derive(Deserialize)]
-struct DevKey {
-    spki: Spki,
-    purpose: Purpose,
-}
-
 impl CardHost {
     /// Stops the service, and puts a card beside it. `None`, with the reason printed, where pcscd or vpcd are missing.
     pub fn new(service: &mut Instance, build: impl FnOnce(Builder) -> Builder) -> Option<Self> {
@@ -80,10 +68,7 @@ impl CardHost {
             .reader(pcscd.vpcd(0).unwrap())
             .journal(&folder.join("journal"));
         let card = build(card).insert().unwrap();
-        let profile = Profile::V5_7_4;
-        write(&folder.join("root.pem"), &pem(profile.attestation_root()));
-        let chain: String = profile.attestation_intermediates().iter().map(|der| pem(der)).collect();
-        write(&folder.join("chain.pem"), &chain);
+        write_chain(&folder);
         Some(Self { card, pcscd, folder })
     }
 
@@ -95,18 +80,9 @@ impl CardHost {
     /// Writes the keeper's charter, with these entries beside the keys of `chancery dev`, which stay the others' below
     /// `prefix`; and its configuration, with these lines behind it.
     pub fn configure(&self, service: &Instance, prefix: &str, entries: &str, token: &str) {
-        let charter = dev_charter(service);
-        let mut own = format!(
-            "schema = 1\nkeeper = \"yubikey\"\norigin = \"{}\"\nlog_vkey = \"{}\"\n{entries}",
-            charter.origin, charter.log_vkey
-        );
-        for key in &charter.key {
-            own += &format!("\n[[other_key]]\n{}", known(&key.spki, key.purpose, prefix));
-        }
+        let own = without_keys(service, NAME, prefix) + entries;
         write(&self.folder.join("charter.toml"), &own);
-        let head = "role = \"sign\"\nname = \"yubikey\"\ncharter = \"charter.toml\"\nstate = \"state\"\n\
-                    socket = \"keeper.sock\"\n";
-        write(&self.folder.join("keeper.toml"), &format!("{head}{token}"));
+        write(&self.folder.join("keeper.toml"), &(head(NAME) + token));
     }
 
     /// A program at this host.
@@ -117,19 +93,9 @@ impl CardHost {
     }
 
     /// Starts the keeper, names it and its keys to the service, and starts that again.
-    pub fn serve(self, service: &mut Instance, keys: &[(Spki, Purpose)], prefix: &str) -> YubiKeyKeeper {
-        let dev = service.dir().join("signing/charter.toml");
-        let mut theirs = fs::read_to_string(&dev).unwrap();
-        for (spki, purpose) in keys {
-            theirs += &format!("\n[[other_key]]\n{}", known(spki, *purpose, prefix));
-        }
-        write(&dev, &theirs);
-        let daemon = service.dir().join("chanceryd.toml");
-        let (config, socket) = (fs::read_to_string(&daemon).unwrap(), self.folder.join("keeper.sock"));
-        write(
-            &daemon,
-            &format!("{config}\n[[keeper]]\nname = \"yubikey\"\nsocket = \"{}\"\n", socket.display()),
-        );
+    pub fn serve(self, service: &mut Instance, keys: &[(Purpose, Spki)], prefix: &str) -> YubiKeyKeeper {
+        tell_dev(service, prefix, keys);
+        tell_daemon(service, NAME, &self.folder.join("keeper.sock"));
         let log = fs::File::create(self.folder.join("keeper.log")).unwrap();
         let mut serve = self.command(&binary("chancery-keeper"));
         let process = serve.args(["serve", "--config", "keeper.toml"]).stderr(log).spawn().unwrap();
@@ -161,10 +127,10 @@ impl YubiKeyKeeper {
         let prefix = service.repository(prefix);
         let key = |place: &Place| {
             let slot = Slot::new(place.slot).unwrap();
-            (Spki::from_der(host.card.public_key(slot).unwrap()).unwrap(), place.purpose)
+            (place.purpose, Spki::from_der(host.card.public_key(slot).unwrap()).unwrap())
         };
-        let keys: Vec<(Spki, Purpose)> = places.iter().map(key).collect();
-        let entry = |((spki, purpose), place): (&(Spki, Purpose), &Place)| {
+        let keys: Vec<(Purpose, Spki)> = places.iter().map(key).collect();
+        let entry = |((purpose, spki), place): (&(Purpose, Spki), &Place)| {
             let touch = if place.touch { "always" } else { "never" };
             format!(
                 "\n[[key]]\n{}slot = \"{:02x}\"\ntouch = \"{touch}\"\napproval = \"none\"\n\
@@ -175,10 +141,7 @@ impl YubiKeyKeeper {
         };
         let entries: String = keys.iter().zip(places).map(entry).collect();
         write(&host.folder.join("pin"), "123456\n");
-        let token = format!(
-            "\n[token]\npin_file = \"pin\"\npiv = {{ serial = {SERIAL}, attestation_chain = [\"chain.pem\"], \
-             attestation_roots = [\"root.pem\"] }}\n"
-        );
+        let token = token(Path::new("pin"), SERIAL);
         host.configure(service, &prefix, &entries, &token);
         let mut init = host.command(&binary("chancery-keeper"));
         let init = init.args(["init", "--config", "keeper.toml"]).output().unwrap();
@@ -219,22 +182,30 @@ impl Drop for YubiKeyKeeper {
     }
 }
 
-fn dev_charter(service: &Instance) -> DevCharter {
-    toml::from_str(&fs::read_to_string(service.dir().join("signing/charter.toml")).unwrap()).unwrap()
+/// The configuration of a keeper of a card; [`write_chain`] makes the files that it names.
+pub(crate) fn config(name: &str, pin_file: &Path, serial: u32) -> String {
+    head(name) + &token(pin_file, serial)
 }
 
-fn known(spki: &Spki, purpose: Purpose, prefix: &str) -> String {
+/// A configuration that has no token yet.
+fn head(name: &str) -> String {
     format!(
-        "spki = \"{}\"\npurpose = \"{purpose}\"\nrepositories = [\"{prefix}\"]\n",
-        BASE64.encode(spki.der())
+        "role = \"sign\"\nname = \"{name}\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"keeper.sock\"\n"
     )
 }
 
-fn pem(der: &[u8]) -> String {
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(der))
+fn token(pin_file: &Path, serial: u32) -> String {
+    format!(
+        "\n[token]\npin_file = \"{}\"\npiv = {{ serial = {serial}, attestation_chain = [\"chain.pem\"], \
+         attestation_roots = [\"root.pem\"] }}\n",
+        pin_file.display()
+    )
 }
 
-fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+/// The certificates above a card's f9 key.
+pub(crate) fn write_chain(folder: &Path) {
+    let profile = Profile::V5_7_4;
+    write(&folder.join("root.pem"), &pem(profile.attestation_root()));
+    let chain: String = profile.attestation_intermediates().iter().map(|der| pem(der)).collect();
+    write(&folder.join("chain.pem"), &chain);
 }

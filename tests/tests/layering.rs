@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keeper", &["record", "tlog", "formats"]),
     ("chanceryd", &["record", "tlog", "formats", "api", "policy"]),
     ("cli", &["record", "tlog", "formats", "api", "policy"]),
-    ("hsm-sim", &["hsm-sim-pkcs11"]),
+    ("hsm-sim", &["hsm-sim-pkcs11", "hsm-sim-yubikey"]),
     ("hsm-sim-pkcs11", &[]),
     ("hsm-sim-yubikey", &[]),
     ("tests", &["record", "tlog", "api", "hsm-sim", "hsm-sim-yubikey"]),

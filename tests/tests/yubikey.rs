@@ -241,7 +241,7 @@ fn every_command_of_the_page_about_yubikeys_works_and_the_proof_of_the_key_is_in
     let spki: String = fs::read_to_string(host.folder().join("proof/statement.json")).unwrap();
     let spki: Value = serde_json::from_str(&spki).unwrap();
     let spki: Spki = serde_json::from_value(spki["key"]["spki"].clone()).unwrap();
-    let keeper = host.serve(&mut service, &[(spki.clone(), Purpose::Root)], &prefix);
+    let keeper = host.serve(&mut service, &[(Purpose::Root, spki.clone())], &prefix);
     let digest = service.registry.push("demo/gold/app", "v1", "hello");
     let signed = service.sign("demo/gold/app", &digest, "v1");
     assert_eq!(signed.code, 0, "{signed:?}");

@@ -20,6 +20,9 @@ use std::{
     sync::{OnceLock, atomic::AtomicPtr, atomic::Ordering},
 };
 
+/// The text that a module gets with `C_Initialize`; without it the module gets what the caller gave.
+pub(crate) const INIT_ARGS_VARIABLE: &str = "HSM_SIM_INIT_ARGS";
+
 static FORWARDER: OnceLock<Result<Forwarder, Refusal>> = OnceLock::new();
 
 /// A call that the forwarder does not let pass. The caller gets `CKR_GENERAL_ERROR`, stderr the text.
@@ -27,6 +30,8 @@ static FORWARDER: OnceLock<Result<Forwarder, Refusal>> = OnceLock::new();
 pub(crate) enum Refusal {
     #[error("{variable} is not set; give the process the whole environment of a journaled token")]
     Unset { variable: &'static str },
+    #[error("{variable} holds a NUL byte; name a text")]
+    NotAText { variable: &'static str },
     #[error("the forwarder could not start: see its first line on stderr")]
     NotStarted,
     #[error("the real module cannot be had")]

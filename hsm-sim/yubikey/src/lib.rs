@@ -36,7 +36,7 @@ pub use card::{ATR, Card, MAX_BODY_BYTES, Options, TOUCH_CACHE};
 pub use control::{Action, Control, send};
 pub use error::Error;
 pub use journal::{Entry, MAX_JOURNAL_BYTES, Operation, PinState, Signed, TouchState, YubiKeyJournal};
-pub use pcscd::{Pcscd, SOCKET_VARIABLE};
+pub use pcscd::{Pcscd, SOCKET_VARIABLE, free_pair};
 pub use ports::{Ports, Touch};
 pub use profile::Profile;
 pub use state::State;

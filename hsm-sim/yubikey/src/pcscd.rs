@@ -133,7 +133,7 @@ fn friendly_name(reader: usize) -> String {
 }
 
 /// Two neighbouring ports that nobody listens on. They are free again when this returns; who comes first has them.
-fn free_pair() -> Result<u16, Error> {
+pub fn free_pair() -> Result<u16, Error> {
     let free = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
     (0..ATTEMPTS)
         .filter_map(|_| any_even_port())

@@ -3,6 +3,12 @@
 use crate::exit::{self, Fatal};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::io::Write;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The bindings to tokens, as they name themselves in the log.
+const LIBRARIES: [&str; 2] = ["cryptoki", "yubikey"];
 
 /// Closes the process: a PIN in its memory must not reach a file, a debugger of the same user, or a group.
 pub fn harden() -> Result<(), Fatal> {
@@ -25,17 +31,21 @@ pub fn follow_parent() -> Result<(), Fatal> {
     if now.as_deref() == Some(&parent) { Ok(()) } else { Err(fault(std::io::Error::other("it has gone"))) }
 }
 
-/// Sends the log to stderr: text, or JSON with `CHANCERY_LOG_FORMAT=json`; the level comes from `CHANCERY_LOG`.
+/// Sends the log to stderr: text, or JSON with `CHANCERY_LOG_FORMAT=json`; the level comes from `CHANCERY_LOG`. The libraries
+/// under the tokens are heard from `debug` on: they call an error what the keeper expects, such as a session that ended with
+/// its token, a mechanism without a name, or a reader without a card. What matters of it the keeper says itself.
 pub fn log_to_stderr() {
     let level = std::env::var("CHANCERY_LOG").ok().and_then(|level| level.parse().ok());
-    let lines = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level.unwrap_or(tracing::Level::INFO))
-        .with_target(false);
+    let level = level.unwrap_or(tracing::Level::INFO);
+    let libraries =
+        if level >= tracing::Level::DEBUG { LevelFilter::from_level(level) } else { LevelFilter::OFF };
+    let levels = Targets::new().with_default(level).with_targets(LIBRARIES.map(|name| (name, libraries)));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::registry().with(levels);
     if std::env::var("CHANCERY_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        lines.json().init();
+        log.with(lines.json()).init();
     } else {
-        lines.with_ansi(false).init();
+        log.with(lines.with_ansi(false)).init();
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::{control::Call, forwarder::enter, real::call};
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_BYTE, CK_FUNCTION_LIST, CK_INFO, CK_MECHANISM, CK_MECHANISM_INFO, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CK_UTF8CHAR, CK_VOID_PTR,
+    CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CK_UTF8CHAR,
 };
 
 /// Puts all of them into the list.
@@ -140,6 +140,5 @@ on_slot! {
 }
 
 without_session! {
-    C_Initialize(arguments: CK_VOID_PTR);
     C_GetInfo(info: *mut CK_INFO);
 }

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod forwarded;
+mod initialize;
 mod pin;
 mod session;
 mod sign;
@@ -31,6 +32,7 @@ const WITH_SESSION: &[&str] = &[
 ];
 /// Functions of this module, besides those in [`forwarded`], that have none.
 const WITHOUT_SESSION: &[&str] = &[
+    "C_Initialize",
     "C_GetSlotList",
     "C_GetSlotInfo",
     "C_GetTokenInfo",
@@ -46,6 +48,7 @@ pub(crate) fn over(real: &CK_FUNCTION_LIST) -> CK_FUNCTION_LIST {
         // This struct ends where 2.40 ends, whatever more the real module has.
         version: CK_VERSION { major: 2, minor: 40 },
         C_GetFunctionList: Some(C_GetFunctionList),
+        C_Initialize: Some(initialize::initialize),
         C_Login: Some(pin::login),
         C_SignInit: Some(sign::sign_init),
         C_Sign: Some(sign::sign),

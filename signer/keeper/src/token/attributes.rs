@@ -139,7 +139,7 @@ fn evidence(
         .collect();
     if !wrong.is_empty() {
         return Err(ExamineError::Key(format!(
-            "{}; such a key is not bound to its token: generate a new one with `chancery-keeper admin key generate`",
+            "{}; such a key is not bound to its token, or not made to sign: generate a new one with `chancery-keeper admin key generate`, or with the device's own tool",
             wrong.join(", ")
         )));
     }
