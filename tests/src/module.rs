@@ -3,11 +3,11 @@
 
 use crate::{
     Instance, Settings, binary,
-    charter::{DAYS, known, tell_daemon, tell_dev, without_keys, write},
+    charter::{DAYS, tell_daemon, tell_dev, without_keys, write},
     instance::Output,
     supervisor::Supervisor,
     wait_for,
-    yubikey::{config, write_chain},
+    yubikey::{head, write_chain},
 };
 use hsm_sim::{Module, Provisioned};
 use record::{Purpose, Sha256, Spki};
@@ -27,6 +27,9 @@ const PREFIX: &str = "demo/hsm/";
 /// The roles of a token's keys, in the order of their places. Where there is room for two only, the root is the second: on
 /// a card that is slot 9c, which wants its PIN for each signature.
 const ROLES: [Purpose; 4] = [Purpose::Targets, Purpose::Root, Purpose::Snapshot, Purpose::Timestamp];
+
+/// Where a card without a module has them.
+const SLOTS: [&str; 4] = ["9a", "9c", "9d", "82"];
 
 /// A running keeper and its token.
 pub struct ModuleKeeper {
@@ -58,6 +61,9 @@ impl ModuleKeeper {
             Self { supervisor: Supervisor::new(&folder, env), token, keys: Vec::new(), tried: 0, folder };
         let prefix = service.repository(PREFIX);
         write(&keeper.path("charter.toml"), &without_keys(service, NAME, &prefix));
+        if module == Module::Piv {
+            write_chain(&keeper.folder);
+        }
         keeper.enter_keys(&prefix)?;
         keeper.configure();
         keeper.tried = keeper.token.signed().unwrap().len();
@@ -84,7 +90,7 @@ impl ModuleKeeper {
     pub fn origin(module: Module) -> &'static str {
         match module {
             Module::Ykcs11 | Module::OpenSc | Module::NssSoftokn => "`admin key import-public`",
-            Module::Piv => "charter by hand",
+            Module::Piv => "`admin piv setup`",
             _ => "`admin key generate`",
         }
     }
@@ -128,6 +134,9 @@ impl ModuleKeeper {
         let roles = match there.len() {
             // A card with two keys: the second is the root, and the other roles are the other keeper's.
             2 => ROLES.into_iter().zip(&there).skip(1).map(|(role, key)| (role, key.place.clone())).collect(),
+            0 if module == Module::Piv => {
+                ROLES.into_iter().zip(SLOTS).map(|(role, slot)| (role, slot.to_owned())).collect()
+            }
             0 => (1..).map(|id| format!("{id:02x}")).zip(ROLES).map(|(id, role)| (role, id)).collect(),
             _ => {
                 ROLES.into_iter().zip(&there).map(|(role, key)| (role, key.place.clone())).collect::<Vec<_>>()
@@ -135,7 +144,7 @@ impl ModuleKeeper {
         };
         for (role, place) in roles {
             let spki = match module {
-                Module::Piv => self.enter_by_hand(role, &place, prefix),
+                Module::Piv => self.set_up(role, &place, prefix)?,
                 Module::Ykcs11 | Module::OpenSc | Module::NssSoftokn => {
                     self.key_command("import-public", role, &place, prefix)?
                 }
@@ -151,27 +160,24 @@ impl ModuleKeeper {
         if word == "generate" {
             command.args(["--label", role.as_str()]);
         }
-        command.arg("--charter").arg(self.path("charter.toml")).args(["--purpose", role.as_str()]);
-        command.args(["--repository", prefix, "--max-validity-days", &DAYS.to_string()]);
-        let made = Output::of(&mut command);
-        if made.code != 0 {
-            return Err(made.stderr);
-        }
-        let made: Made =
-            serde_json::from_str(&made.stdout).unwrap_or_else(|e| panic!("{e}: {}", made.stdout));
-        Ok(made.spki)
+        made(grant(command.current_dir(&self.folder), role, prefix))
     }
 
-    fn enter_by_hand(&self, role: Purpose, slot: &str, prefix: &str) -> Spki {
-        let key = self.token.keys().iter().find(|key| key.place == slot).unwrap();
-        let spki = Spki::from_der(&key.spki).unwrap();
-        let charter = fs::read_to_string(self.path("charter.toml")).unwrap();
-        let entry = format!(
-            "\n[[key]]\n{}slot = \"{slot}\"\napproval = \"none\"\nsignatures_per_hour = 1000\nmax_validity_days = {DAYS}\n",
-            known(&spki, role, prefix)
-        );
-        write(&self.path("charter.toml"), &(charter + &entry));
-        spki
+    /// The first of these commands makes the card a keeper's, each further one adds a key.
+    fn set_up(&self, role: Purpose, slot: &str, prefix: &str) -> Result<Spki, String> {
+        let mut setup = self.card_command(&["piv", "setup", "--touch-policy", "never"], "--serial");
+        setup.args(["--slot", slot, "--new-pin-file", "pin", "--new-puk-file", "puk"]);
+        setup.args(["--new-management-key-file", "management-key", "--output", "json"]);
+        made(grant(&mut setup, role, prefix))
+    }
+
+    /// A command about the card, in the keeper's folder, whose chain is its proof.
+    fn card_command(&self, words: &[&str], serial: &str) -> Command {
+        let mut command = Command::new(binary("chancery-keeper"));
+        command.arg("admin").args(words).current_dir(&self.folder).envs(self.token.env());
+        command.arg(serial).arg(self.token.card_serial().expect("a card").to_string());
+        command.args(["--attestation-chain", "chain.pem", "--attestation-root", "root.pem"]);
+        command
     }
 
     /// With the module's own library, as operators have it: not behind the journal, where that can be left away.
@@ -193,18 +199,18 @@ impl ModuleKeeper {
     }
 
     fn configure(&self) {
-        if let Some(serial) = self.token.card_serial().filter(|_| self.token.module() == Module::Piv) {
-            write_chain(&self.folder);
-            return write(&self.path("keeper.toml"), &config(NAME, self.token.pin_file(), serial));
-        }
-        let own = format!(
-            "role = 'sign'\nname = '{NAME}'\ncharter = 'charter.toml'\nstate = 'state'\nsocket = 'keeper.sock'\n\n\
-             [token]\ncall_deadline_ms = {DEADLINE_MS}\n"
-        );
+        let own = format!("{}\n[token]\n", head(NAME));
+        let enrol = ["token", "enrol", "--write", "--config", "keeper.toml"];
+        let (own, mut enrol) = if self.token.module() == Module::Piv {
+            let mut enrol = self.card_command(&enrol, "--piv-serial");
+            enrol.args(["--pin-file", "pin"]);
+            (own, enrol)
+        } else {
+            let library = self.token.library().unwrap().unwrap();
+            (format!("{own}call_deadline_ms = {DEADLINE_MS}\n"), self.admin_with(&library, &enrol))
+        };
         write(&self.path("keeper.toml"), &own);
-        let library = self.token.library().unwrap().unwrap();
-        let mut enrol = self.admin_with(&library, &["token", "enrol", "--write"]);
-        let enrolled = Output::of(enrol.arg("--config").arg(self.path("keeper.toml")));
+        let enrolled = Output::of(enrol.current_dir(&self.folder));
         assert_eq!(enrolled.code, 0, "{enrolled:?}");
     }
 
@@ -213,12 +219,28 @@ impl ModuleKeeper {
     }
 }
 
+/// The key shall stand in the keeper's charter.
+fn grant<'a>(command: &'a mut Command, role: Purpose, prefix: &str) -> &'a mut Command {
+    command.args(["--charter", "charter.toml", "--purpose", role.as_str()]);
+    command.args(["--repository", prefix, "--max-validity-days", &DAYS.to_string()])
+}
+
+/// The key that an operator's command has made or entered.
+fn made(command: &mut Command) -> Result<Spki, String> {
+    let made = Output::of(command);
+    if made.code != 0 {
+        return Err(made.stderr);
+    }
+    let made: Made = serde_json::from_str(&made.stdout).unwrap_or_else(|e| panic!("{e}: {}", made.stdout));
+    Ok(made.spki)
+}
+
 /// Keys are made by other tools where `admin key generate` does not make them: the cards' modules want the management key
 /// for it, and NSS softokn does not know all that is asked of a key.
 fn provision(module: Module, folder: &Path) -> Provisioned {
     let keys = match module {
         Module::NssSoftokn => ROLES.len(),
-        Module::Ykcs11 | Module::OpenSc | Module::Piv => module.max_keys(),
+        Module::Ykcs11 | Module::OpenSc => module.max_keys(),
         _ => 0,
     };
     module.provision(&folder.join("token"), NAME, keys).unwrap()

@@ -141,7 +141,10 @@ impl YubiKeyKeeper {
         };
         let entries: String = keys.iter().zip(places).map(entry).collect();
         write(&host.folder.join("pin"), "123456\n");
-        let token = token(Path::new("pin"), SERIAL);
+        let token = format!(
+            "\n[token]\npin_file = \"pin\"\npiv = {{ serial = {SERIAL}, attestation_chain = [\"chain.pem\"], \
+             attestation_roots = [\"root.pem\"] }}\n"
+        );
         host.configure(service, &prefix, &entries, &token);
         let mut init = host.command(&binary("chancery-keeper"));
         let init = init.args(["init", "--config", "keeper.toml"]).output().unwrap();
@@ -182,23 +185,10 @@ impl Drop for YubiKeyKeeper {
     }
 }
 
-/// The configuration of a keeper of a card; [`write_chain`] makes the files that it names.
-pub(crate) fn config(name: &str, pin_file: &Path, serial: u32) -> String {
-    head(name) + &token(pin_file, serial)
-}
-
 /// A configuration that has no token yet.
-fn head(name: &str) -> String {
+pub(crate) fn head(name: &str) -> String {
     format!(
         "role = \"sign\"\nname = \"{name}\"\ncharter = \"charter.toml\"\nstate = \"state\"\nsocket = \"keeper.sock\"\n"
-    )
-}
-
-fn token(pin_file: &Path, serial: u32) -> String {
-    format!(
-        "\n[token]\npin_file = \"{}\"\npiv = {{ serial = {serial}, attestation_chain = [\"chain.pem\"], \
-         attestation_roots = [\"root.pem\"] }}\n",
-        pin_file.display()
     )
 }
 
