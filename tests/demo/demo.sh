@@ -201,42 +201,52 @@ mkdir -m 700 "$yubikey"
 "$bin/hsm-sim-yubikey" pcscd --dir "$yubikey" >"$yubikey/pcscd.out" 2>"$yubikey/pcscd.err" &
 pids+=($!)
 for _ in $(seq 100); do grep -qs '^vpcd ' "$yubikey/pcscd.out" && break; sleep 0.1; done
-"$bin/hsm-sim-yubikey" run --state "$yubikey/card.json" --serial 12345678 --key 9c:always:always --touch manual \
+"$bin/hsm-sim-yubikey" run --state "$yubikey/card.json" --serial 12345678 --touch manual \
   --vpcd "$(awk '/^vpcd / {print $2}' "$yubikey/pcscd.out")" --control "$yubikey/ctl" --journal "$yubikey/journal" >"$yubikey/card.out" 2>&1 &
 pids+=($!)
 for _ in $(seq 200); do grep -qs 'plugged in' "$yubikey/card.out" && break; sleep 0.1; done
 { "$bin/hsm-sim-yubikey" root 5.7.4 | openssl x509 -inform DER; } >"$yubikey/root.pem"
 for name in intermediate attestation; do openssl x509 -inform DER -in "hsm-sim/yubikey/pki/$name.der"; done >"$yubikey/chain.pem"
-printf 123456 >"$yubikey/pin" && chmod 600 "$yubikey/pin" && chmod 644 "$yubikey"/*.pem
-root_spki=$(awk '/^key 9c / {print $3}' "$yubikey/card.out" | xxd -r -p | base64 -w0)
+chmod 644 "$yubikey"/*.pem
 # other_key SPKI PURPOSE: what one keeper's charter says of another's key.
 other_key() { printf '\n[[other_key]]\nspki = "%s"\npurpose = "%s"\nrepositories = ["%s/demo/gold/"]\n' "$1" "$2" "$registry"; }
 {
   printf 'schema = 1\nkeeper = "root"\n'
   grep -E '^(origin|log_vkey) = ' "$work/dev/signing/charter.toml"
-  printf '\n[[key]]\nspki = "%s"\nslot = "9c"\ntouch = "always"\npurpose = "root"\nrepositories = ["%s/demo/gold/"]\n' "$root_spki" "$registry"
-  printf 'approval = "none"\nsignatures_per_hour = 20\nmax_validity_days = 3660\n'
   for purpose in targets snapshot timestamp; do
     other_key "$(jq -r --arg p $purpose '.keys[] | select(.key.purpose == $p) | .key.spki' "$work/keys.json")" $purpose
   done
 } >"$yubikey/charter.toml"
-other_key "$root_spki" root >>"$work/dev/signing/charter.toml"
-cat >"$yubikey/keeper.toml" <<TOML
-role = "sign"
-name = "root"
-charter = "charter.toml"
-state = "state"
-socket = "keeper.sock"
-[token]
-pin_file = "pin"
-piv = { serial = 12345678, attestation_chain = ["chain.pem"], attestation_roots = ["root.pem"] }
-TOML
+printf 'role = "sign"\nname = "root"\ncharter = "charter.toml"\nstate = "state"\nsocket = "keeper.sock"\n\n[token]\n' >"$yubikey/keeper.toml"
 chmod 644 "$yubikey"/*.toml
+PCSCLITE_CSOCK_NAME=$(sed -n 's/^PCSCLITE_CSOCK_NAME=//p' "$yubikey/pcscd.out")
+export PCSCLITE_CSOCK_NAME
+# The finger: it touches each time that it is asked to, N times, by a line in this file.
+asked=$yubikey/asked
+finger() {
+  for n in $(seq "$1"); do
+    for _ in $(seq 300); do [ "$(grep -c '^Touch ' "$asked")" -ge "$n" ] && break; sleep 0.1; done
+    "$bin/hsm-sim-yubikey" ctl "$yubikey/ctl" touch --wait-ms 10000 >/dev/null
+  done
+}
+signed_by_card() { grep -c '"operation":"sign"' "$yubikey/journal" || true; }
+proof=(--attestation-chain "$yubikey/chain.pem" --attestation-root "$yubikey/root.pem")
+: >"$asked"
+finger 1 & finger=$!
+"$bin/chancery-keeper" admin piv setup --serial 12345678 --slot 9c --touch-policy always "${proof[@]}" \
+  --new-pin-file "$yubikey/pin" --new-puk-file "$yubikey/puk" --new-management-key-file "$yubikey/management-key" \
+  --charter "$yubikey/charter.toml" --purpose root --repository "$registry/demo/gold/" --out "$yubikey/proof" -o json \
+  >"$yubikey/setup.json" 2>"$asked" || { cat "$asked"; fail "the card was not set up"; }
+wait $finger
+grep '^Touch ' "$asked" | sed 's/^/   /'
+(cd "$yubikey/proof" && openssl verify -CAfile root.pem -untrusted intermediates.pem attestation.pem) | sed 's/^/   /'
+ok "a card from the factory: PIN, PUK and management key changed, a key made and proven by the card, a test signature by touch"
+"$bin/chancery-keeper" admin token enrol --piv-serial 12345678 --pin-file "$yubikey/pin" --config "$yubikey/keeper.toml" \
+  --write "${proof[@]}" >/dev/null 2>"$yubikey/enrol.log" || { cat "$yubikey/enrol.log"; fail "the card was not enrolled"; }
+other_key "$(jq -r .spki "$yubikey/setup.json")" root >>"$work/dev/signing/charter.toml"
 kill -TERM "${pids[0]}"; wait "${pids[0]}" || true
 rm "$work/dev.out"
 printf '\n[[keeper]]\nname = "root"\nsocket = "%s"\n' "$yubikey/keeper.sock" >>"$work/dev/chanceryd.toml"
-PCSCLITE_CSOCK_NAME=$(sed -n 's/^PCSCLITE_CSOCK_NAME=//p' "$yubikey/pcscd.out")
-export PCSCLITE_CSOCK_NAME
 "$bin/chancery-keeper" init --config "$yubikey/keeper.toml" 2>"$yubikey/keeper.log"
 "$bin/chancery-keeper" serve --config "$yubikey/keeper.toml" 2>>"$yubikey/keeper.log" &
 pids+=($!)
@@ -247,23 +257,19 @@ proven=$("$bin/chancery" key list -o json | jq -r '.keys[] | select(.keeper == "
 [[ $proven == *PIV_ATTESTED=true* && $proven == *PIV_TOUCH=always* ]] || fail "the root key is not proven: $proven"
 echo "   proven of the root key: $proven"
 skopeo copy -q --src-tls-verify=false --dest-tls-verify=false "docker://$registry/demo/busybox@$good" "docker://$registry/demo/gold/app:v1"
-touches() { grep -c '"operation":"sign"' "$yubikey/journal" || true; }
-# The finger: it touches when the command line asks for it, twice: for the root key's certificate, and for the root.
-: >"$work/touches"
-for n in 1 2; do
-  for _ in $(seq 300); do [ "$(grep -c '^Touch ' "$work/touches")" -ge $n ] && break; sleep 0.1; done
-  "$bin/hsm-sim-yubikey" ctl "$yubikey/ctl" touch --wait-ms 10000 >/dev/null
-done &
-finger=$!
-"$bin/chancery" sign "$gold@$good" --tag v1 --wait 2>"$work/touches" >/dev/null || { cat "$work/touches" "$yubikey/keeper.log"; fail "no signature with a YubiKey"; }
+before=$(signed_by_card)
+# Twice: for the root key's certificate, and for the root.
+: >"$asked"
+finger 2 & finger=$!
+"$bin/chancery" sign "$gold@$good" --tag v1 --wait 2>"$asked" >/dev/null || { cat "$asked" "$yubikey/keeper.log"; fail "no signature with a YubiKey"; }
 wait $finger
-grep '^Touch YubiKey 12345678 (slot 9c) within' "$work/touches" | sed 's/^/   /'
-[ "$(grep -c "^Touch YubiKey" "$work/touches")" = 2 ] && [ "$(touches)" = 2 ] || fail "not two touches and two signatures"
+grep '^Touch YubiKey 12345678 (slot 9c) within' "$asked" | sed 's/^/   /'
+[ "$(grep -c "^Touch YubiKey" "$asked")" = 2 ] && [ "$(signed_by_card)" = $((before + 2)) ] || fail "not two touches and two signatures"
 must "${good#sha256:}" "${trust[@]}" -d "$work/gold" lookup "$gold" v1
 [ "$(sha256sum <"$work/gold/tuf/$gold/metadata/root.json" | cut -d' ' -f1)" = "$("$bin/chancery" repo show "$gold" -o json | jq -r .root_sha256)" ] || fail "the client pinned another root"
 ok "two touches, two signatures in the card's journal, and the client pinned the root that they made"
 "$bin/chancery" sign "$gold@$good" --tag v2 --wait >/dev/null 2>&1
-[ "$(touches)" = 2 ] || fail "the next tag used the root key"
+[ "$(signed_by_card)" = $((before + 2)) ] || fail "the next tag used the root key"
 ok "the next tag needs no touch: the root key rests"
 
 step 9 "the log, from its published files alone"

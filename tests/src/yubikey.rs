@@ -17,12 +17,16 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 /// The keeper's name.
 const NAME: &str = "yubikey";
 /// The card's serial number.
 const SERIAL: u32 = 5_740_001;
+
+/// What real cards wait for a touch.
+const TOUCH_WAIT: Duration = Duration::from_secs(15);
 
 /// Where a role's key lies on the card.
 #[derive(Debug, Clone, Copy)]
@@ -117,8 +121,19 @@ impl YubiKeyKeeper {
         places: &[Place],
         build: impl FnOnce(Builder) -> Builder,
     ) -> Option<Self> {
+        Self::start_waiting(service, prefix, places, TOUCH_WAIT, build)
+    }
+
+    /// The same with a card that waits no longer than that for a touch, which the keeper knows.
+    pub fn start_waiting(
+        service: &mut Instance,
+        prefix: &str,
+        places: &[Place],
+        touch_wait: Duration,
+        build: impl FnOnce(Builder) -> Builder,
+    ) -> Option<Self> {
         let with_keys = |card: Builder| {
-            build(places.iter().fold(card, |card, place| {
+            build(places.iter().fold(card.touch_timeout(touch_wait), |card, place| {
                 let touch = if place.touch { TouchPolicy::Always } else { TouchPolicy::Never };
                 card.key(Slot::new(place.slot).unwrap(), PinPolicy::Always, touch)
             }))
@@ -143,7 +158,8 @@ impl YubiKeyKeeper {
         write(&host.folder.join("pin"), "123456\n");
         let token = format!(
             "\n[token]\npin_file = \"pin\"\npiv = {{ serial = {SERIAL}, attestation_chain = [\"chain.pem\"], \
-             attestation_roots = [\"root.pem\"] }}\n"
+             attestation_roots = [\"root.pem\"], touch_wait_ms = {} }}\n",
+            touch_wait.as_millis()
         );
         host.configure(service, &prefix, &entries, &token);
         let mut init = host.command(&binary("chancery-keeper"));
@@ -162,6 +178,11 @@ impl YubiKeyKeeper {
             }
             UnixStream::connect(self.folder.join("keeper.sock")).ok()
         });
+    }
+
+    /// Tries that the card's PIN has left.
+    pub fn pin_tries_left(&self) -> u64 {
+        self.card.dump()["card"]["pin"]["left"].as_u64().unwrap()
     }
 
     /// What the card has signed, in order, without its attestations: its own word.

@@ -1,5 +1,5 @@
 //! One loop per repository: whatever is missing between what was approved and what clients see is made by ordinary
-//! intents, in the order targets, snapshot, timestamp. Publishing, renewal, coalescing and recovery are this one loop.
+//! intents: for each targets file the snapshot and the timestamp above it, before the next one. Publishing, renewal, coalescing and recovery are this one loop.
 
 use crate::{
     audit::Log,
@@ -221,10 +221,11 @@ impl Loop {
         };
         *create = None;
         let (roles, asked) = (self.roles(root).await?, approved.len());
+        // What is signed is published first: it never waits for a signature that may not come.
         let drafts = [
-            self.targets(rules, &collection, &roles, approved, retries).await?,
             self.snapshot(rules, &collection, &roles, root).await?,
             self.timestamp(rules, &collection, &roles).await?,
+            self.targets(rules, &collection, &roles, approved, retries).await?,
         ];
         match drafts.into_iter().flatten().next() {
             Some(draft) => match self.sign(draft).await {
@@ -418,12 +419,11 @@ impl Loop {
         Ok(Some(Draft::service(&self.repository, roles.timestamp, action, extra)))
     }
 
-    /// Whether a role's file must be made anew though nothing below it changed: there is none, the last intent for a
-    /// newer one ended without a file (the keeper's chain stands higher than what is recorded), or it is past half
-    /// of its life.
+    /// Whether a role's file must be made anew though nothing below it changed: there is none, or it is past half of its
+    /// life.
     fn is_due(&self, collection: &Collection, role: Role) -> bool {
         let Some(file) = collection.newest(role) else { return true };
-        collection.reserved(role) > file.version || self.workshop.clock.now() >= half_life(file)
+        self.workshop.clock.now() >= half_life(file)
     }
 
     fn until_renewal(&self, collection: &Collection) -> Duration {

@@ -12,6 +12,8 @@ mod removals;
 mod row;
 mod scene;
 mod signatures;
+mod table;
+mod touches;
 
 use record::Tag;
 use row::{Row, line};
@@ -19,11 +21,11 @@ use scene::Scene;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
+use table::into_document;
 use tests::{have, random_faults};
 
 /// Services side by side: most of a row's time is waiting.
@@ -65,9 +67,7 @@ fn whatever_a_token_does_the_log_says_how_it_ended_and_the_next_request_is_signe
     }
     print!("{table}");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-    if let Ok(path) = std::env::var("CHANCERY_FAULT_TABLE") {
-        into_document(&path, &table);
-    }
+    into_document("faults", &table);
 }
 
 /// A row that was played.
@@ -113,13 +113,4 @@ fn under_random_faults_the_log_accounts_for_every_signature_of_the_token() {
     println!("{figures}");
     assert!(figures.exceptions.is_empty(), "{figures}");
     assert!(figures.unknown_signed > 0 && figures.completions > 200, "{figures}");
-}
-
-/// Puts the table between its two marks in a document.
-fn into_document(path: &str, table: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path);
-    let text = fs::read_to_string(&path).unwrap();
-    let (head, rest) = text.split_once("<!-- faults -->\n").expect("a mark where the table begins");
-    let (_, tail) = rest.split_once("<!-- end of faults -->").expect("a mark where it ends");
-    fs::write(path, format!("{head}<!-- faults -->\n{table}<!-- end of faults -->{tail}")).unwrap();
 }

@@ -1,11 +1,12 @@
 //! A service with a keeper that fails, and what is done to it between the request and its end.
 
 use super::row::{Before, Row};
+use super::table::ends;
 use super::tag;
 use hsm_sim::{Insertion, Token};
-use record::{Action, Digest, OutcomeKind, Sha256, Tag};
+use record::{Digest, Tag};
 use std::{collections::BTreeMap, fs, process::Command};
-use tests::{End, Instance, OwnKeeper, Told, Wanted, wait_for};
+use tests::{Instance, OwnKeeper, Wanted, wait_for};
 
 /// Long enough for a signature on a busy machine, short enough to wait for in a test.
 pub(super) const DEADLINE_MS: u64 = 3_000;
@@ -83,37 +84,8 @@ impl Scene {
 
     /// How the intents for each tag ended, each with the signatures for its payload.
     pub(super) fn told(&self) -> BTreeMap<Tag, Vec<String>> {
-        let size = self.service.committed();
-        let history = wait_for("the published log to have caught up", || {
-            let history = self.service.history();
-            (history.leaves().len() as u64 >= size).then_some(history)
-        });
-        let made = counted(self.keeper.signed());
-        let mut told: BTreeMap<Tag, Vec<String>> = BTreeMap::new();
-        for Told { intent, end, code, .. } in history.intents() {
-            let signatures = made.get(&intent.payload).copied().unwrap_or(0);
-            let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-            let end = match end {
-                End::Open => "open",
-                End::Signed => "signed",
-                End::Without(OutcomeKind::Unknown) => "unknown",
-                End::Without(OutcomeKind::Failed) => "failed",
-                End::Without(OutcomeKind::Void) => "void",
-            };
-            if let Action::Targets { changes, .. } = intent.action {
-                for change in changes {
-                    told.entry(change.tag).or_default().push(format!("{end}{code} {signatures}"));
-                }
-            }
-        }
-        told
+        ends(&self.service, self.keeper.signed())
     }
-}
-
-pub(super) fn counted(payloads: Vec<Sha256>) -> BTreeMap<Sha256, usize> {
-    let mut counts = BTreeMap::new();
-    payloads.into_iter().for_each(|payload| *counts.entry(payload).or_insert(0) += 1);
-    counts
 }
 
 /// What an operator does when the token is in order again and its keeper does not run, or uses no key any more.

@@ -143,10 +143,10 @@ impl Frame<'_> {
     fn accept(&mut self, checked: Checked) -> Result<(), Contradiction> {
         for child in checked.children() {
             let link = self.draft.state().chain.link(&child.repository, child.role);
-            let is_newest = link.is_some_and(|l| l.version == child.version);
-            if !is_newest {
+            let newest = link.map_or(0, |l| l.version);
+            if child.version > newest {
                 self.draft.change(Change::Taken(child.clone()))?;
-            } else if link.is_some_and(|l| !l.confirmed) {
+            } else if child.version == newest && link.is_some_and(|l| !l.confirmed) {
                 self.draft.change(Change::Confirmed(child.clone()))?;
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! A link moves when a signature is reserved, not when it is made: a key may have been used as soon as its item is
 //! durable, so a version that was handed to a key once is never free for other content. What was reserved but not yet
-//! seen in the log is *unconfirmed*, and only then may the next targets build on the newest confirmed content below it.
+//! seen in the log is *unconfirmed*, and only then may the next targets build on the newest confirmed content below it, and
+//! files above name that.
 
 use record::{Purpose, Repository, Sha256};
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,19 @@ impl Chain {
         if allowed { Ok(()) } else { Err(ChainError::Prev { repository, version: step.version }) }
     }
 
+    /// Whether a file above may name `step` as its newest: it is, or it is the confirmed content below while the newest is
+    /// unconfirmed. Nobody was ever shown an unconfirmed version by this keeper's files: it confirms what it lets them name.
+    pub(super) fn stands(&self, step: &Step) -> Result<(), ChainError> {
+        let Step { repository, role, version, payload } = step;
+        let named = Some(Base { version: *version, payload: *payload });
+        let newest = self.link(repository, *role);
+        if newest.is_some_and(|l| named == Some(l.as_base()) || (!l.confirmed && named == l.base)) {
+            return Ok(());
+        }
+        let (repository, role, newest) = (repository.clone(), *role, newest.map_or(0, |l| l.version));
+        Err(ChainError::Version { repository, role, asked: *version, newest })
+    }
+
     /// Takes `step` as the newest version, unconfirmed.
     pub(super) fn reserve(&mut self, step: &Step) -> Result<(), ChainError> {
         self.allows(step)?;
@@ -194,6 +208,24 @@ mod tests {
         assert!(matches!(chain.allows(&step(3, "c")), Err(ChainError::Version { newest: 1, .. })));
         chain.reserve(&step(2, "b")).unwrap();
         assert!(matches!(chain.allows(&step(1, "a")), Err(ChainError::Version { newest: 2, .. })));
+    }
+
+    #[test]
+    fn files_above_name_the_newest_version_or_what_was_confirmed_below_one_that_nobody_has_seen() {
+        let mut chain = Chain::default();
+        assert!(matches!(chain.stands(&step(1, "a")), Err(ChainError::Version { newest: 0, .. })));
+        chain.reserve(&step(1, "a")).unwrap();
+        assert!(chain.stands(&step(1, "a")).is_ok() && chain.stands(&step(1, "b")).is_err());
+        chain.confirm(&step(1, "a"));
+        // Two versions that were never seen signed do not hold up the one below them.
+        for (version, content) in [(2, "b"), (3, "c")] {
+            chain.reserve(&step(version, content)).unwrap();
+            assert!(chain.stands(&step(1, "a")).is_ok() && chain.stands(&step(version, content)).is_ok());
+        }
+        assert!(chain.stands(&step(2, "b")).is_err(), "neither the newest nor confirmed");
+        // What was named once is never named by an older one again.
+        chain.confirm(&step(3, "c"));
+        assert!(matches!(chain.stands(&step(1, "a")), Err(ChainError::Version { asked: 1, newest: 3, .. })));
     }
 
     #[test]

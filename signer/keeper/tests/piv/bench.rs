@@ -212,11 +212,12 @@ impl Bench {
     }
 }
 
-/// The next result, which must be of this item; touches that are told before it do not count.
+/// The next result, which must be of this item; touches and an absent card that are told before it do not count.
 pub(crate) fn ended(daemon: &mut Daemon, index: u64) -> SignResult {
     loop {
         match daemon.next() {
             FromSigner::Touch(touch) => assert_eq!(touch.index, index),
+            FromSigner::Token { .. } => {}
             FromSigner::Result { index: found, result } => {
                 assert_eq!(found, index);
                 return result;
@@ -226,11 +227,14 @@ pub(crate) fn ended(daemon: &mut Daemon, index: u64) -> SignResult {
     }
 }
 
-/// The next message, which must tell of a touch.
+/// The next message that is about an item, which must tell of a touch.
 pub(crate) fn touch(daemon: &mut Daemon) -> Touch {
-    match daemon.next() {
-        FromSigner::Touch(touch) => touch,
-        other => panic!("{other:?}"),
+    loop {
+        match daemon.next() {
+            FromSigner::Touch(touch) => return touch,
+            FromSigner::Token { .. } => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

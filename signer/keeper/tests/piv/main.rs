@@ -31,6 +31,9 @@ use bench::{Bench, SERIAL, Setup, ended, failure};
 use hsm_sim_yubikey::{PinPolicy, SOCKET_VARIABLE, Slot, Sw, TouchPolicy, VirtualYubiKey, YubiKeyJournal};
 use record::wire::SignResult;
 
+/// Longer than from one look of the keeper at its card to the next.
+const AWAY: std::time::Duration = std::time::Duration::from_millis(2_500);
+
 #[test]
 fn a_key_that_wants_its_pin_always_once_or_never_signs_and_is_described() {
     for (pin, word) in [(PinPolicy::Always, "always"), (PinPolicy::Once, "once"), (PinPolicy::Never, "never")]
@@ -74,10 +77,10 @@ fn a_card_that_is_pulled_out_and_comes_back_is_used_again_without_a_restart() {
     daemon.signature();
     bench.card.remove().unwrap();
     let made = bench.ask(&mut daemon, "away");
-    assert_eq!(failure(ended(&mut daemon, made.index)), "token-gone");
+    std::thread::sleep(AWAY);
     assert_eq!(bench.signed().len(), 1);
     bench.card.insert().unwrap();
-    let made = bench.ask_until_signed(&mut daemon);
+    assert!(matches!(ended(&mut daemon, made.index), SignResult::Signed { .. }), "it has waited");
     assert_eq!(bench.signed().len(), 2);
     assert_eq!(bench.signed()[1], made.intent.payload);
 }
@@ -97,12 +100,12 @@ fn another_card_in_the_reader_is_not_used() {
         .insert()
         .unwrap();
     let made = bench.ask(&mut daemon, "other");
-    assert_eq!(failure(ended(&mut daemon, made.index)), "token-gone");
+    std::thread::sleep(AWAY);
     assert_eq!(YubiKeyJournal::read(&journal).unwrap(), []);
     assert_eq!(bench.signed(), []);
     drop(other);
     bench.card.insert().unwrap();
-    bench.ask_until_signed(&mut daemon);
+    assert!(matches!(ended(&mut daemon, made.index), SignResult::Signed { .. }), "it has waited");
     assert_eq!(bench.signed().len(), 1);
 }
 

@@ -290,11 +290,17 @@ fn targets_that_a_snapshot_names_can_not_be_left_out_even_if_never_settled() {
     let snapshot = world.snapshot(REPOSITORY, 2, a.root.0.child(&a.root.1), second.child(&file));
     assert_eq!(keeper.frame(&world, &[&snapshot], vec![]).accepted, [snapshot.index]);
     let timestamp = world.timestamp(REPOSITORY, 2, a.snapshot.0.child(&a.snapshot.1));
+    let accepted = keeper.frame(&world, &[&timestamp], vec![]).accepted;
     assert_eq!(
-        keeper.refusal(&world, &timestamp),
-        "child",
-        "the snapshot before, though the new one is not settled"
+        accepted,
+        [timestamp.index],
+        "nobody has seen the snapshot above it, which may never be signed"
     );
+    keeper.sign(&timestamp);
+    let settled = world.completion(&snapshot, &keeper.sign(&snapshot));
+    keeper.frame(&world, &[], vec![settled]);
+    let timestamp = world.timestamp(REPOSITORY, 3, a.snapshot.0.child(&a.snapshot.1));
+    assert_eq!(keeper.refusal(&world, &timestamp), "child", "it is signed, and the log says so");
     let around = world.next_targets(&a.targets.0, &a.targets.1, 3, "v3");
     assert_eq!(keeper.refusal(&world, &around), "chain");
 }

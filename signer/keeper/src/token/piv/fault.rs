@@ -22,11 +22,16 @@ impl Fault {
         Self::Final(TokenError::NotSigned { code: code(word), detail: detail.into() })
     }
 
+    /// Surely not signed, and the card is away: the item may wait for it.
+    pub(super) fn away(detail: impl Into<String>) -> Self {
+        Self::Final(TokenError::Busy { code: code("token-gone"), detail: detail.into() })
+    }
+
     /// What the caller is told when no further attempt is made.
     pub(super) fn told(self) -> TokenError {
         match self {
             Self::Final(error) => error,
-            Self::Gone(detail) => TokenError::NotSigned { code: code("token-gone"), detail },
+            Self::Gone(detail) => TokenError::Busy { code: code("token-gone"), detail },
             Self::PinWanted => TokenError::NotSigned {
                 code: code("token-pin"),
                 detail:

@@ -4,7 +4,7 @@ use super::fault::Fault;
 use super::{PivToken, State};
 use crate::token::{KeyRef, Problem};
 use std::sync::TryLockError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl PivToken {
     /// What keeps keys from signing; `None` while the card is asked something, such as to wait for a touch.
@@ -27,7 +27,8 @@ impl PivToken {
         Some(whole.chain(quarantined).collect())
     }
 
-    /// A connection that is of no use any more is made anew, without the PIN: a reset by another program is no trouble.
+    /// A connection that is of no use any more is made anew, without the PIN: a reset by another program is no trouble, and
+    /// a card that is back is found at the next look, however long signatures have waited for it.
     fn away(&self, state: &mut State) -> Result<(), Fault> {
         if let Some(mut card) = state.card.take() {
             let _watched = self.watchdog.watch("GET METADATA");
@@ -39,6 +40,7 @@ impl PivToken {
                 Err(error) => tracing::info!(serial = self.config.serial, %error, "the card does not answer"),
             }
         }
+        state.not_before = Instant::now();
         state.card = Some(self.reopen(state, |_| Duration::ZERO)?);
         Ok(())
     }

@@ -262,10 +262,8 @@ impl PivToken {
     /// this pause.
     fn reopen(&self, state: &mut State, pause: fn(&mut State) -> Duration) -> Result<Card, Fault> {
         if Instant::now() < state.not_before {
-            return Err(Fault::failed(
-                "token-gone",
-                format!("{} is away, and is looked for again in a moment", self.name()),
-            ));
+            let why = format!("{} is away, and is looked for again in a moment", self.name());
+            return Err(Fault::away(why));
         }
         let _watched = self.watchdog.watch("SCardConnect");
         let opened = self.open_again(state);
@@ -283,12 +281,12 @@ impl PivToken {
     }
 
     fn open_again(&self, state: &State) -> Result<Card, Fault> {
-        let gone = |e: OpenError| Fault::failed("token-gone", format!("{}: {e}", self.name()));
+        let gone = |e: OpenError| Fault::away(format!("{}: {e}", self.name()));
         let mut card = Card::open(self.config.serial, state.reader.as_deref()).map_err(gone)?;
         for (slot, facts) in &state.keys {
             match card.slot(*slot) {
                 Ok(found) if found == *facts => {}
-                Err(SlotError::Card(error)) => return Err(Fault::failed("token-gone", error.to_string())),
+                Err(SlotError::Card(error)) => return Err(Fault::away(error.to_string())),
                 Ok(_) | Err(SlotError::Key(_) | SlotError::Empty) => {
                     let why =
                         format!("the key in slot {slot} of {} is not what it was at the start", self.name());

@@ -7,6 +7,7 @@ use crate::token::fault::{Class, Fault};
 use crate::token::pool::{initialize, slot_of};
 use crate::token::{Problem, TokenError};
 use std::sync::PoisonError;
+use std::time::Instant;
 
 impl Pkcs11Token {
     /// What keeps keys from signing; `None` while sessions are lent.
@@ -38,9 +39,10 @@ impl Pkcs11Token {
         Some(self.glance())
     }
 
-    /// Whether a token that is not open is in its slot: some libraries tell only when they are initialised anew.
+    /// Whether a token that is not open is in its slot: some libraries tell only when they are initialised anew. One that
+    /// is back is opened with the next signature, however long others have waited for it.
     fn glance(&self) -> Result<(), Fault> {
-        let current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.pool.is_some() {
             return Ok(());
         }
@@ -49,6 +51,9 @@ impl Pkcs11Token {
         let found = initialize(&self.context, &self.config.label)
             .and_then(|_| slot_of(&self.context, &self.config.label, Some(serial)));
         self.finalize();
+        if found.is_ok() {
+            current.not_before = Instant::now();
+        }
         found.map(drop).map_err(|fatal| Fault::before(Class::Away, fatal.to_string()))
     }
 }
