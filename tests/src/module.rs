@@ -117,6 +117,14 @@ impl ModuleKeeper {
         Output::of(self.supervisor.command("doctor").arg("--login"))
     }
 
+    /// What `chancery doctor` says on this keeper's host: of the service, and of this keeper.
+    pub fn doctor_of_all(&self, service: &Instance) -> Output {
+        let mut doctor = Command::new(binary("chancery"));
+        doctor.args(["doctor", "--keeper"]).arg(self.path("keeper.toml"));
+        doctor.envs(service.env()).env("XDG_STATE_HOME", service.dir()).envs(self.token.env());
+        Output::of(&mut doctor)
+    }
+
     /// Programs that use the card beside the keeper, each of which leaves it without a PIN: one resets it, one selects
     /// another application.
     pub fn others_use_the_card(&self) -> Option<[Command; 2]> {

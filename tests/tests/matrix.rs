@@ -154,6 +154,9 @@ fn play(module: Module) {
     let keeper = ModuleKeeper::join(&mut service, module).unwrap();
     let doctor = keeper.doctor();
     assert_eq!(doctor.code, 0, "{doctor:?}");
+    let doctor = keeper.doctor_of_all(&service);
+    assert_eq!(doctor.code, 0, "{doctor:?}");
+    assert!(doctor.stdout.contains("keeper.toml can be used"), "{doctor:?}");
     let mut scene = Scene { service, keeper, made: 0 };
     scene.sign_first("first");
     let mut row = Row { keys: ModuleKeeper::origin(module), ..Row::default() };

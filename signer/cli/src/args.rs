@@ -72,8 +72,12 @@ pub(crate) enum Command {
     /// Look at the signing keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Check the connection, the server and the token, with a remedy for what is wrong
-    Doctor,
+    /// Check the connection, the server, the token and the keepers, with a remedy for what is wrong
+    Doctor {
+        /// A keeper's configuration on this host: also check its module or pcscd, its token, the PIN's tries and its keys
+        #[arg(long = "keeper", value_name = "FILE")]
+        keepers: Vec<PathBuf>,
+    },
     /// Print the version
     Version,
 }

@@ -4,7 +4,7 @@
 //! the failed checks. What a keeper needs on its own host, `chancery-keeper doctor` tells there.
 
 use super::{
-    health,
+    doctor_keeper, health,
     log::{optional_trust, seen_notes},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
 use api::{Client, ClientError, Probe, TokenInfo};
 use record::{Clock, SystemClock, Time};
 use serde::Serialize;
+use std::{borrow::Cow, path::PathBuf};
 use tlog::{Checkpoint, VerifierKey};
 
 /// What signing keepers allow between their clock and the one in an intent, which is the daemon's; they refuse the rest.
@@ -38,8 +39,11 @@ impl Answer for Diagnosis {
 /// One check.
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
-    what: &'static str,
+    what: Cow<'static, str>,
     ok: bool,
+    /// It works, and should not be left so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    warning: bool,
     says: String,
     /// The word of `error[word]` for the same fault.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,19 +54,21 @@ pub(super) struct Check {
     exit: Exit,
 }
 
-pub(super) async fn run(connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
-    let diagnosis = Diagnosis { checks: checks(connection).await };
+/// `keepers` are configurations of keepers on this host.
+pub(super) async fn run(
+    connection: &Connection,
+    keepers: &[PathBuf],
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let mut checks = checks(connection).await;
+    checks.extend(keepers.iter().flat_map(|config| doctor_keeper::checks(config)));
+    let diagnosis = Diagnosis { checks };
     output.result(&diagnosis, &text(&diagnosis))?;
     Ok(diagnosis.exit())
 }
 
 fn text(diagnosis: &Diagnosis) -> String {
-    let line = |c: &Check| {
-        let mark = if c.ok { "ok  " } else { "FAIL" };
-        let remedy = c.remedy.as_ref().map_or(String::new(), |r| format!("\n      remedy: {r}"));
-        format!("{mark}  {}: {}{remedy}", c.what, c.says)
-    };
-    diagnosis.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+    diagnosis.checks.iter().map(Check::line).collect::<Vec<_>>().join("\n")
 }
 
 impl Diagnosis {
@@ -82,13 +88,34 @@ impl Diagnosis {
 }
 
 impl Check {
-    pub(super) fn good(what: &'static str, says: impl Into<String>) -> Self {
-        Self { what, ok: true, says: says.into(), code: None, remedy: None, exit: Exit::Ok }
+    pub(super) fn good(what: impl Into<Cow<'static, str>>, says: impl Into<String>) -> Self {
+        let (what, says) = (what.into(), says.into());
+        Self { what, ok: true, warning: false, says, code: None, remedy: None, exit: Exit::Ok }
     }
 
-    pub(super) fn bad(what: &'static str, exit: Exit, says: impl Into<String>, remedy: &str) -> Self {
+    pub(super) fn warning(what: String, says: String, remedy: Option<String>) -> Self {
+        Self { warning: true, remedy, ..Self::good(what, says) }
+    }
+
+    pub(super) fn bad(
+        what: impl Into<Cow<'static, str>>,
+        exit: Exit,
+        says: impl Into<String>,
+        remedy: &str,
+    ) -> Self {
         let code = Some(exit.word());
-        Self { what, ok: false, says: says.into(), code, remedy: Some(remedy.to_owned()), exit }
+        Self { ok: false, code, remedy: Some(remedy.to_owned()), exit, ..Self::good(what, says) }
+    }
+
+    /// What people read of it.
+    pub(super) fn line(&self) -> String {
+        let mark = match (self.ok, self.warning) {
+            (false, _) => "FAIL",
+            (true, true) => "warn",
+            (true, false) => "ok  ",
+        };
+        let remedy = self.remedy.as_ref().map_or(String::new(), |r| format!("\n      remedy: {r}"));
+        format!("{mark}  {}: {}{remedy}", self.what, self.says)
     }
 
     /// What a command would have failed with, in its own words.
@@ -98,7 +125,7 @@ impl Check {
         let code = Some(failure.exit.word());
         // Other commands send their users here; whoever is here needs no such word.
         let remedy = failure.next.and_then(|next| next.split("; chancery doctor").next().map(str::to_owned));
-        Self { what, ok: false, says, code, remedy, exit: failure.exit }
+        Self { ok: false, code, remedy, exit: failure.exit, ..Self::good(what, says) }
     }
 
     fn of(what: &'static str, checked: Result<String, Failure>) -> Self {

@@ -2,6 +2,7 @@
 
 pub(crate) mod daemon;
 mod doctor;
+mod doctor_keeper;
 mod health;
 mod key;
 mod log;
@@ -35,7 +36,7 @@ pub(crate) async fn run(
         Command::Log(command) => log::run(command, connection, output).await,
         Command::Token(command) => token::run(command, &connection.client()?, output).await,
         Command::Key(command) => key::run(command, &connection.client()?, output).await,
-        Command::Doctor => doctor::run(connection, output).await,
+        Command::Doctor { keepers } => doctor::run(connection, &keepers, output).await,
         Command::Version => version::run(output),
     }
 }
