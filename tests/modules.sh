@@ -37,7 +37,7 @@ build_kryoptic() {
   if [ ${#packages[@]} -gt 0 ]; then
     echo "== installing, to build Kryoptic: ${packages[*]}"
     "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
   fi
   echo "== building Kryoptic $kryoptic, a PKCS#11 module (about a minute on two cores, once a machine)"
   curl --proto '=https' --tlsv1.2 -sSfL -o "$work/crate" "https://static.crates.io/crates/kryoptic/kryoptic-$kryoptic.crate"

@@ -18,13 +18,14 @@ for tool in python3 swig cc pcscd; do
   command -v "$tool" >/dev/null || { echo "error: $tool is not here; see the head of $0" >&2; exit 1; }
 done
 
-# source VERSION FILE SHA256: the unpacked sdist
+# source_of VERSION FILE SHA256 PYTHON: the unpacked sdist
 source_of() {
   local file=$cache/$2
   if [ ! -f "$file" ]; then
     # 4.0.9 declares its dependencies in a form that pip refuses after the download.
-    python3 -m pip download -q --no-deps --no-binary yubikey-manager -d "$cache" "yubikey-manager==$1" \
+    "$4" -m pip download -q --no-deps --no-binary yubikey-manager -d "$cache" "yubikey-manager==$1" \
       >"$cache/$1.download.log" 2>&1 || true
+    [ -f "$file" ] || { cat "$cache/$1.download.log" >&2; echo "error: PyPI did not give $2" >&2; return 1; }
   fi
   echo "$3  $file" | sha256sum --check --quiet >&2
   tar -xzf "$file" -C "$work"
@@ -77,11 +78,11 @@ mkdir -p "$cache"
 failed=0
 summary=()
 echo "== sources and virtual environments of ykman in $cache (about two minutes, once a machine)"
-old=$(source_of 4.0.9 yubikey-manager-4.0.9.tar.gz 384e3a2a66df4ce417aede734eb8c5d0c1b7981290e9bc940c85cc000ef833b4)
-new=$(source_of 5.9.2 yubikey_manager-5.9.2.tar.gz 9584c7377449e6487140da6c3f13a289e618b0023c8414be91c1c212fce3c473)
 old_python=$(environment 4.0.9 cryptography==38.0.4 fido2==1.2.0 click==8.1.8 pyscard==2.0.7 pytest==7.4.4 makefun==1.16.0)
 new_python=$(environment 5.9.2 cryptography==50.0.2 fido2==2.2.1 click==8.5.1 pyscard==2.3.1 keyring==25.7.0 \
   python-pskc==1.4 pytest==9.2.0 makefun==1.16.0)
+old=$(source_of 4.0.9 yubikey-manager-4.0.9.tar.gz 384e3a2a66df4ce417aede734eb8c5d0c1b7981290e9bc940c85cc000ef833b4 "$old_python")
+new=$(source_of 5.9.2 yubikey_manager-5.9.2.tar.gz 9584c7377449e6487140da6c3f13a289e618b0023c8414be91c1c212fce3c473 "$new_python")
 suite 4.0.9 5.4.3 5430001 "$old" "$old_python"
 suite 5.9.2 5.7.4 5740001 "$new" "$new_python"
 echo "== in all"
