@@ -23,6 +23,10 @@ pub(super) struct Link {
     /// The newest confirmed content below this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) base: Option<Base>,
+    /// What that was when this version was reserved: files above may name it while this one is unconfirmed. It stays
+    /// though a version between the two is confirmed late, on which this one does not build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) below: Option<Base>,
     /// Whether a signature over this version was seen outside: in the log, or in a file that names it.
     pub(super) confirmed: bool,
 }
@@ -129,13 +133,14 @@ impl Chain {
         if allowed { Ok(()) } else { Err(ChainError::Prev { repository, version: step.version }) }
     }
 
-    /// Whether a file above may name `step` as its newest: it is, or it is the confirmed content below while the newest is
-    /// unconfirmed. Nobody was ever shown an unconfirmed version by this keeper's files: it confirms what it lets them name.
+    /// Whether a file above may name `step` as its newest: it is, or it is the confirmed content that lay below when the
+    /// newest was reserved, while that is unconfirmed. Nobody was ever shown an unconfirmed version by this keeper's files: it
+    /// confirms what it lets them name. And what was named stays: the newest builds on it, or on more.
     pub(super) fn stands(&self, step: &Step) -> Result<(), ChainError> {
         let Step { repository, role, version, payload } = step;
         let named = Some(Base { version: *version, payload: *payload });
         let newest = self.link(repository, *role);
-        if newest.is_some_and(|l| named == Some(l.as_base()) || (!l.confirmed && named == l.base)) {
+        if newest.is_some_and(|l| named == Some(l.as_base()) || (!l.confirmed && named == l.below)) {
             return Ok(());
         }
         let (repository, role, newest) = (repository.clone(), *role, newest.map_or(0, |l| l.version));
@@ -150,7 +155,7 @@ impl Chain {
             return Ok(());
         }
         let base = old.and_then(|l| if l.confirmed { Some(l.as_base()) } else { l.base });
-        let link = Link { version: step.version, payload: step.payload, base, confirmed: false };
+        let link = Link { version: step.version, payload: step.payload, base, below: base, confirmed: false };
         self.restore(step.repository.clone(), step.role, link);
         Ok(())
     }
@@ -226,6 +231,21 @@ mod tests {
         // What was named once is never named by an older one again.
         chain.confirm(&step(3, "c"));
         assert!(matches!(chain.stands(&step(1, "a")), Err(ChainError::Version { asked: 1, newest: 3, .. })));
+    }
+
+    #[test]
+    fn a_version_confirmed_late_is_never_shown_under_one_that_leaves_it_out() {
+        let mut chain = Chain::default();
+        chain.reserve(&step(1, "a")).unwrap();
+        chain.confirm(&step(1, "a"));
+        chain.reserve(&step(2, "b")).unwrap();
+        // 3 may build on 1, since 2 may never have been signed; then the log has 2 after all.
+        assert!(chain.builds_on(&step(3, "a-and-c"), of("a")).is_ok());
+        chain.reserve(&step(3, "a-and-c")).unwrap();
+        chain.confirm(&step(2, "b"));
+        assert!(chain.stands(&step(2, "b")).is_err(), "clients would lose what they have seen, with 3");
+        assert!(chain.stands(&step(1, "a")).is_ok() && chain.stands(&step(3, "a-and-c")).is_ok());
+        assert!(chain.builds_on(&step(4, "d"), of("b")).is_ok());
     }
 
     #[test]
