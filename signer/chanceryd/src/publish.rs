@@ -110,7 +110,9 @@ impl Publisher {
             let (calls, called) = mpsc::channel(QUEUE);
             let (told, looks) = watch::channel(None);
             let (repository, workshop) = (repository.clone(), self.workshop.clone());
-            tokio::spawn(Loop { repository, workshop, told, most: MAX_CHANGES }.run(called));
+            tokio::spawn(
+                Loop { repository, workshop, told, most: MAX_CHANGES, above_failed: false }.run(called),
+            );
             Running { calls, looks }
         };
         loops.entry(repository.clone()).or_insert_with(start).clone()
@@ -123,6 +125,8 @@ struct Loop {
     told: watch::Sender<Option<String>>,
     /// Changes in the next targets version at most: fewer after a version that could not be built.
     most: usize,
+    /// The last snapshot or timestamp that was asked for was not made.
+    above_failed: bool,
 }
 
 /// What one look at a repository led to.
@@ -221,14 +225,21 @@ impl Loop {
         };
         *create = None;
         let (roles, asked) = (self.roles(root).await?, approved.len());
-        // What is signed is published first: it never waits for a signature that may not come.
-        let drafts = [
-            self.snapshot(rules, &collection, &roles, root).await?,
-            self.timestamp(rules, &collection, &roles).await?,
-            self.targets(rules, &collection, &roles, approved, retries).await?,
-        ];
-        match drafts.into_iter().flatten().next() {
-            Some(draft) => match self.sign(draft).await {
+        // What is signed is published first: it never waits for a signature that may not come. Nor do the changes that
+        // wait: after a failure above it is their turn.
+        let above = match self.snapshot(rules, &collection, &roles, root).await? {
+            None => self.timestamp(rules, &collection, &roles).await?,
+            snapshot => snapshot,
+        };
+        let targets = self.targets(rules, &collection, &roles, approved, retries).await?;
+        let skip = std::mem::take(&mut self.above_failed) && targets.is_some();
+        match (above.filter(|_| !skip), targets) {
+            (Some(above), _) => {
+                let done = self.sign(above).await;
+                self.above_failed = done.is_err();
+                done.map(|()| Step::Again)
+            }
+            (None, Some(targets)) => match self.sign(targets).await {
                 Err(StepError::Sign(SignError::Build(why))) if asked > 0 => {
                     self.change_less(asked, why).await
                 }
@@ -237,7 +248,7 @@ impl Loop {
                     done.map(|()| Step::Again)
                 }
             },
-            None => Ok(Step::Idle(self.until_renewal(&collection))),
+            (None, None) => Ok(Step::Idle(self.until_renewal(&collection))),
         }
     }
 

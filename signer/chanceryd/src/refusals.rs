@@ -27,6 +27,8 @@ const FLUSH: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     state: Mutex<State>,
+    /// Held while ended times are written.
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ struct State {
 struct Window {
     from: Time,
     refused: u64,
+    /// An entry says that its refusals are counted.
+    told: bool,
 }
 
 /// What an entry says of a time that has ended.
@@ -91,8 +95,12 @@ impl<'a> Roll<'a> {
             Place::Entry => Some(self.log.append(Leaf::Denial(denial)).await?.index),
             Place::First { from } => {
                 let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
-                let event = Event::RefusalsLimited { time: denial.time, nonce, by: denial.by, from };
+                let (time, by) = (denial.time, denial.by);
+                let event = Event::RefusalsLimited { time, nonce, by: by.clone(), from };
                 self.log.append(Leaf::Event(event)).await?;
+                if let Some(refusals) = self.refusals {
+                    refusals.told(&by);
+                }
                 None
             }
             Place::Counted => None,
@@ -104,11 +112,18 @@ impl<'a> Roll<'a> {
 impl Refusals {
     /// Takes a refusal of a caller with a token.
     fn place(&self, by: &Principal, now: Time) -> Place {
-        let (refused, from) = self.lock().count(Some(by.clone()), now);
-        match refused.checked_sub(EACH + 1) {
-            None => Place::Entry,
-            Some(0) => Place::First { from },
-            Some(_) => Place::Counted,
+        let window = self.lock().count(Some(by.clone()), now);
+        match (window.refused > EACH, window.told) {
+            (false, _) => Place::Entry,
+            (true, false) => Place::First { from: window.from },
+            (true, true) => Place::Counted,
+        }
+    }
+
+    /// Notes that the log says of this caller's refusals that they are counted.
+    fn told(&self, by: &Principal) {
+        if let Some(window) = self.lock().running.get_mut(&Some(by.clone())) {
+            window.told = true;
         }
     }
 
@@ -132,6 +147,7 @@ impl Refusals {
     }
 
     async fn flush(&self, log: &Log, now: Time) {
+        let _writing = self.writing.lock().await;
         let ended = {
             let mut state = self.lock();
             state.end(|window| window.is_over(now), now);
@@ -154,16 +170,16 @@ impl Refusals {
 }
 
 impl State {
-    /// Counts one; the caller's number in the running time, and when that began.
-    fn count(&mut self, by: Option<Principal>, now: Time) -> (u64, Time) {
+    /// Counts one in the caller's running time.
+    fn count(&mut self, by: Option<Principal>, now: Time) -> Window {
         if self.running.get(&by).is_some_and(|window| window.is_over(now))
             && let Some(window) = self.running.remove(&by)
         {
             self.ended.extend(window.counted(by.clone(), now));
         }
-        let window = self.running.entry(by).or_insert(Window { from: now, refused: 0 });
+        let window = self.running.entry(by).or_insert(Window { from: now, refused: 0, told: false });
         window.refused += 1;
-        (window.refused, window.from)
+        *window
     }
 
     fn end(&mut self, which: impl Fn(&Window) -> bool, now: Time) {
@@ -211,6 +227,8 @@ mod tests {
             assert_eq!(refusals.place(&a, time(0)), Place::Entry);
         }
         assert_eq!(refusals.place(&a, time(1)), Place::First { from: time(0) });
+        assert_eq!(refusals.place(&a, time(2)), Place::First { from: time(0) }, "until the log says it");
+        refusals.told(&a);
         assert_eq!(refusals.place(&a, time(2)), Place::Counted);
         assert_eq!(refusals.place(&b, time(2)), Place::Entry, "each caller for itself");
         refusals.unknown(time(3));
@@ -222,7 +240,7 @@ mod tests {
             count,
         };
         let mut state = refusals.lock();
-        assert_eq!(state.ended, [counted(Some(&a), 0, WINDOW_S, 2)]);
+        assert_eq!(state.ended, [counted(Some(&a), 0, WINDOW_S, 3)]);
         state.end(|w| w.is_over(time(WINDOW_S + 3)), time(WINDOW_S + 3));
         assert_eq!(state.ended[1..], [counted(None, 3, WINDOW_S + 3, 1)], "b had none to count");
         assert_eq!(state.running.keys().collect::<Vec<_>>(), [&Some(a)]);

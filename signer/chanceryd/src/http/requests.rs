@@ -265,7 +265,7 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
     let (touch, blocked) = if state.is_final() {
         (None, None)
     } else {
-        (touch::awaited(service, &row).await?, blocked(service, &row.repository))
+        (touch::awaited(service, &row).await?, blocked(service, &row.repository).await?)
     };
     Ok(Request {
         id: row.id,
@@ -285,18 +285,24 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
 
 /// What stands in the way of a repository's next files: what its loop met at its last look, or else what the keepers say of
 /// its keys.
-fn blocked(service: &Service, repository: &Repository) -> Option<String> {
+async fn blocked(service: &Service, repository: &Repository) -> Result<Option<String>, Fail> {
     let met = service.publisher.watch(repository).borrow().clone();
-    met.or_else(|| {
-        let roles = service.keys.roles_for(repository).ok()?;
-        let purposes = [record::Purpose::Targets, record::Purpose::Snapshot, record::Purpose::Timestamp];
-        purposes.into_iter().find_map(|purpose| {
-            let id = roles.of(purpose);
-            let (keeper, _) = service.keys.find(&id)?;
-            let why = service.health.key_problem(&keeper, &id)?;
-            Some(format!("signing keeper {keeper}, which has the {purpose} key: {why}"))
-        })
-    })
+    if met.is_some() {
+        return Ok(met);
+    }
+    let Some(roles) =
+        roles_of(service, repository).await?.or_else(|| service.keys.roles_for(repository).ok())
+    else {
+        return Ok(None);
+    };
+    let problem = |purpose| {
+        let id = roles.of(purpose);
+        let (keeper, _) = service.keys.find(&id)?;
+        let why = service.health.key_problem(&keeper, &id)?;
+        Some(format!("signing keeper {keeper}, which has the {purpose} key: {why}"))
+    };
+    let purposes = [record::Purpose::Targets, record::Purpose::Snapshot, record::Purpose::Timestamp];
+    Ok(purposes.into_iter().find_map(problem))
 }
 
 async fn state(service: &Service, row: &RequestRow) -> Result<RequestState, Fail> {
