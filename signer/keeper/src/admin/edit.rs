@@ -3,6 +3,7 @@
 //! It promises that nobody else's change is lost: commands on files of one folder take turns, and a file that changed
 //! since it was read is left alone. It does not know what the text means.
 
+use super::unfinished;
 use crate::config::{Secrecy, read_trusted};
 use crate::exit::Fatal;
 use rustix::fs::{FlockOperation, flock};
@@ -57,12 +58,12 @@ impl Editing {
             let why = "was changed by somebody else meanwhile: nothing was written, look at it and try again";
             return Err(Fatal::Config { file: self.path.clone(), why: why.into() });
         }
-        let new = self.path.with_extension("new");
+        let new = unfinished(&self.path);
         self.write(&new, text).map_err(|source| Fatal::Write { path: self.path.clone(), source })
     }
 
     fn write(&self, new: &Path, text: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
         file.write_all(text.as_bytes())?;
         file.set_permissions(fs::Permissions::from_mode(self.mode))?;
         file.sync_all()?;

@@ -127,3 +127,10 @@ impl LoginArgs {
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
+
+/// The name of a file until it becomes `path`: beside it, and no other file's.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".unfinished-{}", std::process::id()));
+    name.into()
+}

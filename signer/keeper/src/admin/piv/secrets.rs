@@ -3,6 +3,7 @@
 //! It promises: a secret that is made here is on disk before a card gets it, so that no interruption can leave a card with
 //! one that nobody knows; none is printed or named on a command line. A file that is there is read and never written.
 
+use crate::admin::unfinished;
 use crate::config::{Secrecy, read_trusted};
 use crate::exit::Fatal;
 use crate::token::Pin;
@@ -138,13 +139,15 @@ impl New {
 
 /// All of the file or none, and on disk; never in the place of another.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::hard_link(&new, path)?;
+    let new = unfinished(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::hard_link(&new, path));
     fs::remove_file(&new)?;
+    written?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
@@ -175,7 +178,6 @@ mod tests {
             let made = new.value().unwrap();
             assert_eq!((made.len(), new.value().unwrap()), (length, made.clone()), "the same each time");
             assert!(write(&file, "another").is_err());
-            fs::remove_file(file.with_extension("new")).unwrap();
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
             let again = New::at(kind, &file).unwrap();
             assert_eq!(again.existing.as_ref(), Some(&made));
