@@ -142,22 +142,22 @@ impl Keeper {
 
     /// Takes what a glance at the token gave, and tells every daemon of it if it is another than before.
     pub(super) fn looked(&self, problems: Vec<TokenProblem>) {
-        let daemons: Vec<Writer> = {
+        {
             let mut memory = self.lock();
-            let which = |p: &TokenProblem| (p.key, p.code.clone());
-            if memory.problems.iter().map(which).eq(problems.iter().map(which)) {
+            if memory.problems == problems {
                 return;
             }
             memory.problems.clone_from(&problems);
-            memory.daemons.iter().filter_map(WeakWriter::upgrade).collect()
-        };
+            // Under the lock, so that a daemon that is welcomed meanwhile hears the newest last. Nothing waits for it.
+            let message = FromSigner::Token { problems: problems.clone() };
+            memory.daemons.iter().filter_map(WeakWriter::upgrade).for_each(|writer| send(&writer, &message));
+        }
         for problem in &problems {
             tracing::error!(key = ?problem.key, code = %problem.code, problem.detail, "the token cannot sign");
         }
         if problems.is_empty() {
             tracing::info!("the token can sign again");
         }
-        daemons.iter().for_each(|writer| send(writer, &FromSigner::Token { problems: problems.clone() }));
     }
 
     /// Says what this keeper is and where its open items stand; those at the token are told when they end.
@@ -169,16 +169,16 @@ impl Keeper {
         };
         send(writer, &FromSigner::Welcome(welcome));
         // Only now, so that no result overtakes the welcome. What ended in between is told at once.
-        let (ended, touches, problems) = {
+        let (ended, touches) = {
             let mut memory = self.lock();
             memory.daemons.retain(|daemon| daemon.upgrade().is_some());
             memory.daemons.push(writer.downgrade());
             let touches: Vec<Touch> = memory.touches.values().cloned().collect();
-            (memory.wait_for(&working, writer), touches, memory.problems.clone())
+            if !memory.problems.is_empty() {
+                send(writer, &FromSigner::Token { problems: memory.problems.clone() });
+            }
+            (memory.wait_for(&working, writer), touches)
         };
-        if !problems.is_empty() {
-            send(writer, &FromSigner::Token { problems });
-        }
         touches.into_iter().for_each(|touch| send(writer, &FromSigner::Touch(touch)));
         for (index, result) in ended {
             send(writer, &FromSigner::Result { index, result });

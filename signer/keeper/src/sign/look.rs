@@ -25,13 +25,10 @@ pub(super) fn start(
     let names: BTreeMap<KeyRef, KeyId> = keys.iter().map(|(id, key)| (key.id().clone(), *id)).collect();
     let run = move || {
         while stop.pause(EVERY) {
-            // The end of the process waits for it: a module that is cut off in its login may leave the token broken.
+            // The end of the process waits for it, so that no library is cut off in a call.
             let _work = stop.begin();
             if let Some(problems) = token.look() {
                 keeper.looked(problems.into_iter().map(|problem| told(problem, &names)).collect());
-            }
-            if let Some(fatal) = token.ended() {
-                fatal.end();
             }
         }
     };

@@ -6,7 +6,7 @@ mod look;
 use super::attributes::{ExamineError, examine};
 use super::fault::{Class, Fault, said};
 use super::login::Login;
-use super::pool::{Lease, Pool};
+use super::pool::{Lease, Pool, initialize, slot_of};
 use super::public::{self, SALT};
 use super::raw::RawSign;
 use super::watchdog::Watchdog;
@@ -18,6 +18,7 @@ use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::slot::Slot;
 use record::{Sha256, Signature};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -52,7 +53,12 @@ pub(super) fn open(config: &Pkcs11Config) -> Result<Arc<dyn Token>, Fatal> {
         watchdog,
         sessions,
         serial,
-        current: RwLock::new(Current { pool: Some(pool), generation: 0, not_before: Instant::now() }),
+        current: RwLock::new(Current {
+            pool: Some(pool),
+            generation: 0,
+            not_before: Instant::now(),
+            unopened: None,
+        }),
         failures: AtomicU32::new(0),
         disabled: Mutex::default(),
     }))
@@ -105,6 +111,8 @@ struct Current {
     pool: Option<Pool>,
     generation: u64,
     not_before: Instant,
+    /// Why it could not be opened although it is there.
+    unopened: Option<String>,
 }
 
 /// Which remedies an item has used up.
@@ -322,10 +330,12 @@ impl Pkcs11Token {
             Ok(pool) => {
                 tracing::info!(token = self.config.label, "token is open again");
                 current.pool = Some(pool);
+                current.unopened = None;
                 Ok(())
             }
             Err(fatal) => {
                 current.not_before = Instant::now() + self.next_pause();
+                current.unopened = self.find().is_ok().then(|| fatal.to_string());
                 self.finalize();
                 Err(match fatal {
                     Fatal::Pin { why, .. } => Fault::before(Class::Pin, why),
@@ -333,6 +343,14 @@ impl Pkcs11Token {
                 })
             }
         }
+    }
+
+    /// Looks for the token in its slot, in a library that is initialised for that if it is not.
+    fn find(&self) -> Result<Slot, Fatal> {
+        let _watched = self.watchdog.watch("C_Initialize");
+        initialize(&self.context, &self.config.label)?;
+        let serial = self.config.serial.as_deref().unwrap_or(&self.serial);
+        slot_of(&self.context, &self.config.label, Some(serial))
     }
 
     /// Closes a generation once; every session is closed before the library is finalised, because a library may give

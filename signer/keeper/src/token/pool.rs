@@ -77,6 +77,9 @@ impl Pool {
         let threads = initialize(context, &config.label)?;
         let slot = slot_of(context, &config.label, config.serial.as_deref().or(serial))?;
         let info = context.get_token_info(slot).map_err(unusable)?;
+        if threads == Threads::One {
+            tracing::warn!(token = config.label, "the PKCS#11 library cannot lock: one thread uses it");
+        }
         let wanted = if threads == Threads::One { 1 } else { config.sessions };
         let max = session_limit(wanted, &info).ok_or_else(|| Fatal::Token {
             token: config.label.clone(),
@@ -107,11 +110,15 @@ impl Pool {
     }
 
     /// Whether the token that was opened is still in its slot. `None` while sessions are lent: a module may let one call
-    /// wait for another, which may wait for a person. `None` always where the one thread that signs is all that is let in.
+    /// wait for another, which may wait for a person. Where only the thread that signs is let in, it
+    /// is taken for there.
     pub(crate) fn look(&self, watchdog: &Watchdog) -> Option<Result<(), Fault>> {
         {
             let sessions = self.lock();
-            if sessions.open > sessions.idle.len() || self.threads == Threads::One {
+            if self.threads == Threads::One {
+                return Some(Ok(()));
+            }
+            if sessions.open > sessions.idle.len() {
                 return None;
             }
         }
@@ -256,10 +263,7 @@ pub(crate) enum Threads {
 pub(crate) fn initialize(context: &Pkcs11, label: &str) -> Result<Threads, Fatal> {
     let with = |flags| context.initialize(CInitializeArgs::new(flags));
     let (initialized, threads) = match with(CInitializeFlags::OS_LOCKING_OK) {
-        Err(Error::Pkcs11(RvError::CantLock, _)) => {
-            tracing::warn!(token = label, "the PKCS#11 library cannot lock: one thread uses it");
-            (with(CInitializeFlags::empty()), Threads::One)
-        }
+        Err(Error::Pkcs11(RvError::CantLock, _)) => (with(CInitializeFlags::empty()), Threads::One),
         other => (other, Threads::Any),
     };
     match initialized {

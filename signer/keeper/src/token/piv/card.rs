@@ -11,6 +11,8 @@ use super::firmware::Firmware;
 use crate::token::PublicKey;
 use der::Encode;
 use record::{PivSlot, Spki};
+use std::ffi::CString;
+use std::time::Duration;
 use yubikey::piv::{self, AlgorithmId, ManagementSlotId, Origin, SlotId};
 use yubikey::reader::Context;
 use yubikey::{Error, PinPolicy, TouchPolicy, YubiKey};
@@ -95,6 +97,26 @@ pub(crate) enum SlotError {
     Empty,
     #[error("{0}")]
     Key(&'static str),
+}
+
+/// What is in a reader, by its service's word: the name, how often something came or went, who uses it, and the card's ATR.
+pub(super) type InReader = (CString, u32, pcsc::State, Vec<u8>);
+
+/// What is in the readers. No card is asked.
+pub(super) fn in_readers() -> Result<Vec<InReader>, pcsc::Error> {
+    let context = pcsc::Context::establish(pcsc::Scope::System)?;
+    let names = match context.list_readers_owned() {
+        Err(pcsc::Error::NoReadersAvailable) => return Ok(vec![]),
+        names => names?,
+    };
+    let unaware = |name| pcsc::ReaderState::new(name, pcsc::State::UNAWARE);
+    let mut states: Vec<_> = names.into_iter().map(unaware).collect();
+    if !states.is_empty() {
+        context.get_status_change(Duration::ZERO, &mut states)?;
+    }
+    let seen =
+        |s: &pcsc::ReaderState| (s.name().to_owned(), s.event_count(), s.event_state(), s.atr().to_vec());
+    Ok(states.iter().map(seen).collect())
 }
 
 impl Card {

@@ -74,6 +74,8 @@ struct State {
     pin_refused: bool,
     failures: u32,
     not_before: Instant,
+    /// How it was when the card was not found last.
+    absent: Option<look::Absent>,
 }
 
 impl State {
@@ -86,6 +88,7 @@ impl State {
             pin_refused: false,
             failures: 0,
             not_before: Instant::now(),
+            absent: None,
         }
     }
 
@@ -290,7 +293,6 @@ impl PivToken {
                 Ok(_) | Err(SlotError::Key(_) | SlotError::Empty) => {
                     let why =
                         format!("the key in slot {slot} of {} is not what it was at the start", self.name());
-                    tracing::error!("{why}");
                     return Err(Fault::failed("token-changed", why));
                 }
             }

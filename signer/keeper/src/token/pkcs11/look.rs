@@ -4,7 +4,6 @@
 use super::Pkcs11Token;
 use crate::code;
 use crate::token::fault::{Class, Fault};
-use crate::token::pool::{initialize, slot_of};
 use crate::token::{Problem, TokenError};
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -40,20 +39,26 @@ impl Pkcs11Token {
     }
 
     /// Whether a token that is not open is in its slot: some libraries tell only when they are initialised anew. One that
-    /// is back is opened with the next signature, however long others have waited for it.
+    /// is back is opened with the next signature, however long others have waited for it. One that was there and could not
+    /// be opened is left alone for its pause, and told of until then.
     fn glance(&self) -> Result<(), Fault> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.pool.is_some() {
             return Ok(());
         }
-        let _watched = self.watchdog.watch("C_Initialize");
-        let serial = self.config.serial.as_deref().unwrap_or(&self.serial);
-        let found = initialize(&self.context, &self.config.label)
-            .and_then(|_| slot_of(&self.context, &self.config.label, Some(serial)));
+        let found = self.find();
         self.finalize();
-        if found.is_ok() {
-            current.not_before = Instant::now();
+        match (found, current.unopened.take()) {
+            (Err(fatal), _) => Err(Fault::before(Class::Away, fatal.to_string())),
+            (Ok(_), None) => {
+                current.not_before = Instant::now();
+                Ok(())
+            }
+            (Ok(_), Some(why)) if Instant::now() < current.not_before => {
+                current.unopened = Some(why.clone());
+                Err(Fault::before(Class::Away, why))
+            }
+            (Ok(_), Some(_)) => Ok(()),
         }
-        found.map(drop).map_err(|fatal| Fault::before(Class::Away, fatal.to_string()))
     }
 }
