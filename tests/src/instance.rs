@@ -25,6 +25,9 @@ pub const DAEMON: &[&str] = &["chanceryd serve"];
 /// `CKA_ID` of the targets key of `chancery dev`.
 pub const TARGETS_KEY: &[u8] = &[2];
 
+/// And of its snapshot key.
+pub const SNAPSHOT_KEY: &[u8] = &[3];
+
 /// `CKM_ECDSA`: the keys that sign for clients. The log key signs notes with `CKM_EDDSA`.
 const CKM_ECDSA: u64 = 0x1041;
 

@@ -17,7 +17,9 @@ mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
 pub use history::{End, History, Told};
-pub use instance::{DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, Signal, TARGETS_KEY};
+pub use instance::{
+    DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, Signal, TARGETS_KEY,
+};
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;

@@ -6,7 +6,8 @@ use std::{
     collections::BTreeSet, fs, io::Read, net::TcpStream, process::Command, sync::Arc, thread, time::Duration,
 };
 use tests::{
-    DAEMON, End, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Settings, TARGETS_KEY, have, wait_for,
+    DAEMON, End, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, TARGETS_KEY, have,
+    wait_for,
 };
 
 /// None where no registry is installed.
@@ -218,6 +219,26 @@ fn more_requests_than_one_version_takes_become_the_next_ones_and_none_is_lost() 
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 251, "{sizes:?}");
     assert!(sizes.iter().all(|n| *n <= 200) && sizes.len() <= 5, "{sizes:?}");
+}
+
+#[test]
+fn changes_are_signed_although_the_file_above_them_fails_and_published_when_that_is_over() {
+    let Some(service) = service() else { return };
+    let digest = service.registry.push("demo/app", "v1", "x");
+    assert_eq!(service.sign("demo/app", &digest, "first").code, 0);
+    service.faults.add(Rule::answer("C_SignInit", "CKR_ARGUMENTS_BAD").key(SNAPSHOT_KEY)).unwrap();
+    for tag in ["one", "two", "three"] {
+        let (status, asked) = service.post("CHANCERY_TOKEN", tag, "demo/app", &digest, tag);
+        assert_eq!(status, 202, "{asked}");
+        let id = asked["id"].as_str().unwrap();
+        wait_for("the change to be signed", || (service.state(id) == "recorded").then_some(()));
+    }
+    assert!(!service.trust_file("demo/app", "targets.json").contains("\"one\""), "clients see it later");
+    service.faults.clear().unwrap();
+    for tag in ["one", "two", "three"] {
+        assert_eq!(service.sign("demo/app", &digest, tag).code, 0);
+    }
+    service.verify_log();
 }
 
 #[test]
