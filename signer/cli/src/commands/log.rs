@@ -13,7 +13,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::{fs, io::Read, path::Path};
-use tlog::{MAX_POLICY_LEN, VerifierKey, WitnessPolicy};
+use tlog::{Checkpoint, MAX_POLICY_LEN, VerifierKey, WitnessPolicy};
 use tokio::runtime::Handle;
 
 impl Answer for Report {
@@ -143,6 +143,33 @@ pub(super) fn follow(source: &LogSource, trust: &Trust, note: &str) -> Result<Me
         Some(dir) => Ok(SeenNotes::under(&dir).compare(&checkpoint, &trust.key, source)?),
         None => Ok(Memory::default()),
     }
+}
+
+/// Holds a checkpoint that came without its log against the note that this machine remembers.
+pub(super) fn compare_alone(checkpoint: &Checkpoint, trust: &Trust) -> Result<Memory, Failure> {
+    match state_dir() {
+        Some(dir) => Ok(SeenNotes::under(&dir).compare_alone(checkpoint, &trust.key)?),
+        None => Ok(Memory::default()),
+    }
+}
+
+/// What a reader of a checkpoint that came without its log must know of the memory, if anything.
+pub(super) fn alone_note(memory: Memory, size: u64) -> Option<String> {
+    let seen = memory.seen_before.filter(|seen| *seen != size)?;
+    Some(format!(
+        "the checkpoint has {size} entries, and {seen} were seen on this machine; whether one extends the other cannot be \
+         told without the log"
+    ))
+}
+
+/// How a command ends that has answered out of a whole log in which this many entries are wrong.
+pub(super) fn answered(findings: u64) -> Result<Exit, Failure> {
+    if findings == 0 {
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(Exit::Verification, format!("{findings} things are wrong with the entries of this log"))
+        .why("the answer is complete and every hash is right, but the log does not keep its own rules")
+        .next("see what they are with chancery log verify before you rely on the answer"))
 }
 
 /// What a reader of the result must know of the memory, if anything.
@@ -331,6 +358,38 @@ mod tests {
         assert_eq!(with(other, Some(log.vkey().to_string())).unwrap_err().exit, Exit::Usage);
         assert_eq!(with("quorum none\n", None).unwrap_err().exit, Exit::Usage);
         assert_eq!(with("quorum nobody\n", None).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[tokio::test]
+    async fn an_answer_out_of_a_log_that_breaks_its_rules_is_given_and_fails() {
+        use clap::Parser;
+        let (mut log, out) = (Log::with_requests(2), tempfile::tempdir().unwrap());
+        let path = |name: String| out.path().join(name).display().to_string();
+        for (round, expected) in [(0, Exit::Ok), (1, Exit::Verification)] {
+            let published = log.published(log.size());
+            let LogSource::Dir(dir) = published.source() else { unreachable!() };
+            let (dir, vkey) = (dir.display().to_string(), log.vkey().to_string());
+            let (file, export) = (path(format!("{round}.json")), path(format!("export{round}")));
+            for command in [
+                vec!["search", &dir],
+                vec!["prove", "1", &dir, "--out", &file],
+                vec!["export", &dir, "--out", &export],
+            ] {
+                let words = ["chancery", "log"].into_iter().chain(command.iter().copied());
+                let cli = crate::args::Cli::try_parse_from(words.chain(["--vkey", &vkey])).unwrap();
+                let connection = Connection::new(&cli.globals);
+                let sink = || Box::new(std::io::sink());
+                let mut output = Output::to(cli.globals.output, sink(), sink());
+                let end = super::super::run(cli.command, &connection, &mut output).await;
+                let exit = end.unwrap_or_else(|failure| {
+                    assert!(failure.to_string().contains("chancery log verify"), "{failure}");
+                    failure.exit
+                });
+                assert_eq!(exit, expected, "{command:?}");
+            }
+            assert!(Path::new(&file).exists() && Path::new(&export).join("manifest.json").exists());
+            log.push(crate::audit::synthetic::completion(99));
+        }
     }
 
     #[test]
