@@ -246,7 +246,7 @@ mod tests {
     fn the_second_verifier_ends_with_the_code_that_it_says_and_never_with_a_traceback() {
         let log = Log::with_requests(1);
         let published = log.published(log.size());
-        let LogSource::Dir(dir) = published.source() else { unreachable!() };
+        let LogSource::Dir(dir) = published.source() else { panic!() };
         let (dir, vkey) = (dir.to_str().unwrap(), log.vkey().to_string());
         let absent = format!("{dir}/absent");
         for (args, code) in [

@@ -142,7 +142,7 @@ fn an_intent_is_judged_as_one_whatever_the_file_calls_it() {
 #[test]
 fn an_intent_for_another_log_or_with_anothers_purpose_is_refused() {
     let refused = |change: &dyn Fn(&mut record::Intent)| {
-        let Leaf::Intent(mut faulty) = intent(1, 1) else { unreachable!() };
+        let Leaf::Intent(mut faulty) = intent(1, 1) else { panic!() };
         change(&mut faulty);
         let mut log = Log::new();
         log.push(Leaf::Intent(faulty));

@@ -107,7 +107,7 @@ fn times_of_the_future_silence_nothing() {
     let years = 9 * 365 * 86_400;
     log.push(intent(years, 9));
     log.push(intent(5, 10));
-    let Leaf::Outcome(mut end) = outcome(8, OutcomeKind::Void) else { unreachable!() };
+    let Leaf::Outcome(mut end) = outcome(8, OutcomeKind::Void) else { panic!() };
     end.time = time(years);
     log.push(Leaf::Outcome(end));
     let mut monitor = Monitor::of(&log);
