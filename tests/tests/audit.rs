@@ -148,6 +148,31 @@ fn a_monitor_is_silent_about_a_good_log_and_loud_about_another_one() {
 }
 
 #[test]
+fn an_export_is_held_against_what_this_machine_has_seen() {
+    if !have("docker-registry") {
+        return;
+    }
+    let service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("export");
+    let log = |args: &[&str]| {
+        let said = service.chancery_as("CHANCERY_AUDITOR_TOKEN", &[&["log"], args].concat());
+        assert_eq!(said.code, 0, "{args:?}: {said:?}");
+        said.stderr
+    };
+    log(&["export", "--out", text(&out)]);
+    let same = log(&["verify-export", text(&out)]);
+    assert!(!same.contains("were seen on this machine"), "{same}");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    // What was signed is published a little later.
+    wait_for("a larger checkpoint to be seen, and said", || {
+        log(&["checkpoint"]);
+        log(&["verify-export", text(&out)]).contains("were seen on this machine").then_some(())
+    });
+}
+
+#[test]
 fn both_verifiers_refuse_a_log_with_one_altered_byte_in_any_file() {
     if !have("docker-registry") {
         return;

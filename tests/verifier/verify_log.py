@@ -6,14 +6,25 @@
 It reads what `chancery log fetch` has written, or a server (its auditor's token in CHANCERY_TOKEN, its CA in CHANCERY_CACERT),
 and checks what `chancery log verify` checks: the note's signature, every entry, tile and the root, every signature, every
 intent's end, and that the log begins with each other checkpoint that is named. One JSON object goes to standard output.
-Exit codes: 0 right, 10 not right, 5 no log there, 2 wrong usage. It shares no code with the service, and is made for reading:
-the curves are the textbook's, neither fast nor constant in time, which checking public signatures need not be.
+Exit codes: 0 right, 10 not right, 5 no log there, 9 it cannot be read (a server that is away or refuses, a file without
+permission), 2 wrong usage. Of a leaf it checks every member's name and whether it is a text, a whole number or a list; whether a
+text is a time, a name or a hash it checks only where it works with it, and neither the order nor the number of items of a list.
+It shares no code with the service, and is made for reading: the curves are the textbook's, neither fast nor constant in time,
+which checking public signatures need not be.
 """
-import base64, hashlib, json, os, ssl, sys, urllib.error, urllib.request
+import base64, hashlib, http.client, json, os, ssl, sys, urllib.error, urllib.request
 
 
 class Wrong(Exception):
     """The log is not what it says."""
+
+
+class Unreadable(Exception):
+    """Nothing can be said of the log."""
+
+
+class Usage(Exception):
+    """The command line is wrong."""
 
 
 def need(condition, what):
@@ -138,12 +149,21 @@ def root_of(hashes):
     return sha256(b"\1" + root_of(hashes[:k]) + root_of(hashes[k:]))
 
 
+def verifier_key(text):
+    """Name, id and key (with its kind's byte) of a verifier key."""
+    try:
+        name, key_id, key = text.split("+", 2)
+        key = unbase64(key)
+        need(len(key) == 33 and key[0] == 1, "it is not of Ed25519")
+        need(sha256(name.encode() + b"\n" + key)[:4].hex() == key_id, "its parts do not belong together")
+    except (Wrong, ValueError) as error:
+        raise Usage(f"{text!r} is no verifier key of a log: {error}") from error
+    return name, key_id, key
+
+
 def checkpoint(note, vkey):
     """Origin, size and root of a note that this key has signed."""
-    name, key_id, key = vkey.split("+", 2)
-    key = unbase64(key)
-    need(key[0] == 1 and len(key) == 33, "a verifier key that is not of Ed25519")
-    need(sha256(name.encode() + b"\n" + key)[:4].hex() == key_id, "a verifier key whose parts do not belong together")
+    name, key_id, key = verifier_key(vkey)
     need("\n\n" in note and note.endswith("\n"), "a checkpoint without signatures")
     text, _, lines = note.rpartition("\n\n")
     text, signed = text + "\n", False
@@ -171,15 +191,23 @@ class Files:
     def __init__(self, place):
         self.place = place
         cafile = os.environ.get("CHANCERY_CACERT")
-        self.tls = ssl.create_default_context(cafile=cafile) if "://" in place else None
+        try:
+            self.tls = ssl.create_default_context(cafile=cafile) if "://" in place else None
+        except OSError as error:
+            raise Unreadable(f"CHANCERY_CACERT {cafile}: {error}") from error
 
     def read(self, path):
+        try:
+            return self.found(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Unreadable(f"cannot read {path} of {self.place}: {error}") from error
+
+    def found(self, path):
         if self.tls is None:
-            try:
-                with open(os.path.join(self.place, path), "rb") as file:
-                    return file.read()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+            with open(os.path.join(self.place, path), "rb") as file:
+                return file.read()
         token = os.environ.get("CHANCERY_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(f"{self.place.rstrip('/')}/v1/log/{path}", headers=headers)
@@ -226,6 +254,72 @@ def tiles(files, hashes):
         level += 1
 
 
+# What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it.
+POLICY = {"set": str, "schema": str}
+REQUESTED = {"request": str, "by": str, "rules": [str]}
+KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "repositories": [str], "evidence": [str]}]}
+FILE = {"sha256": str, "length": int}
+CHANGE = {"tag": str, "digest": str, "size": int, "media_type": str, "requested": REQUESTED}
+METADATA = {"version": int, "expires": str}
+ACTIONS = {
+    "root-certificate": {"serial": str, "not_before": str, "not_after": str},
+    "root": METADATA | {"certificate": str, "roles": {"root": str, "targets": str, "snapshot": str, "timestamp": str}},
+    "targets": METADATA | {"prev?": str, "changes": [CHANGE]},
+    "snapshot": METADATA | {"root": FILE, "targets": FILE},
+    "timestamp": METADATA | {"snapshot": FILE},
+}
+EVENT = {"event": str, "time": str, "nonce": str}
+EVENTS = {
+    "started": EVENT | {"version": str, "policy": POLICY},
+    "stopped": EVENT,
+    "keeper": EVENT | {"keeper": KEEPER},
+    "token-created": EVENT | {"by": str, "token": str, "secret_sha256": str, "scopes": [str], "repositories": [str],
+                              "expires": str, "note": str},
+    "token-revoked": EVENT | {"by": str, "token": str},
+    "store-rolled-back": EVENT | {"database": int, "spool": int},
+    "spool-rolled-back": EVENT | {"spool": int, "noted": int},
+    "refusals-limited": EVENT | {"by": str, "from": str},
+    "refusals-counted": EVENT | {"by?": str, "from": str, "until": str, "count": int},
+}
+KINDS = {
+    "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER]},
+    "intent": {"log": str, "keeper": str, "key": str, "purpose": str, "format": str, "time": str, "nonce": str,
+               "repository": str, "policy?": POLICY, "requested?": REQUESTED, "retries?": int, "action": ACTIONS, "payload": str},
+    "hashedrekord": {"hashedRekordV002": {
+        "data": {"algorithm": str, "digest": str},
+        "signature": {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}}},
+    "outcome": {"intent": int, "outcome": str, "time": str, "keeper": str, "code?": str},
+    "denied": {"request": str, "by": str, "time": str, "nonce": str, "action": str, "repository": str, "tag?": str,
+               "digest?": str, "policy": POLICY, "reasons": [{"rule": str, "remedy": str, "message": str}]},
+    "event": EVENTS,
+}
+
+
+def shaped(value, shape, where):
+    """Demands that a value has exactly the members of its shape."""
+    if shape is EVENTS:
+        shape = EVENTS[value["event"]]
+    elif shape is ACTIONS:
+        [action] = value
+        shape = {action: ACTIONS[action]}
+    if isinstance(shape, list):
+        need(type(value) is list, f"{where} is no list")
+        for item in value:
+            shaped(item, shape[0], where)
+    elif isinstance(shape, dict):
+        need(type(value) is dict, f"{where} has no members")
+        known = {name.rstrip("?") for name in shape}
+        need(set(value) <= known, f"{where} has members that it must not have: {sorted(set(value) - known)}")
+        for name, inner in shape.items():
+            plain = name.rstrip("?")
+            need(plain in value or name != plain, f"{where} has no {plain}")
+            if plain in value:
+                shaped(value[plain], inner, plain)
+    else:
+        # In Python, true is a number.
+        need(type(value) is shape and (shape is str or 0 <= value <= 2**53), f"{where} is of another type")
+
+
 class Meaning:
     """What the leaves promise: no signature without an intent, and one end to each intent."""
 
@@ -241,11 +335,12 @@ class Meaning:
             need(canonical == data and set(leaf) == {"apiVersion", "kind", "spec"}, "not a leaf in canonical form")
             version = "0.0.2" if leaf["kind"] == "hashedrekord" else "1"
             need(leaf["apiVersion"] == version, "a leaf of another version")
+            shaped(leaf["spec"], KINDS[leaf["kind"]], leaf["kind"])
             need((index == 0) == (leaf["kind"] == "genesis"), "the genesis entry is the first one, and no other")
             kinds = {"genesis": self.genesis, "intent": self.intent, "hashedrekord": self.completion,
                      "outcome": self.outcome, "event": self.event, "denied": lambda *_: None}
             kinds[leaf["kind"]](index, leaf["spec"])
-        except (Wrong, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (Wrong, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.findings.append(f"entry {index}: {error!r}")
 
     def genesis(self, _, spec):
@@ -291,7 +386,18 @@ class Meaning:
         self.ends[spec["outcome"]] += 1
 
 
+def kept(path):
+    """A checkpoint that somebody has kept."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise Usage(f"cannot read the checkpoint {path}: {error}") from error
+
+
 def verify(place, vkey, others):
+    verifier_key(vkey)
+    others = {path: kept(path) for path in others}
     files = Files(place)
     note = files.read("checkpoint")
     if note is None:
@@ -304,10 +410,9 @@ def verify(place, vkey, others):
             hashes.append(sha256(b"\0" + data))
         tiles(files, hashes)
         need(root_of(hashes) == root, "the entries do not give the root that the log's key has signed")
-        for other in others:
-            with open(other, encoding="utf-8") as file:
-                _, before, old_root = checkpoint(file.read(), vkey)
-            need(before <= size and root_of(hashes[:before]) == old_root, f"the log does not begin with the checkpoint {other}")
+        for path, other in others.items():
+            _, before, old_root = checkpoint(other, vkey)
+            need(before <= size and root_of(hashes[:before]) == old_root, f"the log does not begin with the checkpoint {path}")
     except (Wrong, ValueError) as error:
         return 10, {"error": str(error)}
     report = {"origin": origin, "size": size, "root": base64.b64encode(root).decode(), **meaning.ends,
@@ -315,9 +420,19 @@ def verify(place, vkey, others):
     return (10 if meaning.findings else 0), report
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    code, answer = verify(sys.argv[1], sys.argv[2], sys.argv[3:])
+def main(arguments):
+    if len(arguments) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        code, answer = verify(arguments[0], arguments[1], arguments[2:])
+    except Usage as error:
+        code, answer = 2, {"error": str(error)}
+    except Unreadable as error:
+        code, answer = 9, {"error": str(error)}
     print(json.dumps(answer))
-    sys.exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

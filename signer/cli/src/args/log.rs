@@ -183,7 +183,7 @@ pub(crate) struct LogExportArgs {
     /// Begin with the first entry of this time or later: 2026-11-23 or 2026-11-23T10:20:30Z
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Moment>,
-    /// End before the first entry of this time or later
+    /// End before the first entry of this time or later that no earlier one follows
     #[arg(long, value_name = "TIME")]
     pub(crate) before: Option<Moment>,
     #[command(flatten)]

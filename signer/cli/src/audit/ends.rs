@@ -157,11 +157,8 @@ impl Ends {
 
     fn intent(&mut self, index: u64, intent: &Intent) -> Option<u64> {
         self.last_intent = Some(index);
-        if intent.log.as_str() != self.origin {
-            self.findings.add(index, format!("an intent for the log {}", intent.log));
-        }
-        if intent.purpose != intent.action.purpose() || intent.format != intent.action.format() {
-            self.findings.add(index, "an intent whose purpose or format is not that of its action");
+        for what in intent_faults(intent, &self.origin) {
+            self.findings.add(index, what);
         }
         let presented = self.presented.get(&(intent.keeper.clone(), intent.key)).copied();
         if presented.is_none_or(|(purpose, _)| purpose != intent.purpose) {
@@ -210,6 +207,18 @@ impl Ends {
             self.unknown.push(UnknownOutcome { index, intent, keeper, repository, purpose });
         }
     }
+}
+
+/// What is wrong with an intent by itself, in the log of this name.
+pub(super) fn intent_faults(intent: &Intent, origin: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if intent.log.as_str() != origin {
+        faults.push(format!("an intent for the log {}", intent.log));
+    }
+    if intent.purpose != intent.action.purpose() || intent.format != intent.action.format() {
+        faults.push("an intent whose purpose or format is not that of its action".to_owned());
+    }
+    faults
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub(crate) const MAX_EVIDENCE_LEN: u64 = 4 * 1024 * 1024;
 /// What a file with a signature does not show.
 const FIRST_OF_ITS_KIND: &str = "that no earlier intent for the same bytes and key was open, which the signature would belong to: \
      chancery log verify shows it from the whole log";
+/// What a file with an intent and its end does not show.
+const FIRST_END: &str =
+    "that this intent had not ended before: chancery log verify shows it from the whole log";
+/// What a file with an end and no intent does not show.
+const NO_INTENT: &str = "that this entry ends an intent: chancery log verify shows it from the whole log";
 /// What a file with an intent alone does not show.
 const NO_END: &str = "whether this intent has ended: chancery log search shows it from the whole log";
 
@@ -88,8 +93,18 @@ pub(crate) enum Role {
     Intent,
     /// The signature, or that there is none.
     End,
-    /// Any other entry, such as a denial.
+    /// Any entry but an intent, such as a denial.
     Entry,
+}
+
+/// A file's content, and what whoever makes it must hear besides.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) evidence: Evidence,
+    /// Other intents that name the request.
+    pub(crate) other_intents: Vec<u64>,
+    /// How much is wrong with the log's entries.
+    pub(crate) findings: u64,
 }
 
 /// What a file proves.

@@ -6,7 +6,7 @@
 //! which the checkpoint extends, or the export is refused.
 
 use super::{
-    AuditError, LogSource, Prover, Trust,
+    Accepted, AuditError, LogSource, Prover, Trust,
     verify::Witness,
     walk::{Walked, walk},
 };
@@ -45,7 +45,8 @@ pub(crate) struct Range {
     pub(crate) until: Option<u64>,
     /// Only from the first entry of this time or later.
     pub(crate) since: Option<Time>,
-    /// Only up to the first entry of this time or later, without it.
+    /// Only up to the first entry of this time or later, without it, that stands behind every earlier one: times in a log may
+    /// go back, and nothing earlier is left out.
     pub(crate) before: Option<Time>,
 }
 
@@ -88,17 +89,20 @@ pub(crate) struct Exported {
     pub(crate) manifest: Manifest,
     #[serde(skip)]
     pub(crate) note: String,
+    #[serde(skip)]
+    pub(crate) checkpoint: tlog::Checkpoint,
 }
 
-/// Verifies the whole log and writes a stretch of it into `dir`, which must be empty or absent.
+/// Verifies the whole log and writes a stretch of it into `dir`, which must be empty or absent. Says too how much is wrong
+/// with the log's entries.
 pub(crate) fn export(
     source: &LogSource,
     trust: &Trust,
     range: &Range,
     dir: &Path,
-) -> Result<Exported, AuditError> {
+) -> Result<(Exported, u64), AuditError> {
     let mut bounds = Bounds::default();
-    let Walked { accepted, .. } =
+    let Walked { accepted, ends } =
         walk(source, trust, |index, _, step| bounds.step(index, step.leaf.as_ref(), range))?;
     let (from, until) = bounds.of(range, accepted.checkpoint.size)?;
     let out = Out { dir };
@@ -123,7 +127,7 @@ pub(crate) fn export(
     // Last: a folder with a manifest has the files that it names.
     out.write(MANIFEST, |file| Ok(file.write_all(&bytes)?))?;
     // Read back: what stands on the disk is what is handed out.
-    verify(dir, trust)
+    Ok((verify(dir, trust)?, ends.findings.total))
 }
 
 /// Verifies an export from its own files.
@@ -153,8 +157,9 @@ pub(crate) fn verify(dir: &Path, trust: &Trust) -> Result<Exported, AuditError> 
         return Err(wrong(format!("{DECISIONS} does not say what {ENTRIES} says")));
     }
     let witnesses = trust.policy.is_some().then(|| accepted.witnesses.iter().map(Witness::from).collect());
-    let (origin, size, note) = (accepted.checkpoint.origin, accepted.checkpoint.size, accepted.note);
-    Ok(Exported { dir: dir.to_owned(), origin, size, witnesses, manifest, note })
+    let Accepted { note, checkpoint, .. } = accepted;
+    let (origin, size) = (checkpoint.origin.clone(), checkpoint.size);
+    Ok(Exported { dir: dir.to_owned(), origin, size, witnesses, manifest, note, checkpoint })
 }
 
 /// Demands that the entries are those of the log from `from` to `until`.
@@ -194,7 +199,9 @@ impl Bounds {
         if self.since.is_none() && reached(range.since) {
             self.since = Some(index);
         }
-        if self.before.is_none() && reached(range.before) {
+        if !reached(range.before) {
+            self.before = None;
+        } else if self.before.is_none() {
             self.before = Some(index);
         }
     }

@@ -57,8 +57,18 @@ impl<'a> Prover<'a> {
             return Err(AuditError::Shrunk { seen, now });
         }
         let proof = self.consistency(seen)?;
-        tlog::verify_consistency(seen, &old.root, now, &new.root, &proof)
-            .map_err(|_| AuditError::Forked { seen, now })
+        let leads_from = |root: &Hash| tlog::verify_consistency(seen, root, now, &new.root, &proof).is_ok();
+        if leads_from(&old.root) {
+            return Ok(());
+        }
+        // Altered tiles give a wrong proof, which accuses nobody who signed. It is a fork only if the tiles are those of
+        // the new checkpoint, and say that the tree began otherwise. Two roots of one size need no tiles.
+        if seen == now || leads_from(&self.frontier(seen)?.root()) {
+            return Err(AuditError::Forked { seen, now });
+        }
+        Err(AuditError::Log(format!(
+            "tiles were altered: they do not lead from {seen} entries to the root of {now}"
+        )))
     }
 
     /// The proof that the checkpoint extends the tree of its first `old` entries. Not verified: wrong tiles give a wrong
@@ -80,6 +90,10 @@ impl<'a> Prover<'a> {
         let width = tile_width(TileId { level: 0, index: bundle }, self.checkpoint.size);
         let path = TilePath::entries(bundle, width).map_err(broken)?;
         let mut entries = decode_bundle(&read(self.source, path)?).map_err(broken)?;
+        if (entries.len() as u64) < width {
+            let found = entries.len();
+            return Err(AuditError::Log(format!("{path} has {found} entries, the checkpoint says {width}")));
+        }
         entries.truncate(usize::try_from(width).unwrap_or(usize::MAX));
         Ok(entries)
     }
@@ -124,4 +138,57 @@ fn read(source: &LogSource, path: TilePath) -> Result<Vec<u8>, AuditError> {
 
 fn broken(error: impl std::fmt::Display) -> AuditError {
     AuditError::Log(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{
+        opened_checkpoint,
+        synthetic::{Log, Published},
+    };
+    use std::fs;
+
+    /// The published file whose path has this in it.
+    fn file(published: &Published, part: &str) -> std::path::PathBuf {
+        published.files().into_iter().find(|f| f.to_string_lossy().contains(part)).unwrap()
+    }
+
+    #[test]
+    fn a_bundle_that_is_cut_short_behind_a_whole_entry_is_refused() {
+        let log = Log::with_requests(20);
+        let published = log.published(41);
+        let checkpoint = opened_checkpoint(&published.source(), &log.trust()).unwrap().checkpoint;
+        let bundle = file(&published, "entries");
+        let short = tlog::encode_bundle(log.entries().take(40)).unwrap();
+        let source = published.source();
+        assert_eq!(Prover::new(&source, &checkpoint).entries(0).unwrap().len(), 41);
+        fs::write(bundle, short).unwrap();
+        let error = Prover::new(&source, &checkpoint).entries(0).unwrap_err();
+        assert!(matches!(&error, AuditError::Log(why) if why.contains("has 40 entries")), "{error}");
+    }
+
+    #[test]
+    fn altered_tiles_are_no_fork_and_a_fork_is_one_at_any_size() {
+        let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
+        for old in [1, 7, 8, 31, 32, 40] {
+            let before = opened_checkpoint(&log.published(old).source(), &log.trust()).unwrap().checkpoint;
+            let published = log.published(41);
+            let now = opened_checkpoint(&published.source(), &log.trust()).unwrap().checkpoint;
+            let source = published.source();
+            assert!(Prover::new(&source, &now).extends(&before).is_ok(), "{old}");
+            let tile = file(&published, "tile/0/");
+            let mut bytes = fs::read(&tile).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte ^= 1);
+            fs::write(&tile, bytes).unwrap();
+            let error = Prover::new(&source, &now).extends(&before).unwrap_err();
+            assert!(matches!(&error, AuditError::Log(why) if why.contains("altered")), "{old}: {error}");
+            if old > 1 {
+                let rewritten = other.published(41);
+                let now = opened_checkpoint(&rewritten.source(), &log.trust()).unwrap().checkpoint;
+                let error = Prover::new(&rewritten.source(), &now).extends(&before).unwrap_err();
+                assert!(matches!(error, AuditError::Forked { .. }), "{old}: {error}");
+            }
+        }
+    }
 }

@@ -41,6 +41,9 @@ pub(crate) struct Found {
     /// Where to go on, if there may be more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<u64>,
+    /// How much is wrong with the log's entries.
+    #[serde(skip)]
+    pub(crate) findings: u64,
     #[serde(skip)]
     pub(crate) note: String,
 }
@@ -97,7 +100,7 @@ pub(crate) fn search(
     let candidates = if filter.end.is_some() { MAX_HITS } else { limit };
     let mut hits: BTreeMap<u64, Hit> = BTreeMap::new();
     let mut next = None;
-    let Walked { accepted, .. } = walk(source, trust, |index, bytes, step| {
+    let Walked { accepted, ends } = walk(source, trust, |index, bytes, step| {
         if let Some(closed) = step.closed
             && let Some(hit) = hits.get_mut(&closed.intent)
         {
@@ -117,7 +120,7 @@ pub(crate) fn search(
         hits.truncate(limit);
     }
     let (origin, size) = (accepted.checkpoint.origin, accepted.checkpoint.size);
-    Ok(Found { origin, size, hits, next, note: accepted.note })
+    Ok(Found { origin, size, hits, next, findings: ends.findings.total, note: accepted.note })
 }
 
 fn hit(index: u64, bytes: &[u8], leaf: &Leaf, filter: &Filter) -> Option<Hit> {
@@ -203,6 +206,18 @@ mod tests {
         assert_eq!(found(&tagged, 2), (vec![1, 2], Some(3)));
         assert_eq!(found(&Filter { from: 3, ..tagged.clone() }, 9), (vec![3, 4, 8, 9], None));
         assert_eq!(found(&Filter { end: Some(End::Signed), ..tagged }, 1), (vec![1], Some(9)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_entries_that_nobody_asked_for_is_counted() {
+        let mut log = log();
+        let findings = |log: &Log| {
+            let filter = Filter { from: log.size(), ..Filter::default() };
+            search(&log.published(log.size()).source(), &log.trust(), &filter, 9).unwrap().findings
+        };
+        assert_eq!(findings(&log), 0);
+        log.push(completion(99));
+        assert_eq!(findings(&log), 1);
     }
 
     #[test]

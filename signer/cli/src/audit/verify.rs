@@ -227,14 +227,83 @@ mod tests {
 
     /// What the second verifier, in Python, says of the files: exit code, size, ends, and number of findings.
     fn second(published: &Published, log: &Log) -> Option<(i32, serde_json::Value)> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/verifier/verify_log.py");
         let LogSource::Dir(dir) = published.source() else { return None };
-        let mut python = std::process::Command::new("python3");
-        let Ok(said) = python.arg(script).arg(dir).arg(log.vkey().to_string()).output() else {
-            eprintln!("SKIPPED: python3 is not installed");
-            return None;
-        };
+        let said = python(&[dir.to_str().unwrap(), &log.vkey().to_string()])?;
         Some((said.status.code().unwrap(), serde_json::from_slice(&said.stdout).unwrap()))
+    }
+
+    /// A call of the second verifier.
+    fn python(args: &[&str]) -> Option<std::process::Output> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/verifier/verify_log.py");
+        let said = std::process::Command::new("python3").arg(script).args(args).output();
+        if said.is_err() {
+            eprintln!("SKIPPED: python3 is not installed");
+        }
+        said.ok()
+    }
+
+    #[test]
+    fn the_second_verifier_ends_with_the_code_that_it_says_and_never_with_a_traceback() {
+        let log = Log::with_requests(1);
+        let published = log.published(log.size());
+        let LogSource::Dir(dir) = published.source() else { panic!() };
+        let (dir, vkey) = (dir.to_str().unwrap(), log.vkey().to_string());
+        let absent = format!("{dir}/absent");
+        for (args, code) in [
+            (vec![], 2),
+            (vec![dir], 2),
+            (vec![dir, "a+b+"], 2),
+            (vec![dir, "log"], 2),
+            (vec![dir, &vkey, &absent], 2),
+            (vec![&absent, &vkey], 5),
+            (vec!["http://127.0.0.1:1", &vkey], 9),
+            (vec!["nothing://127.0.0.1", &vkey], 9),
+            (vec![dir, &vkey], 0),
+        ] {
+            let Some(said) = python(&args) else { return };
+            let error = String::from_utf8_lossy(&said.stderr);
+            assert_eq!(said.status.code(), Some(code), "{args:?}: {error}");
+            assert!(!error.contains("Traceback"), "{args:?}: {error}");
+        }
+        let tile = published.files().into_iter().find(|f| f.to_string_lossy().contains("entries")).unwrap();
+        fs::remove_file(&tile).unwrap();
+        fs::create_dir(&tile).unwrap();
+        assert_eq!(second(&published, &log).unwrap().0, 9);
+    }
+
+    #[test]
+    fn the_second_verifier_knows_the_members_of_every_leaf() {
+        let text = |leaf: record::Leaf| String::from_utf8(leaf.encode().unwrap()).unwrap();
+        let (end, refused) = (text(outcome(5, OutcomeKind::Void)), text(denial(9, "v9")));
+        for (whole, old, new) in [
+            (&end, "\"intent\":5", "\"intent\":5.0"),
+            (&end, "\"intent\":5", "\"intent\":true"),
+            (&end, "\"outcome\":", "\"more\":1,\"outcome\":"),
+            (&end, "\"keeper\":\"signing\",", "\"code\":null,\"keeper\":\"signing\","),
+            (&refused, "\"action\":\"sign\",", ""),
+            (&refused, "\"reasons\":[", "\"reasons\":[[],"),
+            (&text(intent(9, 9)), "\"version\":9", "\"version\":\"9\""),
+            (&text(completion(9)), "\"algorithm\"", "\"a\":1,\"algorithm\""),
+        ] {
+            let altered = whole.replacen(old, new, 1);
+            assert_ne!(*whole, altered, "{old}");
+            let mut log = Log::with_requests(2);
+            log.push(intent(5, 9));
+            log.push_bytes(altered.clone().into_bytes());
+            let published = log.published(log.size());
+            let ours = verify(&published.source(), &log.trust(), None, &[]).unwrap();
+            let Some((code, theirs)) = second(&published, &log) else { return };
+            let theirs = (theirs["findings_total"].as_u64(), theirs["open_total"].as_u64());
+            assert_eq!((ours.findings_total, ours.open_total), (1, 1), "{altered}");
+            assert_eq!((code, theirs), (10, (Some(1), Some(1))), "{altered}");
+        }
+        let mut deep = Log::with_requests(1);
+        deep.push_bytes(format!("{}{}", "[".repeat(30_000), "]".repeat(30_000)).into_bytes());
+        let published = deep.published(deep.size());
+        assert_eq!(verify(&published.source(), &deep.trust(), None, &[]).unwrap().findings_total, 1);
+        assert!(
+            second(&published, &deep).is_none_or(|(code, said)| code == 10 && said["findings_total"] == 1)
+        );
     }
 
     #[test]

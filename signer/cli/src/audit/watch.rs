@@ -2,20 +2,27 @@
 //!
 //! Promises: every entry under every checkpoint that it has seen was read once and hashed into the root; a checkpoint that
 //! contradicts one that was seen, by this program or by an earlier command on this machine, is an alarm and the end.
-//! Does not know which signatures a build asked for: it judges the log by itself.
+//! A time that an entry gives can make the log look older than it is and never younger: what has lasted since the monitor
+//! saw it, by the monitor's own clock, lasts. Does not know which signatures a build asked for: it judges the log by itself.
 
 use super::{
-    AuditError, LogSource, Prover, SeenNotes, Trust,
-    ends::{Ends, MAX_LISTED},
+    AuditError, LogSource, Memory, Prover, SeenNotes, Trust,
+    ends::{Ends, MAX_LISTED, Step},
+    matching::OpenIntent,
     opened_checkpoint,
 };
 use record::{Leaf, Time};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tlog::{Checkpoint, Frontier, TILE_WIDTH, leaf_hash};
+
+#[cfg(test)]
+mod tests;
 
 /// The most alarms about entries of one look; beyond that they are counted in one more.
 const MAX_NEWS: usize = 1000;
+/// The most texts of faults that are remembered as told. A log that brings more of them is told some again.
+const MAX_TOLD: usize = 1000;
 
 /// When silence and slowness become alarms.
 #[derive(Debug, Clone, Copy)]
@@ -82,20 +89,41 @@ pub(crate) struct Watch {
     ends: Ends,
     /// The latest time in any entry.
     newest: Option<Time>,
+    /// When this monitor saw the log grow last.
+    grown: Option<Time>,
+    /// When this monitor saw each open intent first.
+    sighted: BTreeMap<u64, Time>,
+    /// How the last checkpoint stood to the note that this machine remembers.
+    memory: Memory,
     /// What was found in entries and not yet told, and how much more there was.
     news: Vec<(Kind, u64, String)>,
     more: u64,
-    /// How many findings were counted.
-    findings: u64,
-    /// What was told and lasts.
-    told: BTreeSet<(Kind, Option<u64>)>,
+    /// How many findings and unknown outcomes were taken over, or counted.
+    taken: u64,
+    /// The intents that were told, or counted, as open for too long, and still are.
+    late: BTreeSet<u64>,
+    /// What else was told and lasts.
+    told: BTreeSet<(Kind, String)>,
 }
 
 impl Watch {
     pub(crate) fn new(trust: Trust, limits: Limits) -> Self {
         let ends = Ends::new(trust.key.name(), trust.key.to_string());
-        let (frontier, told) = (Frontier::default(), BTreeSet::new());
-        Self { trust, limits, frontier, ends, newest: None, news: Vec::new(), more: 0, findings: 0, told }
+        Self {
+            trust,
+            limits,
+            frontier: Frontier::default(),
+            ends,
+            newest: None,
+            grown: None,
+            sighted: BTreeMap::new(),
+            memory: Memory::default(),
+            news: Vec::new(),
+            more: 0,
+            taken: 0,
+            late: BTreeSet::new(),
+            told: BTreeSet::new(),
+        }
     }
 
     /// How many entries were read.
@@ -103,24 +131,36 @@ impl Watch {
         self.frontier.size()
     }
 
-    /// Looks once: the alarms that are new since the last look.
-    pub(crate) fn look(&mut self, source: &LogSource, seen: Option<&SeenNotes>, now: Time) -> Vec<Alarm> {
+    /// How the last checkpoint stood to the note that this machine remembers.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Looks once: the alarms that are new since the last look. An error is a fault of this machine's memory, which says
+    /// nothing about the log.
+    pub(crate) fn look(
+        &mut self,
+        source: &LogSource,
+        seen: Option<&SeenNotes>,
+        now: Time,
+    ) -> Result<Vec<Alarm>, AuditError> {
         let mut alarms = Vec::new();
-        match self.read(source, seen) {
+        match self.read(source, seen, now) {
             Ok(()) => {
-                self.told.remove(&(Kind::Unreachable, None));
-                self.told.remove(&(Kind::NotVerified, None));
+                self.forget(Kind::Unreachable);
+                self.forget(Kind::NotVerified);
             }
-            Err(error) => self.tell(&mut alarms, kind(&error), None, api::chain_text(&error), now),
+            Err(error @ AuditError::Memory { .. }) => return Err(error),
+            Err(error) => self.tell(&mut alarms, kind(&error), api::chain_text(&error), now),
         }
         self.entries(&mut alarms, now);
         self.open(&mut alarms, now);
         self.stalled(&mut alarms, now);
-        alarms
+        Ok(alarms)
     }
 
     /// Reads what the newest checkpoint adds.
-    fn read(&mut self, source: &LogSource, seen: Option<&SeenNotes>) -> Result<(), AuditError> {
+    fn read(&mut self, source: &LogSource, seen: Option<&SeenNotes>, now: Time) -> Result<(), AuditError> {
         let checkpoint = self.newest(source, seen)?;
         let (had, size) = (self.size(), checkpoint.size);
         // What was read under an earlier checkpoint must be under this one.
@@ -135,7 +175,7 @@ impl Watch {
             extends(source, &checkpoint, &frontier).map_err(|error| altered(error, bundle * TILE_WIDTH))?;
             for (index, bytes) in added {
                 let step = self.ends.entry(index, &bytes);
-                self.newest = self.newest.max(step.leaf.as_ref().and_then(Leaf::time));
+                self.sight(index, &step, now);
             }
             self.frontier = frontier;
             self.take_news();
@@ -143,23 +183,38 @@ impl Watch {
         Ok(())
     }
 
+    /// Notes the times of an entry: its own, and the monitor's.
+    fn sight(&mut self, index: u64, step: &Step, now: Time) {
+        self.grown = Some(now);
+        self.newest = self.newest.max(step.leaf.as_ref().and_then(Leaf::time));
+        if let Some(Leaf::Intent(_)) = &step.leaf {
+            self.sighted.insert(index, now);
+        }
+        if let Some(closed) = step.closed {
+            self.sighted.remove(&closed.intent);
+        }
+    }
+
     /// The source's checkpoint, held against what this machine remembers: a server is followed, a folder is compared.
-    fn newest(&self, source: &LogSource, seen: Option<&SeenNotes>) -> Result<Checkpoint, AuditError> {
+    fn newest(&mut self, source: &LogSource, seen: Option<&SeenNotes>) -> Result<Checkpoint, AuditError> {
         let accepted = opened_checkpoint(source, &self.trust)?;
         let Some(seen) = seen else { return Ok(accepted.checkpoint) };
         if source.is_remote() {
-            return Ok(seen.advance(&accepted.note, &self.trust, source)?.checkpoint);
+            let advanced = seen.advance(&accepted.note, &self.trust, source)?;
+            self.memory = advanced.memory;
+            return Ok(advanced.checkpoint);
         }
-        seen.compare(&accepted.checkpoint, &self.trust.key, source)?;
+        self.memory = seen.compare(&accepted.checkpoint, &self.trust.key, source)?;
         Ok(accepted.checkpoint)
     }
 
     /// Takes over what the entries of one bundle brought.
     fn take_news(&mut self) {
         let (findings, unknown) = self.ends.take_news();
-        let total = self.ends.findings.total;
-        self.more += (total - self.findings).saturating_sub(findings.len() as u64);
-        self.findings = total;
+        let total = self.ends.findings.total + self.ends.counts.unknown;
+        let listed = (findings.len() + unknown.len()) as u64;
+        self.more += (total - self.taken).saturating_sub(listed);
+        self.taken = total;
         let findings = findings.into_iter().map(|f| (Kind::Finding, f.index, f.what));
         let unknown = unknown.into_iter().map(|u| {
             let what = format!(
@@ -185,32 +240,53 @@ impl Watch {
     }
 
     fn open(&mut self, alarms: &mut Vec<Alarm>, now: Time) {
-        let late = |since: i64| now.unix_ms() - since > self.limits.open_ms;
-        let late: Vec<_> = self.ends.open().filter(|o| late(o.unix_ms)).take(MAX_LISTED).cloned().collect();
-        let still = |index: Option<u64>| late.iter().any(|o| Some(o.index) == index);
-        self.told.retain(|(kind, index)| *kind != Kind::OpenIntent || still(*index));
-        for o in &late {
-            let what = format!(
-                "{} of {} by keeper {} has no end since {}",
-                o.purpose, o.repository, o.keeper, o.time
-            );
-            self.tell(alarms, Kind::OpenIntent, Some(o.index), what, now);
+        let late: Vec<&OpenIntent> =
+            self.ends.open().filter(|o| now.unix_ms() - self.open_since(o) > self.limits.open_ms).collect();
+        let mut news = late.iter().filter(|o| !self.late.contains(&o.index));
+        let size = self.size();
+        let alarm = |index, what| Alarm { alarm: Kind::OpenIntent, time: now, size, index, what };
+        alarms.extend(news.by_ref().take(MAX_LISTED).map(|o| {
+            let minutes = (now.unix_ms() - self.open_since(o)) / 60_000;
+            let OpenIntent { purpose, repository, keeper, time, .. } = o;
+            let what =
+                format!("{purpose} of {repository} by keeper {keeper}, {time}: no end for {minutes} minutes");
+            alarm(Some(o.index), what)
+        }));
+        let more = news.count();
+        if more > 0 {
+            alarms.push(alarm(None, format!("{more} more intents have had no end for too long")));
         }
+        self.late = late.iter().map(|o| o.index).collect();
+    }
+
+    /// Since when an intent is open: as it says, but not later than it was seen.
+    fn open_since(&self, open: &OpenIntent) -> i64 {
+        let seen = self.sighted.get(&open.index).map_or(open.unix_ms, |seen| seen.unix_ms());
+        open.unix_ms.min(seen)
     }
 
     fn stalled(&mut self, alarms: &mut Vec<Alarm>, now: Time) {
-        let Some(newest) = self.newest else { return };
-        if now.unix_ms() - newest.unix_ms() > self.limits.stall_ms {
-            self.tell(alarms, Kind::Stalled, None, format!("the newest entry is of {newest}"), now);
+        let Some(since) = self.newest.into_iter().chain(self.grown).min() else { return };
+        if now.unix_ms() - since.unix_ms() > self.limits.stall_ms {
+            self.tell(alarms, Kind::Stalled, format!("the log has not grown since {since}"), now);
         } else {
-            self.told.remove(&(Kind::Stalled, None));
+            self.forget(Kind::Stalled);
         }
     }
 
-    fn tell(&mut self, alarms: &mut Vec<Alarm>, alarm: Kind, index: Option<u64>, what: String, now: Time) {
-        if self.told.insert((alarm, index)) {
-            alarms.push(Alarm { alarm, time: now, size: self.size(), index, what });
+    /// Tells what lasts, unless these very words were told. Another fault of the same kind is told too.
+    fn tell(&mut self, alarms: &mut Vec<Alarm>, alarm: Kind, what: String, now: Time) {
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
         }
+        if self.told.insert((alarm, what.clone())) {
+            alarms.push(Alarm { alarm, time: now, size: self.size(), index: None, what });
+        }
+    }
+
+    /// A fault that has ended may come again.
+    fn forget(&mut self, ended: Kind) {
+        self.told.retain(|(kind, _)| *kind != ended);
     }
 }
 
@@ -235,124 +311,5 @@ fn kind(error: &AuditError) -> Kind {
         AuditError::Shrunk { .. } | AuditError::Forked { .. } => Kind::Fork,
         AuditError::Read(_) => Kind::Unreachable,
         _ => Kind::NotVerified,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::synthetic::{Log, Published, completion, intent, outcome, time};
-    use record::OutcomeKind;
-
-    const LIMITS: Limits = Limits { stall_ms: 3_600_000, open_ms: 600_000 };
-
-    /// A monitor with a memory of its own.
-    struct Monitor {
-        watch: Watch,
-        seen: SeenNotes,
-        _state: tempfile::TempDir,
-    }
-
-    impl Monitor {
-        fn of(log: &Log) -> Self {
-            let state = tempfile::tempdir().unwrap();
-            Self {
-                watch: Watch::new(log.trust(), LIMITS),
-                seen: SeenNotes::under(state.path()),
-                _state: state,
-            }
-        }
-
-        fn look(&mut self, published: &Published, now: u64) -> Vec<(Kind, Option<u64>)> {
-            let alarms = self.watch.look(&published.source(), Some(&self.seen), time(now));
-            alarms.into_iter().map(|a| (a.alarm, a.index)).collect()
-        }
-    }
-
-    #[test]
-    fn a_log_that_grows_in_good_order_is_no_alarm() {
-        let log = Log::with_requests(300);
-        let mut monitor = Monitor::of(&log);
-        for size in [1, 2, 255, 256, 257, 512, log.size(), log.size()] {
-            assert_eq!(monitor.look(&log.published(size), 300), [], "{size}");
-            assert_eq!(monitor.watch.size(), size);
-        }
-    }
-
-    #[test]
-    fn each_thing_that_is_wrong_is_told_once() {
-        let mut log = Log::with_requests(3);
-        let mut monitor = Monitor::of(&log);
-        assert_eq!(monitor.look(&log.published(log.size()), 5), []);
-        log.push(completion(77));
-        log.push(intent(9, 9));
-        log.push(outcome(8, OutcomeKind::Unknown));
-        log.push(intent(11, 11));
-        let published = log.published(log.size());
-        let expected = [(Kind::Finding, Some(7)), (Kind::UnknownOutcome, Some(9))];
-        assert_eq!(monitor.look(&published, 20), expected);
-        assert_eq!(monitor.look(&published, 30), []);
-        assert_eq!(monitor.look(&published, 11 + 601), [(Kind::OpenIntent, Some(10))]);
-        assert_eq!(monitor.look(&published, 11 + 3601), [(Kind::Stalled, None)]);
-        log.push(completion(11));
-        log.push(intent(4000, 12));
-        assert_eq!(monitor.look(&log.published(log.size()), 4000), []);
-        assert_eq!(
-            monitor.look(&log.published(log.size()), 9000),
-            [(Kind::OpenIntent, Some(12)), (Kind::Stalled, None)]
-        );
-    }
-
-    #[test]
-    fn a_log_full_of_faults_is_told_with_a_limit() {
-        let mut log = Log::new();
-        for n in 0..MAX_NEWS as u64 + 100 {
-            log.push(completion(n));
-        }
-        let mut monitor = Monitor::of(&log);
-        let told = monitor.look(&log.published(log.size()), 5);
-        assert!(told.len() <= MAX_NEWS + 1 && told.last() == Some(&(Kind::Finding, None)), "{}", told.len());
-        log.push(completion(7));
-        assert_eq!(monitor.look(&log.published(log.size()), 5), [(Kind::Finding, Some(log.size() - 1))]);
-    }
-
-    #[test]
-    fn a_fork_is_told_and_what_was_read_before_is_kept() {
-        let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
-        for (size, theirs) in [(30, 30), (30, 41), (30, 20)] {
-            let mut monitor = Monitor::of(&log);
-            assert_eq!(monitor.look(&log.published(size), 20), []);
-            assert_eq!(monitor.look(&other.published(theirs), 20), [(Kind::Fork, None)], "{theirs}");
-            assert_eq!(monitor.watch.size(), size);
-        }
-    }
-
-    #[test]
-    fn a_fork_that_an_earlier_command_could_see_is_told_at_the_first_look() {
-        let (log, other) = (Log::with_requests(20), Log::with_other_requests(20));
-        let mut monitor = Monitor::of(&log);
-        let before = log.published(30);
-        monitor.seen.advance(&before.note, &log.trust(), &before.source()).unwrap();
-        assert_eq!(monitor.look(&other.published(41), 20), [(Kind::Fork, None)]);
-    }
-
-    #[test]
-    fn altered_files_and_an_absent_log_are_told_and_told_again_when_they_come_back() {
-        let log = Log::with_requests(20);
-        let mut monitor = Monitor::of(&log);
-        let (published, nothing) = (log.published(log.size()), log.published(1));
-        std::fs::remove_file(nothing.files().into_iter().find(|f| f.ends_with("checkpoint")).unwrap())
-            .unwrap();
-        assert_eq!(monitor.look(&nothing, 20), [(Kind::Unreachable, None)]);
-        assert_eq!(monitor.look(&nothing, 20), []);
-        let bundle = published.files().into_iter().find(|f| f.to_string_lossy().contains("entries")).unwrap();
-        let whole = std::fs::read(&bundle).unwrap();
-        std::fs::write(&bundle, [&whole[..whole.len() - 1], b" "].concat()).unwrap();
-        let altered = monitor.look(&published, 20);
-        assert_eq!(altered, [(Kind::NotVerified, None)]);
-        assert_eq!(monitor.watch.size(), 0);
-        std::fs::write(&bundle, whole).unwrap();
-        assert_eq!(monitor.look(&published, 20), []);
-        assert_eq!(monitor.look(&nothing, 20), [(Kind::Unreachable, None)]);
     }
 }

@@ -13,8 +13,11 @@ use crate::{
 };
 use serde::Serialize;
 use std::{fs, io::Read, path::Path};
-use tlog::{MAX_POLICY_LEN, VerifierKey, WitnessPolicy};
+use tlog::{Checkpoint, MAX_POLICY_LEN, VerifierKey, WitnessPolicy};
 use tokio::runtime::Handle;
+
+#[cfg(test)]
+mod tests;
 
 impl Answer for Report {
     const SCHEMA: &'static str = "chancery.log-verification/v1";
@@ -143,6 +146,33 @@ pub(super) fn follow(source: &LogSource, trust: &Trust, note: &str) -> Result<Me
         Some(dir) => Ok(SeenNotes::under(&dir).compare(&checkpoint, &trust.key, source)?),
         None => Ok(Memory::default()),
     }
+}
+
+/// Holds a checkpoint that came without its log against the note that this machine remembers.
+pub(super) fn compare_alone(checkpoint: &Checkpoint, trust: &Trust) -> Result<Memory, Failure> {
+    match state_dir() {
+        Some(dir) => Ok(SeenNotes::under(&dir).compare_alone(checkpoint, &trust.key)?),
+        None => Ok(Memory::default()),
+    }
+}
+
+/// What a reader of a checkpoint that came without its log must know of the memory, if anything.
+pub(super) fn alone_note(memory: Memory, size: u64) -> Option<String> {
+    let seen = memory.seen_before.filter(|seen| *seen != size)?;
+    Some(format!(
+        "the checkpoint has {size} entries, and {seen} were seen on this machine; whether one extends the other cannot be \
+         told without the log"
+    ))
+}
+
+/// How a command ends that has answered out of a whole log in which this many entries are wrong.
+pub(super) fn answered(findings: u64) -> Result<Exit, Failure> {
+    if findings == 0 {
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(Exit::Verification, format!("{findings} things are wrong with the entries of this log"))
+        .why("the answer is complete and every hash is right, but the log does not keep its own rules")
+        .next("see what they are with chancery log verify before you rely on the answer"))
 }
 
 /// What a reader of the result must know of the memory, if anything.
@@ -300,72 +330,4 @@ async fn checkpoint(args: &LogKey, connection: &Connection, output: &mut Output)
     }
     output.result(&result, &result.note)?;
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::synthetic::Log;
-
-    #[test]
-    fn a_verifier_key_is_checked_before_anything_is_read() {
-        let log = Log::new();
-        let args = |vkey: &str| LogKey { vkey: Some(vkey.into()), vkey_file: None, policy: None };
-        assert_eq!(trust(&args(&log.vkey().to_string())).unwrap().key, log.vkey());
-        assert_eq!(trust(&args("log+00000000+AQ==")).unwrap_err().exit, Exit::Usage);
-    }
-
-    #[test]
-    fn a_policy_names_the_log_or_must_fit_its_key() {
-        let log = Log::new();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let with = |text: &str, vkey: Option<String>| {
-            fs::write(file.path(), text).unwrap();
-            trust(&LogKey { vkey, vkey_file: None, policy: Some(file.path().to_owned()) })
-        };
-        let own = format!("log {}\nquorum none\n", log.vkey());
-        let other =
-            "log example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k\nquorum none\n";
-        assert_eq!(with(&own, None).unwrap().key, log.vkey());
-        assert_eq!(with("quorum none\n", Some(log.vkey().to_string())).unwrap().key, log.vkey());
-        assert_eq!(with(other, Some(log.vkey().to_string())).unwrap_err().exit, Exit::Usage);
-        assert_eq!(with("quorum none\n", None).unwrap_err().exit, Exit::Usage);
-        assert_eq!(with("quorum nobody\n", None).unwrap_err().exit, Exit::Usage);
-    }
-
-    #[test]
-    fn open_intents_are_listed_and_no_open_refuses_them() {
-        let mut log = Log::with_requests(2);
-        let whole = verify(&log.published(log.size()).source(), &log.trust(), None, &[]).unwrap();
-        assert_eq!(judged(&whole, true).unwrap(), Exit::Ok);
-        log.push(crate::audit::synthetic::intent(9, 9));
-        let report = verify(&log.published(log.size()).source(), &log.trust(), None, &[]).unwrap();
-        assert!(report_text(&report).contains("\nopen        entry 5: "));
-        assert_eq!(judged(&report, false).unwrap(), Exit::Ok);
-        assert_eq!(judged(&report, true).unwrap_err().exit, Exit::Verification);
-    }
-
-    #[test]
-    fn an_older_folder_says_both_sizes_and_accuses_nobody() {
-        let older = Memory { seen_before: Some(30), older: true };
-        let note = memory_note(older, 10).unwrap();
-        assert!(note.contains("has 10 entries, and 30 were seen"), "{note}");
-        assert_eq!(memory_note(Memory { older: false, ..older }, 40), None);
-        assert_eq!(memory_text(older, 10), "older than the 30 entries seen before: not compared");
-        let followed = Memory { older: false, ..older };
-        assert_eq!(memory_text(followed, 40), "extends the 30 entries seen before");
-        assert_eq!(memory_text(followed, 10), "the 30 entries seen before extend it");
-    }
-
-    #[test]
-    fn the_report_names_what_is_wrong() {
-        let mut log = Log::with_requests(2);
-        log.push(crate::audit::synthetic::completion(77));
-        log.push(crate::audit::synthetic::intent(9, 9));
-        let published = log.published(log.size());
-        let text = report_text(&verify(&published.source(), &log.trust(), None, &[]).unwrap());
-        assert!(text.contains("WRONG       entry 5: a signature by key "), "{text}");
-        assert!(text.contains("open        entry 6: targets of r.example/a by keeper signing"), "{text}");
-        assert!(text.contains("intents     2 signed, 0 failed, 0 unknown, 0 void, 1 open"), "{text}");
-    }
 }

@@ -1,6 +1,8 @@
 //! `chancery log export` and `log verify-export`: a stretch of the log for other tools.
 
-use super::log::{blocking, follow, memory_note, source, trust, witnesses_text};
+use super::log::{
+    alone_note, answered, blocking, compare_alone, follow, memory_note, source, trust, witnesses_text,
+};
 use crate::{
     args::{LogExportArgs, LogVerifyExportArgs},
     audit::export::{Exported, Range, export, verify},
@@ -28,22 +30,30 @@ pub(super) async fn run(
         before: args.before.map(|moment| moment.0),
     };
     output.progress("reading and hashing the whole log");
-    let (exported, memory) = blocking(move || {
-        let exported = export(&source, &trust, &range, &args.out)?;
+    let (exported, memory, findings) = blocking(move || {
+        let (exported, findings) = export(&source, &trust, &range, &args.out)?;
         let memory = follow(&source, &trust, &exported.note)?;
-        Ok((exported, memory))
+        Ok((exported, memory, findings))
     })
     .await?;
     if let Some(note) = memory_note(memory, exported.size) {
         output.note(&note);
     }
     output.result(&exported, &text(&exported))?;
-    Ok(Exit::Ok)
+    answered(findings)
 }
 
 pub(super) async fn verify_export(args: LogVerifyExportArgs, output: &mut Output) -> Result<Exit, Failure> {
     let trust = trust(&args.key)?;
-    let exported = blocking(move || Ok(verify(&args.dir, &trust)?)).await?;
+    let (exported, memory) = blocking(move || {
+        let exported = verify(&args.dir, &trust)?;
+        let memory = compare_alone(&exported.checkpoint, &trust)?;
+        Ok((exported, memory))
+    })
+    .await?;
+    if let Some(note) = alone_note(memory, exported.size) {
+        output.note(&note);
+    }
     output.result(&exported, &text(&exported))?;
     Ok(Exit::Ok)
 }
@@ -78,6 +88,7 @@ pub(super) mod tests {
         let (log, out) = (Log::with_requests(1), tempfile::tempdir().unwrap());
         export(&log.published(log.size()).source(), &log.trust(), &Range::default(), &out.path().join("x"))
             .unwrap()
+            .0
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `chancery log prove` and `log verify-bundle`: evidence for one entry, made and verified.
 
-use super::log::{blocking, follow, memory_note, seen_notes, source, trust, witnesses_text};
+use super::log::{
+    alone_note, answered, blocking, compare_alone, follow, memory_note, source, trust, witnesses_text,
+};
 use crate::{
     args::{LogProveArgs, LogVerifyBundleArgs},
     audit::{
-        Accepted, AuditError, Inclusion, LogSource, Memory, Prover, Trust,
-        evidence::{self, MAX_EVIDENCE_LEN, Role, Shown, Wanted},
-        opened_checkpoint, replace, state_dir,
+        Accepted, AuditError, Inclusion, LogSource, Prover, Trust,
+        evidence::{self, Collected, MAX_EVIDENCE_LEN, Role, Shown, Wanted},
+        opened_checkpoint, replace,
     },
     connect::Connection,
     exit::Exit,
@@ -82,8 +84,8 @@ async fn write(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     output.progress("reading and hashing the whole log");
-    let (written, memory) = blocking(move || {
-        let (evidence, other_intents) = evidence::collect(&source, &trust, &what)?;
+    let (written, memory, findings) = blocking(move || {
+        let Collected { evidence, other_intents, findings } = evidence::collect(&source, &trust, &what)?;
         let bytes = evidence.encode()?;
         // What is handed out has been verified as its reader will.
         let shown = evidence::verify(&bytes, &trust)?;
@@ -91,7 +93,7 @@ async fn write(
         replace(&out, &bytes)
             .map_err(|e| Failure::new(Exit::State, format!("cannot write {}", out.display())).why(e))?;
         let entries = evidence.entries.iter().map(|e| Part { role: e.role, index: e.index }).collect();
-        Ok((Written { file: out, size: shown.size, entries, other_intents }, memory))
+        Ok((Written { file: out, size: shown.size, entries, other_intents }, memory, findings))
     })
     .await?;
     if let Some(note) = memory_note(memory, written.size) {
@@ -104,7 +106,7 @@ async fn write(
         written.entries.iter().map(|part| format!("{:?} {}", part.role, part.index)).collect();
     let text = format!("{}: {}", written.file.display(), parts.join(", ").to_lowercase());
     output.result(&written, &text)?;
-    Ok(Exit::Ok)
+    answered(findings)
 }
 
 async fn prove_one(
@@ -140,19 +142,12 @@ pub(super) async fn verify_bundle(args: LogVerifyBundleArgs, output: &mut Output
     let trust = trust(&args.key)?;
     let (shown, memory) = blocking(move || {
         let shown = evidence::verify(&read(&args.file)?, &trust)?;
-        let memory = match state_dir() {
-            Some(_) => seen_notes()?.compare_alone(&shown.checkpoint, &trust.key)?,
-            None => Memory::default(),
-        };
+        let memory = compare_alone(&shown.checkpoint, &trust)?;
         Ok((shown, memory))
     })
     .await?;
-    if let Some(seen) = memory.seen_before.filter(|seen| *seen != shown.size) {
-        output.note(&format!(
-            "this file's checkpoint has {} entries, and {seen} were seen on this machine; whether one extends the other \
-             cannot be told without the log",
-            shown.size
-        ));
+    if let Some(note) = alone_note(memory, shown.size) {
+        output.note(&note);
     }
     output.result(&shown, &text(&shown))?;
     Ok(Exit::Ok)
@@ -220,8 +215,8 @@ pub(super) mod tests {
     pub(in crate::commands) fn shown() -> Shown {
         let log = Log::with_requests(1);
         let published = log.published(log.size());
-        let (evidence, _) = evidence::collect(&published.source(), &log.trust(), &Wanted::Index(1)).unwrap();
-        evidence::verify(&evidence.encode().unwrap(), &log.trust()).unwrap()
+        let collected = evidence::collect(&published.source(), &log.trust(), &Wanted::Index(1)).unwrap();
+        evidence::verify(&collected.evidence.encode().unwrap(), &log.trust()).unwrap()
     }
 
     #[test]

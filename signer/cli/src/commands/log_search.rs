@@ -1,7 +1,7 @@
 //! `chancery log search`: entries by repository, tag, digest, identity, key, time, decision and end.
 
 use super::{
-    log::{blocking, follow, memory_note, source, trust},
+    log::{answered, blocking, follow, memory_note, source, trust},
     log_show::short,
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) async fn run(
         output.note(&format!("there may be more: go on with --from {next}"));
     }
     output.result(&found, &lines.join("\n"))?;
-    Ok(Exit::Ok)
+    answered(found.findings)
 }
 
 /// One line for people; the JSON form has everything.

@@ -1,6 +1,6 @@
 //! `chancery log watch`: a monitor in the foreground, one line for each alarm.
 
-use super::log::{blocking, seen_notes, source, trust};
+use super::log::{blocking, memory_note, seen_notes, source, trust};
 use crate::{
     args::{LogWatchArgs, Span},
     audit::watch::{Alarm, Kind, Limits, Watch},
@@ -23,16 +23,22 @@ pub(super) async fn run(
     let (trust, source) = (trust(&args.key)?, source(args.source.as_deref(), connection)?);
     let limits = Limits { stall_ms: milliseconds(args.stall), open_ms: milliseconds(args.open) };
     let mut watch = Watch::new(trust, limits);
+    let mut noted = None;
     loop {
         let from = source.clone();
         // A folder can be watched by a user without a home.
         let seen = if from.is_remote() { Some(seen_notes()?) } else { seen_notes().ok() };
         let (next, alarms) = blocking(move || {
-            let alarms = watch.look(&from, seen.as_ref(), SystemClock.now());
+            let alarms = watch.look(&from, seen.as_ref(), SystemClock.now())?;
             Ok((watch, alarms))
         })
         .await?;
         watch = next;
+        let note = memory_note(watch.memory(), watch.size());
+        if let Some(note) = note.as_ref().filter(|_| note != noted) {
+            output.note(note);
+        }
+        noted = note;
         for alarm in &alarms {
             output.result(alarm, &text(alarm))?;
         }

@@ -1,8 +1,12 @@
 //! Whether a file proves what it says, from its own bytes and the log's key.
 
-use super::{About, Evidence, FIRST_OF_ITS_KIND, NO_END, Proven, Role, SCHEMA, Shown, SignatureShown};
+use super::{
+    About, Evidence, FIRST_END, FIRST_OF_ITS_KIND, NO_END, NO_INTENT, Proven, Role, SCHEMA, Shown,
+    SignatureShown,
+};
 use crate::audit::{
     AuditError, Trust,
+    ends::intent_faults,
     facts::{Ended, Facts},
     matching::End,
     verify::Witness,
@@ -74,6 +78,9 @@ impl Subject {
         let end = self.leaves.remove(&Role::End);
         let about = match (self.leaves.remove(&Role::Intent), self.leaves.remove(&Role::Entry)) {
             (Some((index, Leaf::Intent(intent))), None) => self.intent(index, intent, end)?,
+            (None, Some((index, Leaf::Intent(_)))) => {
+                return Err(wrong(format!("entry {index} is an intent, and stands there without its key")));
+            }
             (None, Some((index, leaf))) if end.is_none() => About::leaf(index, &leaf),
             (None, None) if end.is_none() => About::leaf(0, &Leaf::Genesis(self.genesis.clone())),
             _ => return Err(wrong("its entries do not belong together")),
@@ -86,6 +93,9 @@ impl Subject {
     }
 
     fn intent(&mut self, index: u64, intent: Intent, end: Option<(u64, Leaf)>) -> Result<About, AuditError> {
+        if let Some(fault) = intent_faults(&intent, self.genesis.log.as_str()).into_iter().next() {
+            return Err(wrong(format!("entry {index}: {fault}")));
+        }
         let (presented_at, key) = self.key(index, &intent)?;
         let mut about = About::leaf(index, &Leaf::Intent(intent.clone()));
         let Some((at, end)) = end else {
@@ -111,6 +121,7 @@ impl Subject {
             }
             _ => return Err(wrong(format!("entry {at} is not the end of the intent {index}"))),
         };
+        about.not_proven.push(FIRST_END);
         about.ended = Some(Ended { end: how, index: Some(at) });
         Ok(about)
     }
@@ -139,9 +150,14 @@ fn fits(completion: &Completion, intent: &Intent) -> bool {
 impl About {
     fn leaf(index: u64, leaf: &Leaf) -> Self {
         let (kind, facts) = (leaf.kind(), Facts::of(leaf));
-        Self { index, kind, facts, ended: None, signature: None, not_proven: Vec::new() }
+        let not_proven = match leaf {
+            Leaf::Completion(_) | Leaf::Outcome(_) => vec![NO_INTENT],
+            _ => Vec::new(),
+        };
+        Self { index, kind, facts, ended: None, signature: None, not_proven }
     }
 }
+
 fn wrong(why: impl Into<String>) -> AuditError {
     AuditError::Evidence(why.into())
 }

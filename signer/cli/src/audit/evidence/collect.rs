@@ -1,6 +1,6 @@
 //! What belongs to one entry or request, taken out of a whole verified log.
 
-use super::{Evidence, Proven, Role, SCHEMA, Wanted};
+use super::{Collected, Evidence, Proven, Role, SCHEMA, Wanted};
 use crate::audit::{
     AuditError, LogSource, Prover, Trust,
     ends::Step,
@@ -12,17 +12,12 @@ use record::Leaf;
 use std::collections::BTreeMap;
 use tlog::{TILE_WIDTH, leaf_hash};
 
-/// Verifies the whole log and takes out of it what belongs to one entry or request. Says which other intents name the
-/// request.
-pub(crate) fn collect(
-    source: &LogSource,
-    trust: &Trust,
-    wanted: &Wanted,
-) -> Result<(Evidence, Vec<u64>), AuditError> {
+/// Verifies the whole log and takes out of it what belongs to one entry or request.
+pub(crate) fn collect(source: &LogSource, trust: &Trust, wanted: &Wanted) -> Result<Collected, AuditError> {
     let mut picker = Picker { wanted, open: BTreeMap::new(), picks: BTreeMap::new(), other: None };
-    let Walked { accepted, .. } = walk(source, trust, |index, _, step| picker.step(index, &step))?;
+    let Walked { accepted, ends } = walk(source, trust, |index, _, step| picker.step(index, &step))?;
     let size = accepted.checkpoint.size;
-    let (roles, others) = picker.roles().ok_or_else(|| match wanted {
+    let (roles, other_intents) = picker.roles().ok_or_else(|| match wanted {
         Wanted::Index(index) => AuditError::NoEntry { index: *index, size },
         Wanted::Request(request) => AuditError::NoRequest { request: request.to_string(), size },
     })?;
@@ -30,7 +25,8 @@ pub(crate) fn collect(
     let entries =
         roles.into_iter().map(|(index, role)| proven(&mut prover, index, role)).collect::<Result<_, _>>()?;
     let (schema, log) = (SCHEMA.to_owned(), trust.key.to_string());
-    Ok((Evidence { schema, log, checkpoint: accepted.note, entries }, others))
+    let evidence = Evidence { schema, log, checkpoint: accepted.note, entries };
+    Ok(Collected { evidence, other_intents, findings: ends.findings.total })
 }
 
 fn proven(prover: &mut Prover<'_>, index: u64, role: Role) -> Result<Proven, AuditError> {

@@ -19,7 +19,7 @@ fn log() -> Log {
 
 fn evidence(log: &Log, wanted: Wanted) -> Result<Vec<u8>, AuditError> {
     let published = log.published(log.size());
-    collect(&published.source(), &log.trust(), &wanted)?.0.encode()
+    collect(&published.source(), &log.trust(), &wanted)?.evidence.encode()
 }
 
 fn shown(log: &Log, index: u64) -> About {
@@ -36,7 +36,7 @@ fn evidence_of_a_signature_is_the_same_from_its_intent_and_from_its_completion()
     assert_eq!(about.ended, Some(Ended { end: End::Signed, index: Some(6) }));
     let signature = about.signature.unwrap();
     assert_eq!((signature.presented_at, signature.evidence), (0, vec!["CKA_LOCAL=true".to_owned()]));
-    assert_eq!(about.not_proven, [FIRST_OF_ITS_KIND]);
+    assert_eq!(about.not_proven, [FIRST_OF_ITS_KIND, FIRST_END]);
 }
 
 #[test]
@@ -45,6 +45,7 @@ fn every_other_entry_has_evidence_too() {
     let end = |index| shown(&log, index).ended.map(|ended| (ended.end, ended.index));
     assert_eq!(end(3), Some((End::Failed, Some(5))));
     assert_eq!(end(5), Some((End::Failed, Some(5))));
+    assert_eq!(shown(&log, 5).not_proven, [FIRST_END]);
     assert_eq!(
         (end(4), shown(&log, 4).not_proven),
         (None, vec![NO_END]),
@@ -123,6 +124,45 @@ fn ends_of_other_intents_and_keys_that_were_not_presented_are_refused() {
     let file = evidence(&keyless, Wanted::Index(1)).unwrap();
     let refused = verify(&file, &keyless.trust()).unwrap_err();
     assert!(refused.to_string().contains("does not present the key"), "{refused}");
+}
+
+#[test]
+fn an_intent_is_judged_as_one_whatever_the_file_calls_it() {
+    let mut log = Log::new();
+    log.push(intent(1, 1));
+    let whole: serde_json::Value =
+        serde_json::from_slice(&evidence(&log, Wanted::Index(1)).unwrap()).unwrap();
+    assert_eq!(whole["entries"].as_array().unwrap().len(), 2);
+    let mut renamed = whole;
+    renamed["entries"][1]["role"] = "entry".into();
+    let refused = verify(&serde_json::to_vec(&renamed).unwrap(), &log.trust()).unwrap_err();
+    assert!(refused.to_string().contains("entry 1 is an intent"), "{refused}");
+}
+
+#[test]
+fn an_intent_for_another_log_or_with_anothers_purpose_is_refused() {
+    let refused = |change: &dyn Fn(&mut record::Intent)| {
+        let Leaf::Intent(mut faulty) = intent(1, 1) else { panic!() };
+        change(&mut faulty);
+        let mut log = Log::new();
+        log.push(Leaf::Intent(faulty));
+        let file = evidence(&log, Wanted::Index(1)).unwrap();
+        verify(&file, &log.trust()).unwrap_err().to_string()
+    };
+    let other_log = refused(&|intent| intent.log = "other.chancery.test".parse().unwrap());
+    assert!(other_log.contains("an intent for the log other.chancery.test"), "{other_log}");
+    let other_format = refused(&|intent| intent.format = record::Format::DctRootCertificate);
+    assert!(other_format.contains("purpose or format"), "{other_format}");
+}
+
+#[test]
+fn a_signature_without_its_intent_says_that_it_shows_none() {
+    let mut log = Log::new();
+    log.push(completion(7));
+    assert_eq!(shown(&log, 1).not_proven, [NO_INTENT]);
+    let published = log.published(log.size());
+    let collected = collect(&published.source(), &log.trust(), &Wanted::Index(0)).unwrap();
+    assert_eq!(collected.findings, 1, "what is wrong with another entry is told too");
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn log() -> Log {
 fn exported(log: &Log, range: &Range) -> (tempfile::TempDir, Result<Exported, AuditError>) {
     let (published, out) = (log.published(log.size()), tempfile::tempdir().unwrap());
     let end = export(&published.source(), &log.trust(), range, &out.path().join("out"));
-    (out, end)
+    (out, end.map(|(exported, _)| exported))
 }
 
 #[test]
@@ -42,13 +42,33 @@ fn any_stretch_of_the_log_is_bound_to_its_checkpoint() {
 
 #[test]
 fn a_period_is_from_its_first_entry_to_the_one_behind_its_last() {
-    let log = log();
+    let mut log = Log::with_requests(150);
+    for n in 400..403 {
+        log.push(denial(n, "v9"));
+    }
     let (_, end) =
         exported(&log, &Range { since: Some(time(400)), before: Some(time(402)), ..Range::default() });
     let end = end.unwrap();
     assert_eq!((end.manifest.from, end.manifest.until), (301, 303));
     let (_, end) = exported(&log, &Range { since: Some(time(9999)), ..Range::default() });
-    assert_eq!(end.unwrap().manifest.from, 307);
+    assert_eq!(end.unwrap().manifest.from, 304);
+}
+
+#[test]
+fn a_period_leaves_out_nothing_of_it_where_times_go_back() {
+    let mut log = Log::new();
+    for n in [10, 30, 12, 31, 40] {
+        log.push(denial(n, "v1"));
+    }
+    for (since, before, expected) in
+        [(None, Some(20), (0, 4)), (Some(12), Some(31), (2, 4)), (Some(5), Some(35), (1, 5))]
+    {
+        let range = Range { since: since.map(time), before: before.map(time), ..Range::default() };
+        let end = exported(&log, &range).1.unwrap();
+        assert_eq!((end.manifest.from, end.manifest.until), expected);
+    }
+    let range = Range { before: Some(time(0)), ..Range::default() };
+    assert_eq!(exported(&log, &range).1.unwrap().manifest.until, 0);
 }
 
 #[test]
@@ -122,6 +142,17 @@ fn refitted(dir: &Path, name: &str, bytes: &[u8], log: &Log) -> Result<Exported,
     let end = verify(dir, &log.trust());
     fs::write(dir.join(MANIFEST), manifest).unwrap();
     end
+}
+
+#[test]
+fn what_is_wrong_with_the_log_is_counted_outside_of_the_stretch_too() {
+    for (log, expected) in [(log(), 1), (Log::with_requests(3), 0)] {
+        let (published, out) = (log.published(log.size()), tempfile::tempdir().unwrap());
+        let range = Range { until: Some(2), ..Range::default() };
+        let (_, findings) =
+            export(&published.source(), &log.trust(), &range, &out.path().join("out")).unwrap();
+        assert_eq!(findings, expected);
+    }
 }
 
 #[test]
