@@ -3,6 +3,7 @@
 use super::row::TARGETS;
 use super::scene::DEADLINE_MS;
 use hsm_sim::{Insertion, Rule};
+use std::time::Duration;
 use tests::{Instance, OwnKeeper, Wanted, have, wait_for};
 
 /// A service with a second keeper, whose repositories begin with `demo/hsm/`.
@@ -102,4 +103,20 @@ fn a_key_that_is_not_asked_any_more_is_told_by_its_name() {
     assert_eq!(failed.code, 8, "{failed:?}");
     let said = not_ready(&service);
     assert!(said.contains("signing keeper hsm: its key ") && said.contains("token-quarantined"), "{said}");
+}
+
+#[test]
+fn a_keeper_that_is_asked_to_end_while_it_logs_in_does_that_first() {
+    if !have("docker-registry") {
+        return;
+    }
+    let (_service, mut keeper) = two_keepers();
+    keeper.stop();
+    let before = keeper.logins().len();
+    let slow = keeper.faults.add(Rule::delay("C_Login", Duration::from_millis(1_000)).times(1)).unwrap();
+    keeper.start();
+    keeper.faults.wait_fired(&slow, 1).unwrap();
+    keeper.stop();
+    assert_eq!(keeper.logins()[before..], [0], "a login that is cut off may leave the token broken");
+    assert_eq!(keeper.exits().last(), Some(&0), "{}", keeper.said());
 }

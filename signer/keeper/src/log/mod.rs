@@ -30,13 +30,15 @@ pub fn init(config: &LogConfig) -> Result<(), Fatal> {
 
 /// Serves until the process is asked to end.
 pub fn serve(config: LogConfig) -> Result<(), Fatal> {
-    // Before the token is opened: a module that is cut off in its login may leave the token broken, as SoftHSM does.
     let stop = Stop::on_signal()?;
     // INVARIANT(one-roll): this lock is held until the process ends, and the lease goes to one connection at a time.
     let lock = lock_folder(&config.state, &spool::FORM)?;
     let spool = Spool::open(&spool_folder(&config.state), SEGMENT_BYTES)?;
+    // The end of the process waits for it: a module that is cut off in its login may leave the token broken, as SoftHSM does.
+    let opening = stop.begin();
     let token = token::open(&config.token)?;
     let key = token.key(&config.key.id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
+    drop(opening);
     if key.touch() != TouchPolicy::Never {
         let why = "key: the log key wants a touch for each signature, and signs at every request: make one that does not";
         return Err(Fatal::Config { file: config.file, why: why.into() });

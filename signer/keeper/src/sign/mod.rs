@@ -47,12 +47,14 @@ pub fn init(config: &SignConfig) -> Result<(), Fatal> {
 
 /// Serves until the process is asked to end.
 pub fn serve(config: SignConfig) -> Result<(), Fatal> {
-    // Before the token is opened: a module that is cut off in its login may leave the token broken, as SoftHSM does.
     let stop = Stop::on_signal()?;
     let charter = Charter::read(&config.charter, &config.name)?;
     let (journal, state) = Journal::open(&config.state, owner(&charter))?;
+    // The end of the process waits for it: a module that is cut off in its login may leave the token broken, as SoftHSM does.
+    let opening = stop.begin();
     let token = token::open(&config.token)?;
     let keys = keys_in(token.as_ref(), &charter, &config.charter)?;
+    drop(opening);
     let records = describe(&charter, &keys);
     let server = Server::bind(&config.listen)?;
     tracing::info!(keeper = %config.name, origin = %charter.origin, seen = state.seen.size, open = state.open.len(), "signing keeper");
