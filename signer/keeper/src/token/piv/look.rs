@@ -63,7 +63,10 @@ impl PivToken {
                 Err(error) => tracing::info!(serial = self.config.serial, %error, "the card does not answer"),
             }
         }
-        let readers = in_readers().ok();
+        let readers = {
+            let _watched = self.watchdog.watch("SCardGetStatusChange");
+            in_readers().ok()
+        };
         if let Some(absent) = state.absent.as_ref().filter(|absent| absent.still(readers.as_deref())) {
             return Err(Fault::away(absent.why.clone()));
         }
