@@ -1,5 +1,6 @@
 //! One loop per repository: whatever is missing between what was approved and what clients see is made by ordinary
-//! intents: for each targets file the snapshot and the timestamp above it, before the next one. Publishing, renewal, coalescing and recovery are this one loop.
+//! intents: for each targets file the snapshot and the timestamp above it, before the next one. Publishing, renewal,
+//! coalescing and recovery are this one loop.
 
 use crate::{
     audit::Log,
@@ -216,40 +217,40 @@ impl Loop {
             ));
         }
         let collection = w.store.collection(&self.repository).await?;
-        let (approved, retries) = self.redecide(collection.newest(Role::Root).is_some()).await?;
         let rules = w.policy.repository(&self.repository);
         let rules =
             rules.ok_or_else(|| StepError::Blocked("policy no longer knows this repository".into()))?;
         let Some(root) = collection.newest(Role::Root) else {
+            let (approved, _) = self.redecide(false).await?;
             return self.make_root(rules, &collection, create, &approved).await;
         };
         *create = None;
-        let (roles, asked) = (self.roles(root).await?, approved.len());
+        let roles = self.roles(root).await?;
         // What is signed is published first: it never waits for a signature that may not come. Nor do the changes that
         // wait: after a failure above it is their turn.
         let above = match self.snapshot(rules, &collection, &roles, root).await? {
             None => self.timestamp(rules, &collection, &roles).await?,
             snapshot => snapshot,
         };
-        let targets = self.targets(rules, &collection, &roles, approved, retries).await?;
-        let skip = std::mem::take(&mut self.above_failed) && targets.is_some();
-        match (above.filter(|_| !skip), targets) {
-            (Some(above), _) => {
-                let done = self.sign(above).await;
-                self.above_failed = done.is_err();
-                done.map(|()| Step::Again)
+        if above.is_none() || std::mem::take(&mut self.above_failed) {
+            let (approved, retries) = self.redecide(true).await?;
+            let asked = approved.len();
+            if let Some(targets) = self.targets(rules, &collection, &roles, approved, retries).await? {
+                return match self.sign(targets).await {
+                    Err(StepError::Sign(SignError::Build(why))) if asked > 0 => {
+                        self.change_less(asked, why).await
+                    }
+                    done => {
+                        self.most = MAX_CHANGES;
+                        done.map(|()| Step::Again)
+                    }
+                };
             }
-            (None, Some(targets)) => match self.sign(targets).await {
-                Err(StepError::Sign(SignError::Build(why))) if asked > 0 => {
-                    self.change_less(asked, why).await
-                }
-                done => {
-                    self.most = MAX_CHANGES;
-                    done.map(|()| Step::Again)
-                }
-            },
-            (None, None) => Ok(Step::Idle(self.until_renewal(&collection))),
         }
+        let Some(above) = above else { return Ok(Step::Idle(self.until_renewal(&collection))) };
+        let done = self.sign(above).await;
+        self.above_failed = done.is_err();
+        done.map(|()| Step::Again)
     }
 
     /// A version with these changes cannot be built: half of them perhaps can. One that cannot alone is refused, in
