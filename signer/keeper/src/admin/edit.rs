@@ -63,12 +63,17 @@ impl Editing {
     }
 
     fn write(&self, new: &Path, text: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(fs::Permissions::from_mode(self.mode))?;
-        file.sync_all()?;
-        fs::rename(new, &self.path)?;
-        self.folder.sync_all()
+        // One that is there is this program's own, left by a power cut: the name is nobody else's.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
+        let done = file
+            .write_all(text.as_bytes())
+            .and_then(|()| file.set_permissions(fs::Permissions::from_mode(self.mode)))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(new, &self.path));
+        if done.is_err() {
+            let _left = fs::remove_file(new);
+        }
+        done.and_then(|()| self.folder.sync_all())
     }
 }
 

@@ -140,7 +140,8 @@ impl New {
 /// All of the file or none, and on disk; never in the place of another.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let new = unfinished(path);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    // One that is there is this program's own, left by a power cut: the name is nobody else's.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.write_all(b"\n"))
