@@ -1,5 +1,5 @@
 //! Decisions over whole frames, with keys in software: the edges that a black box cannot reach or count. The refusals
-//! themselves are shown over the binary, in `tests/hostile_daemon.rs`.
+//! themselves are shown over the binary, in `tests/hostile_daemon`.
 
 use super::super::charter::Charter;
 use super::super::software::{Software, done, signature};
