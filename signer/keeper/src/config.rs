@@ -108,8 +108,10 @@ pub struct Listen {
 pub struct LogKey {
     /// The key in the token.
     pub id: KeyRef,
-    /// Its public half.
+    /// Its public half, with the log's name.
     pub vkey: tlog::VerifierKey,
+    /// The same as the token shows it.
+    pub public: crate::token::PublicKey,
 }
 
 /// How to reach a token, by its kind.
@@ -324,6 +326,8 @@ impl LogFile {
                 format!("names {:?}, the origin is {}", vkey.name(), self.origin),
             ));
         }
+        let public = crate::token::PublicKey::of_log(&vkey)
+            .ok_or_else(|| wrong(file, "key.vkey", "is of a kind that no token signs with here".into()))?;
         let id = KeyRef::from_members(self.key.cka_id, self.key.slot)
             .map_err(|e| wrong(file, "key", e.to_string()))?;
         Ok(LogConfig {
@@ -332,7 +336,7 @@ impl LogFile {
             state: beside(file, self.state),
             listen: listen(file, self.socket, self.allow_uid, self.socket_gid)?,
             token: self.token.check(file)?,
-            key: LogKey { id, vkey },
+            key: LogKey { id, vkey, public },
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Trust policies (C2SP tlog-policy): which logs and witnesses are known, and which of them must have signed a checkpoint.
 //!
 //! Promises: a policy that parsed has exactly one quorum, every name in it is defined before it is used, and no witness
-//! counts twice. Only Ed25519 keys are accepted: 0x01 for logs, 0x04 for witnesses. Does not know who decided on a policy.
+//! counts twice. Keys of logs are of the types 0x01 and 0x02, those of witnesses of 0x04. Does not know who decided on a policy.
 
 use crate::{CosignerKey, MAX_SIGNATURES, Note, NoteError, VerifierKey, VerifierKeyError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -212,7 +212,7 @@ impl Reader {
 
     fn log(&mut self, key: &str, url: Option<&&str>) -> Result<(), Fault> {
         let key: VerifierKey = key.parse().map_err(Fault::Key)?;
-        if self.logs.iter().any(|log| log.key.public_key() == key.public_key()) {
+        if self.logs.iter().any(|log| log.key.key() == key.key()) {
             return Err(Fault::Rule("this log's key stands on an earlier line"));
         }
         limited(self.logs.len())?;

@@ -180,7 +180,7 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<Pinned> {
         match self.config {
             Config::Log(config) => {
-                let public = PublicKey::Ed25519(*config.key.vkey.public_key());
+                let public = config.key.public.clone();
                 let slot = config.key.id.slot();
                 slot.map(|slot| Pinned { what: "log key".into(), slot, public, touch: TouchPolicy::Never })
                     .into_iter()

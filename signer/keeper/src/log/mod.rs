@@ -13,7 +13,7 @@ use crate::config::LogConfig;
 use crate::exit::Fatal;
 use crate::records::{FolderLock, lock_folder};
 use crate::server::{Connection, Server, Stop};
-use crate::token::{self, Key, PublicKey, Token, TouchPolicy};
+use crate::token::{self, Key, PublicKey, Token, TokenError, TouchPolicy};
 use record::wire::{Blob, FrameError, FromLog, MAX_ITEMS, MAX_READ, PROTO, ToLog};
 use record::{Leaf, Sha256};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     // The end of the process waits for it: a module that is cut off in its login may leave the token broken, as SoftHSM does.
     let opening = stop.begin();
     let token = token::open(&config.token)?;
-    let key = token.key(&config.key.id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
+    let key = token.key(&config.key.id, &config.key.public)?;
     drop(opening);
     if key.touch() != TouchPolicy::Never {
         let why = "key: the log key wants a touch for each signature, and signs at every request: make one that does not";
@@ -184,7 +184,7 @@ impl LogKeeper {
             (spool.size(), spool.root())
         };
         let text = Checkpoint { origin: self.config.origin.to_string(), size, root }.text();
-        let signature = match self.token.sign_ed25519(&self.key, text.as_bytes()) {
+        let signature = match self.sign(&text) {
             Ok(signature) => signature,
             Err(error) => {
                 tracing::error!(%error, "the log key did not sign");
@@ -200,8 +200,19 @@ impl LogKeeper {
         })
     }
 
+    /// The log key's signature in the form of its type: of the text itself with Ed25519, else DER over its SHA-256.
+    fn sign(&self, text: &str) -> Result<Vec<u8>, TokenError> {
+        match self.key.public() {
+            PublicKey::P256(_) => {
+                let digest = Sha256::of(text.as_bytes());
+                self.token.sign_p256(&self.key, &digest, &|_| {}).map(|made| made.to_der())
+            }
+            _ => self.token.sign_ed25519(&self.key, text.as_bytes()).map(|made| made.to_vec()),
+        }
+    }
+
     /// The note as a client will read it: opened again before it is given away.
-    fn assemble(&self, text: &str, signature: &[u8; 64]) -> Result<String, String> {
+    fn assemble(&self, text: &str, signature: &[u8]) -> Result<String, String> {
         let vkey = &self.config.key.vkey;
         let note = tlog::signed_note(text, vkey, signature).map_err(|e| e.to_string())?;
         Checkpoint::open(&note, vkey).map_err(|e| e.to_string())?;

@@ -130,6 +130,12 @@ impl Charter {
         let keys = keys(file.key)?;
         let others = others(file.other_key, &keys)?;
         let sha256 = Sha256::of(bytes);
+        let log_spki = log_vkey.spki_der();
+        if keys.values().any(|key| key.spki.der() == log_spki) {
+            return Err(CharterError::LogKey(
+                "is a key of this charter too, and a key has one purpose".into(),
+            ));
+        }
         fits_into_a_leaf(&file.keeper, sha256, &keys)?;
         Ok(Self {
             sha256,
@@ -459,6 +465,23 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
+    }
+
+    #[test]
+    fn the_logs_key_is_no_key_of_a_charter() {
+        let world = Software::new().world();
+        let good = world.charter();
+        let origin = Charter::parse(good.as_bytes()).unwrap().origin.to_string();
+        let log_vkey = good.lines().find(|line| line.starts_with("log_vkey")).unwrap();
+        for (purpose, refused) in [(Some(Purpose::Targets), true), (None, false)] {
+            let key = p256::ecdsa::SigningKey::from_slice(&[77; 32]).unwrap();
+            let other = Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+            let spki = purpose.map_or(&other, |purpose| &world.spki[&purpose]);
+            let vkey = VerifierKey::new_p256(origin.as_str(), spki.der()).unwrap();
+            let text = good.replace(log_vkey, &format!("log_vkey = \"{vkey}\""));
+            let parsed = Charter::parse(text.as_bytes());
+            assert_eq!(parsed.is_err(), refused, "{:?}", parsed.err().map(|e| e.to_string()));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use p384::ecdsa::signature::hazmat::PrehashVerifier;
 use p384::pkcs8::{DecodePublicKey, EncodePublicKey};
 use record::{Sha256, Signature, Spki};
 use rsa::BoxedUint;
+use tlog::{LogKey, VerifierKey, VerifierKeyError};
 
 /// Bytes of a PSS salt: those of the digest (RFC 8017, 9.1).
 pub(crate) const SALT: usize = 32;
@@ -13,7 +14,7 @@ const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
 /// The public half of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
-    /// ECDSA on P-256: the roles of image trust.
+    /// ECDSA on P-256: the roles of image trust, and the log where its token has no Ed25519.
     P256(Spki),
     /// ECDSA on P-384.
     P384(P384Key),
@@ -52,6 +53,23 @@ impl PublicKey {
         }
         let key = rsa::RsaPublicKey::from_public_key_der(der).ok().map(RsaKey)?;
         RSA_BITS.contains(&key.bits()).then_some(Self::Rsa(key))
+    }
+
+    /// The key of a log; none if it is no point of its curve.
+    pub fn of_log(vkey: &VerifierKey) -> Option<Self> {
+        match vkey.key() {
+            LogKey::Ed25519(key) => Some(Self::Ed25519(*key)),
+            LogKey::P256(spki) => Spki::from_der(spki).ok().map(Self::P256),
+        }
+    }
+
+    /// The verifier key of the log of this name, whose key it is; none for kinds that sign no notes.
+    pub(crate) fn verifier_key(&self, origin: &str) -> Option<Result<VerifierKey, VerifierKeyError>> {
+        match self {
+            Self::Ed25519(key) => Some(VerifierKey::new_ed25519(origin, *key)),
+            Self::P256(spki) => Some(VerifierKey::new_p256(origin, spki.der())),
+            Self::P384(_) | Self::Rsa(_) => None,
+        }
     }
 
     /// The key, if it is on P-256.
