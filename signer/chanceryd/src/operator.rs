@@ -10,15 +10,26 @@ use crate::{
 };
 use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
 use std::{os::unix::fs::OpenOptionsExt, path::Path};
+use tlog::VerifierKey;
 
 /// Life of an administrator's token that is made on this machine.
 const ADMIN_TOKEN_S: i64 = 90 * 86_400;
 
+/// Which witnesses a new log may ever want. Nothing remembers it but the log's key, whose type stands in the genesis leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witnesses {
+    /// Public ones too: the log key must be one that they take.
+    Public,
+    /// Only the operator's own, or none.
+    OwnOnly,
+}
+
 /// Makes a new log: an empty database, the genesis leaf, and the first administrator's token.
-pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal> {
+pub async fn init(config: &Config, admin_token_file: &Path, witnesses: Witnesses) -> Result<(), Fatal> {
+    let vkey = opening::vkey(config)?;
+    suits(&vkey, witnesses)?;
     std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
     let _lock = opening::lock(&config.data)?;
-    let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;
     opening::load_policy(config)?;
     let mut link = connect(config, &vkey, 0).await?;
@@ -45,6 +56,17 @@ pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal>
         .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
     Ok(())
+}
+
+/// A log keeps its key, so that one which public witnesses refuse is an operator's decision, made before there is a log.
+fn suits(vkey: &VerifierKey, witnesses: Witnesses) -> Result<(), Fatal> {
+    if witnesses == Witnesses::OwnOnly || vkey.is_for_public_witnesses() {
+        return Ok(());
+    }
+    let why = "it is a P-256 key: public witnesses cosign only logs with an Ed25519 key, and a log keeps its key. Make an Ed25519 \
+               key (chancery-keeper admin key generate --type ed25519 --origin NAME), or, if no public witness shall ever \
+               cosign this log, say so: init --no-public-witnesses";
+    Err(Fatal::Config { path: "[log] vkey".into(), why: why.into() })
 }
 
 /// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the
