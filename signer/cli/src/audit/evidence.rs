@@ -141,7 +141,7 @@ pub(crate) struct About {
 pub(crate) struct SignatureShown {
     /// SHA-256 of the signed bytes.
     pub(crate) payload: Sha256,
-    /// Base64 of `r || s`.
+    /// Base64 of `r || s` by a P-256 key; of another kind, its word, a colon, and base64 as PKCS#11 has it.
     pub(crate) signature: record::Signature,
     pub(crate) public_key: record::Spki,
     /// The entry in which the keeper presented the key, and with what evidence.

@@ -120,7 +120,7 @@ fn about(leaf: &Leaf) -> String {
         Leaf::Genesis(g) => format!("{}  {}", g.time, g.log),
         Leaf::Intent(i) => intent(i),
         Leaf::Completion(c) => {
-            format!("key {}  payload {}", short(c.key()), short(c.payload))
+            format!("key {}  payload {}", short(c.key()), short(c.digest()))
         }
         Leaf::Outcome(o) => {
             let code = o.code.as_ref().map_or(String::new(), |c| format!(" ({c})"));

@@ -13,12 +13,12 @@ use crate::config::LogConfig;
 use crate::exit::Fatal;
 use crate::records::{FolderLock, lock_folder};
 use crate::server::{Connection, Server, Stop};
-use crate::token::{self, Key, PublicKey, Token, TokenError, TouchPolicy};
+use crate::token::{self, Key, Token, TouchPolicy};
 use record::wire::{Blob, FrameError, FromLog, MAX_ITEMS, MAX_READ, PROTO, ToLog};
-use record::{Leaf, Sha256};
+use record::{Algorithm, Leaf, Sha256, SignedData};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tlog::{Checkpoint, Hash};
+use tlog::{Checkpoint, Hash, LogKey};
 
 /// Creates an empty log. Refuses when there is one.
 pub fn init(config: &LogConfig) -> Result<(), Fatal> {
@@ -46,6 +46,10 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {
+        algorithm: match config.key.vkey.key() {
+            LogKey::Ed25519(_) => Algorithm::Ed25519,
+            LogKey::P256(_) => Algorithm::EcdsaP256,
+        },
         config,
         token,
         key,
@@ -65,6 +69,7 @@ struct LogKeeper {
     config: LogConfig,
     token: Arc<dyn Token>,
     key: Key,
+    algorithm: Algorithm,
     stop: Stop,
     spool: Mutex<Spool>,
     lease: Lease,
@@ -184,8 +189,12 @@ impl LogKeeper {
             (spool.size(), spool.root())
         };
         let text = Checkpoint { origin: self.config.origin.to_string(), size, root }.text();
-        let signature = match self.sign(&text) {
-            Ok(signature) => signature,
+        let data = match SignedData::of(self.algorithm, text.as_bytes()) {
+            Ok(data) => data,
+            Err(error) => return Ok(refused("note", error.to_string())),
+        };
+        let signature = match self.token.sign(&self.key, &data, &|_| {}) {
+            Ok(signature) => signature.to_der(),
             Err(error) => {
                 tracing::error!(%error, "the log key did not sign");
                 if let Some(fatal) = self.token.ended() {
@@ -198,17 +207,6 @@ impl LogKeeper {
             Ok(note) => FromLog::Noted { note },
             Err(why) => refused("note", why),
         })
-    }
-
-    /// The log key's signature in the form of its type: of the text itself with Ed25519, else DER over its SHA-256.
-    fn sign(&self, text: &str) -> Result<Vec<u8>, TokenError> {
-        match self.key.public() {
-            PublicKey::P256(_) => {
-                let digest = Sha256::of(text.as_bytes());
-                self.token.sign_p256(&self.key, &digest, &|_| {}).map(|made| made.to_der())
-            }
-            _ => self.token.sign_ed25519(&self.key, text.as_bytes()).map(|made| made.to_vec()),
-        }
     }
 
     /// The note as a client will read it: opened again before it is given away.

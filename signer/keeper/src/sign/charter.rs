@@ -32,11 +32,11 @@
 
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
-use crate::token::{self, CkaId, KeyRef, PublicKey, TouchPolicy};
+use crate::token::{self, CkaId, KeyRef, TouchPolicy};
 use record::wire::Blob;
 use record::{
-    Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot, Purpose,
-    Repository, Sha256, Spki, Time,
+    Algorithm, Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot,
+    Purpose, Repository, Sha256, Spki, Time,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,7 +235,7 @@ struct CharterFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OtherKeyTable {
-    spki: Spki,
+    spki: Blob,
     purpose: Purpose,
     repositories: Vec<String>,
 }
@@ -299,6 +299,7 @@ fn others(
     for (number, OtherKeyTable { spki, purpose, repositories }) in (1..).zip(tables) {
         let fault = |member, why: String| CharterError::Key { table: "other_key", number, member, why };
         check_repositories(&repositories).map_err(|why| fault("repositories", why))?;
+        let spki = p256(&spki.0).map_err(|why| fault("spki", why))?;
         let id = spki.id();
         if own.contains_key(&id) || others.insert(id, OtherKey { spki, purpose, repositories }).is_some() {
             return Err(fault("spki", "stands in another key too: a key is in one keeper".into()));
@@ -355,13 +356,13 @@ impl KeyTable {
 
 /// The roles of image trust are on P-256; a token may hold keys of other kinds beside them.
 fn p256(der: &[u8]) -> Result<Spki, String> {
-    Spki::from_der(der).map_err(|error| match PublicKey::from_spki_der(der) {
-        Some(other) => format!(
-            "is a key of type {}, and this role is signed with p256 keys only: generate one with --type p256",
-            other.kind()
-        ),
-        None => error.to_string(),
-    })
+    let spki = Spki::from_der(der).map_err(|error| error.to_string())?;
+    match spki.algorithm() {
+        Algorithm::EcdsaP256 => Ok(spki),
+        other => Err(format!(
+            "is a key of type {other}, and this role is signed with p256 keys only: generate one with --type p256"
+        )),
+    }
 }
 
 fn check_repositories(names: &[String]) -> Result<(), String> {
@@ -491,7 +492,7 @@ mod tests {
         for (spki, expected) in [
             (P384, "key 2, spki: is a key of type p384, and this role is signed with p256 keys only"),
             (RSA, "key 2, spki: is a key of type rsa2048"),
-            ("AAAA", "key 2, spki: not a P-256"),
+            ("AAAA", "key 2, spki: not a SubjectPublicKeyInfo"),
         ] {
             let error = why(&world.charter().replacen(&targets, &format!("{spki:?}"), 1));
             assert!(error.contains(expected), "{error}");

@@ -106,7 +106,7 @@ impl KeyDocument {
         };
         let der = public.spki_der();
         Self {
-            algorithm: Some(public.kind()),
+            algorithm: Some(public.kind().to_owned()),
             id: der.as_deref().map(|der| Sha256::of(der).to_string()),
             spki: der.map(|der| STANDARD.encode(der)),
             public_key,
