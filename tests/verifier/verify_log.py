@@ -351,6 +351,9 @@ EVENTS = {
     "spool-rolled-back": EVENT | {"spool": int, "noted": int},
     "refusals-limited": EVENT | {"by": str, "from": str},
     "refusals-counted": EVENT | {"by?": str, "from": str, "until": str, "count": int},
+    "witness-lost": EVENT | {"witness": str, "code": str},
+    "witness-conflict": EVENT | {"witness": str, "claimed": int, "size": int},
+    "witness-back": EVENT | {"witness": str, "since": str},
 }
 SIGNATURE = {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}
 KINDS = {

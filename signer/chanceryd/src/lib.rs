@@ -14,6 +14,7 @@ mod http;
 mod keys;
 mod opening;
 mod operator;
+mod publication;
 mod publish;
 mod refusals;
 mod registry;
@@ -23,7 +24,10 @@ mod signer;
 mod store;
 mod touches;
 
-pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
+pub use config::{
+    Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, RegistryConfig, Scheme, WithoutQuorum,
+    WitnessConfig,
+};
 pub use fatal::Fatal;
 pub use operator::{Witnesses, admin_token_for_operator, init, rebuild};
 pub use service::serve;

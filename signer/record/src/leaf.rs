@@ -385,7 +385,45 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// A witness of the log does not cosign its checkpoints any more.
+    WitnessLost {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Its name in the policy of witnesses.
+        witness: String,
+        /// What was wrong at first, such as `unreachable` or `bad-answer`.
+        code: FailureCode,
+    },
+    /// A witness says that it has cosigned a larger checkpoint than this log has, and shows none. Nobody signs that word.
+    WitnessConflict {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Its name in the policy of witnesses.
+        witness: String,
+        /// The size that it claims, at most [`MAX_CLAIMED`].
+        claimed: u64,
+        /// The size of the checkpoint that it was asked to cosign.
+        size: u64,
+    },
+    /// A witness that was lost, or in conflict, cosigns again.
+    WitnessBack {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Its name in the policy of witnesses.
+        witness: String,
+        /// Since when it did not.
+        since: Time,
+    },
 }
+
+/// The largest number of an entry that strangers have chosen: RFC 8785 carries whole numbers below 2^53.
+pub const MAX_CLAIMED: u64 = (1 << 53) - 1;
 
 impl Event {
     /// When it was written.
@@ -399,7 +437,10 @@ impl Event {
             | Self::StoreRolledBack { time, .. }
             | Self::SpoolRolledBack { time, .. }
             | Self::RefusalsLimited { time, .. }
-            | Self::RefusalsCounted { time, .. } => *time,
+            | Self::RefusalsCounted { time, .. }
+            | Self::WitnessLost { time, .. }
+            | Self::WitnessConflict { time, .. }
+            | Self::WitnessBack { time, .. } => *time,
         }
     }
 }

@@ -333,7 +333,10 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
         | Event::StoreRolledBack { .. }
         | Event::SpoolRolledBack { .. }
         | Event::RefusalsLimited { .. }
-        | Event::RefusalsCounted { .. } => Ok(()),
+        | Event::RefusalsCounted { .. }
+        | Event::WitnessLost { .. }
+        | Event::WitnessConflict { .. }
+        | Event::WitnessBack { .. } => Ok(()),
     }
 }
 

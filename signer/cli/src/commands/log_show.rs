@@ -177,6 +177,15 @@ fn event(event: &Event) -> String {
             let by = by.as_ref().map_or("callers without a token", Principal::as_str);
             format!("{time}  refusals-counted  {count} of {by}, from {from} until {until}")
         }
+        Event::WitnessLost { time, witness, code, .. } => format!("{time}  witness-lost  {witness} ({code})"),
+        Event::WitnessConflict { time, witness, claimed, size, .. } => {
+            format!(
+                "{time}  witness-conflict  {witness} claims {claimed} entries, without proof; the log has {size}"
+            )
+        }
+        Event::WitnessBack { time, witness, since, .. } => {
+            format!("{time}  witness-back  {witness}, not there since {since}")
+        }
     }
 }
 
