@@ -9,8 +9,10 @@ use record::{ImageRef, KeyId, Origin, Repository, RequestId, Tag, TokenId};
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 mod log;
+mod witness;
 
 pub(crate) use log::*;
+pub(crate) use witness::*;
 
 /// Signs container images with keys in hardware, and shows what was signed and why.
 #[derive(Debug, Parser)]
