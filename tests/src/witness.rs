@@ -91,6 +91,13 @@ impl OwnWitness {
         self.end(Signal::TERM)
     }
 
+    /// Waits until it has ended by itself; its exit code.
+    pub fn ended(&mut self) -> i32 {
+        let mut child = self.process.take().unwrap();
+        let status = wait_for("a witness to end", || child.try_wait().unwrap());
+        status.code().unwrap()
+    }
+
     fn end(&mut self, with: Signal) -> Option<i32> {
         let mut child = self.process.take()?;
         signal(with, child.id()).unwrap();

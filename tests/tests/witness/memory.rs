@@ -218,4 +218,14 @@ fn a_memory_that_is_missing_cut_off_or_altered_ends_it_and_a_second_process_does
     let mut witness = witness;
     witness.start();
     assert_eq!(witness.seen(), Some(Tree::of(5).checkpoint()));
+
+    // A write that fails: nothing is cosigned, it ends, and what was cosigned before is still known.
+    let obstacle = path.with_extension("new");
+    fs::create_dir(&obstacle).unwrap();
+    assert_eq!(ask(&witness, &Tree::of(7).request(5).to_string()).0, 500);
+    assert_eq!(witness.ended(), 78);
+    fs::remove_dir(&obstacle).unwrap();
+    witness.start();
+    assert_eq!(witness.seen(), Some(Tree::of(5).checkpoint()));
+    assert_eq!(ask(&witness, &Tree::of(7).request(5).to_string()).0, 200);
 }

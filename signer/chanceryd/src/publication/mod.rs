@@ -8,6 +8,7 @@
 
 mod chronicle;
 mod limit;
+mod member;
 mod witness;
 mod witnesses;
 
@@ -30,6 +31,7 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
+use witnesses::Witnessed;
 
 /// The published checkpoint changes at most this often.
 const EVERY: Duration = Duration::from_secs(1);
@@ -78,9 +80,10 @@ pub(crate) struct Publication {
     panel: Option<Panel>,
 }
 
-/// The witnesses, and what is done without them.
+/// The witnesses, the log that they see, and what is done without them.
 struct Panel {
     witnesses: Witnesses,
+    of: Witnessed,
     /// Set if the checkpoint waits for the quorum.
     patience: Option<Arc<Patience>>,
 }
@@ -98,16 +101,15 @@ impl Publication {
         let (publish, checkpoint) = watch::channel(None);
         let asked = Arc::new(Notify::new());
         let published = Published { checkpoint, asked: asked.clone() };
-        let panel = witnesses.map(|mut witnesses| {
-            let patience = match (witnesses.without_quorum(), witnesses.max_unwitnessed()) {
-                (WithoutQuorum::Wait, Some(limit)) => Some(Arc::new(Patience::new(limit, log.watch_noted()))),
-                _ => None,
-            };
+        let panel = witnesses.map(|witnesses| {
+            let limit =
+                witnesses.max_unwitnessed().filter(|_| witnesses.without_quorum() == WithoutQuorum::Wait);
+            let patience = limit.map(|limit| Arc::new(Patience::new(limit, log.watch_noted())));
             if let Some(patience) = &patience {
                 health.wait_for_witnesses(patience.clone());
             }
-            witnesses.follow(log.clone(), key, Chronicle::start(log.clone(), health.clone()), clock);
-            Panel { witnesses, patience }
+            let chronicle = Chronicle::start(log.clone(), health.clone());
+            Panel { witnesses, of: Witnessed { log: log.clone(), key, chronicle, clock }, patience }
         });
         (Self { noted: log.watch_noted(), publish, asked, health, panel }, published)
     }
@@ -165,7 +167,7 @@ impl Panel {
     async fn witness(&mut self, newest: Noted, health: &Health) -> Result<Option<Noted>, String> {
         let begun = Instant::now();
         let size = newest.size;
-        let shown = self.witnesses.show(newest).await?;
+        let shown = self.witnesses.show(newest, &self.of).await?;
         if let Some(patience) = &self.patience {
             if shown.is_witnessed { patience.reached(size) } else { patience.missed(begun) }
         }

@@ -1,8 +1,9 @@
-//! All witnesses of the log: who of them has cosigned the newest note, who is lost since when, and who is asked again when.
+//! All witnesses of the log, and what its policy wants of them.
 
 use super::{
     chronicle::Chronicle,
-    witness::{Fault, Question, Witness, contradiction},
+    member::Member,
+    witness::{Question, Witness, contradiction},
 };
 use crate::{
     audit::{Log, Noted},
@@ -11,22 +12,11 @@ use crate::{
     store::Writer,
 };
 use futures_util::future::join_all;
-use record::{Clock, Event, FailureCode, MAX_CLAIMED, Nonce, Time};
-use std::{path::Path, sync::Arc, time::Duration};
-use tlog::{Checkpoint, MAX_POLICY_LEN, Note, NoteSignature, VerifierKey, WitnessPolicy};
+use record::Clock;
+use std::{path::Path, sync::Arc};
+use tlog::{Checkpoint, MAX_POLICY_LEN, Note, VerifierKey, WitnessPolicy};
 use tokio::time::Instant;
 
-/// Pause before a witness is asked again that gave no cosignature: first, and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-/// A cosignature over the newest note is asked for again when it is so old, so that a log at rest shows that it still is
-/// what its witnesses see.
-const REFRESH: Duration = Duration::from_secs(3600);
-/// Failures in a row that make a witness lost: one may be a restart.
-const LOST_AFTER: u32 = 2;
-/// Entries of the log about one witness in [`WINDOW`]: one that comes and goes all the time must not fill it.
-const TOLD: u32 = 10;
-/// See [`TOLD`].
-const WINDOW: Duration = Duration::from_secs(600);
 /// The longest name of a witness: it stands in entries of the log.
 const MAX_NAME: usize = 128;
 
@@ -35,53 +25,16 @@ pub(crate) struct Witnesses {
     policy: WitnessPolicy,
     config: WitnessConfig,
     members: Vec<Member>,
-    log: Option<Followed>,
-    /// The text of the note that was shown last.
-    shown: String,
+    /// The text of the note that was shown last; none before the first.
+    shown: Option<String>,
 }
 
-/// The log that is witnessed, once it is open.
-struct Followed {
-    log: Log,
-    key: VerifierKey,
-    chronicle: Chronicle,
-    clock: Arc<dyn Clock>,
-}
-
-/// A witness, and how it stands.
-struct Member {
-    witness: Witness,
-    /// The note's text that it cosigned last, its line, and when.
-    cosigned: Option<(String, NoteSignature, Instant)>,
-    failures: u32,
-    pause: Duration,
-    /// Not asked before.
-    rest: Instant,
-    standing: Standing,
-    told: Told,
-}
-
-/// How a witness stands with this log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
-    Well,
-    Lost { since: Time, code: &'static str, says: String },
-    Conflict { since: Time, claimed: u64, size: u64, says: String },
-}
-
-/// What the log says of a witness.
-struct Told {
-    kind: Kind,
-    since: Time,
-    window: Instant,
-    count: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Well,
-    Lost,
-    Conflict,
+/// The log that is witnessed.
+pub(super) struct Witnessed {
+    pub(super) log: Log,
+    pub(super) key: VerifierKey,
+    pub(super) chronicle: Chronicle,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// A note that was shown to the witnesses.
@@ -114,7 +67,7 @@ impl Witnesses {
                 }
             }
         }
-        Ok(Self { policy, config: config.clone(), members, log: None, shown: String::new() })
+        Ok(Self { policy, config: config.clone(), members, shown: None })
     }
 
     /// Holds the log that was opened against what each witness has seen of it (protocol section 8, R3): a checkpoint of our
@@ -141,11 +94,6 @@ impl Witnesses {
         Ok(())
     }
 
-    /// Gives the log that is witnessed from now on.
-    pub(super) fn follow(&mut self, log: Log, key: VerifierKey, chronicle: Chronicle, clock: Arc<dyn Clock>) {
-        self.log = Some(Followed { log, key, chronicle, clock });
-    }
-
     pub(super) fn without_quorum(&self) -> WithoutQuorum {
         self.config.without_quorum
     }
@@ -155,174 +103,42 @@ impl Witnesses {
     }
 
     /// Asks every witness whose turn it is for its cosignature, all at once. An error is a fork of this log.
-    pub(super) async fn show(&mut self, noted: Noted) -> Result<Shown, String> {
-        let note = Note::parse(&noted.note).map_err(|e| e.to_string())?;
-        self.shown = note.text().to_owned();
-        let Some(followed) = &self.log else { return Err("the witnesses were given no log".into()) };
-        let question = Question { note: &note, size: noted.size, key: &followed.key, log: &followed.log };
+    pub(super) async fn show(&mut self, noted: Noted, of: &Witnessed) -> Result<Shown, String> {
+        let note =
+            Note::parse(&noted.note).map_err(|e| format!("the log's own note: {}", api::chain_text(&e)))?;
+        self.shown = Some(note.text().to_owned());
+        let question = Question { note: &note, size: noted.size, key: &of.key, log: &of.log };
         let now = Instant::now();
-        let due = self.members.iter_mut().filter(|m| m.due(note.text()).is_some_and(|at| at <= now));
-        let asked = due.map(async |member| {
-            let answer = member.witness.cosign(&question).await;
-            (member, answer)
-        });
-        let answers = join_all(asked).await;
-        let mut fork = None;
-        for (member, answer) in answers {
-            match answer {
-                Ok(line) => member.cosigned(note.text(), line),
-                Err(Fault::Fork(why)) => fork = Some(why),
-                Err(fault) => member.failed(&fault, followed.clock.now()),
-            }
-            member.tell(&followed.chronicle, followed.clock.now());
-        }
-        if let Some(why) = fork {
-            return Err(why);
-        }
+        let due = self.members.iter_mut().filter(|member| member.due(note.text()) <= now);
+        let asked = join_all(due.map(|member| member.ask(&question, &of.chronicle, of.clock.now()))).await;
+        asked.into_iter().collect::<Result<(), String>>()?;
         Ok(self.judge(noted, note))
     }
 
     /// The note with all that is there, and what is missing.
     fn judge(&self, noted: Noted, note: Note) -> Shown {
-        let line = |member: &Member| {
-            member.cosigned.as_ref().filter(|(text, ..)| text == note.text()).map(|(_, line, _)| line.clone())
-        };
-        let lines: Vec<_> = self.members.iter().filter_map(line).collect();
-        let is_witnessed = self.policy.is_reached_by(|w| {
-            self.members.iter().any(|member| member.witness.key == w.key && line(member).is_some())
+        let text = note.text().to_owned();
+        let is_witnessed = self.policy.is_reached_by(|witness| {
+            self.members.iter().any(|member| *member.key() == witness.key && member.line(&text).is_some())
         });
         let alarms = self.members.iter().filter_map(Member::alarm).collect();
-        let noted = match note.with_signatures(lines) {
-            Ok(note) => Noted { note: note.to_string().into(), ..noted },
+        let lines = self.members.iter().filter_map(|member| member.line(&text)).cloned();
+        match note.with_signatures(lines) {
+            Ok(note) => {
+                Shown { noted: Noted { note: note.to_string().into(), ..noted }, is_witnessed, alarms }
+            }
             Err(error) => {
-                // One line a witness and 63 witnesses at most: the note has room.
+                // A line each of at most 63 witnesses: the note has room.
                 tracing::error!(%error, "cosignatures do not fit into the note");
-                return Shown { noted, is_witnessed: false, alarms };
+                Shown { noted, is_witnessed: false, alarms }
             }
-        };
-        Shown { noted, is_witnessed, alarms }
+        }
     }
 
-    /// When the next witness is to be asked, about the note that was shown last.
+    /// When the next witness is to be asked about the note that was shown last.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.due(&self.shown)).min()
-    }
-}
-
-impl Member {
-    fn new(witness: Witness) -> Self {
-        let now = Instant::now();
-        let never = Time::from_unix_ms(0).unwrap_or_else(|_| record::SystemClock.now());
-        let told = Told { kind: Kind::Well, since: never, window: now, count: 0 };
-        Self {
-            witness,
-            cosigned: None,
-            failures: 0,
-            pause: BACKOFF.0,
-            rest: now,
-            standing: Standing::Well,
-            told,
-        }
-    }
-
-    /// When it is to be asked about this text; none before the first note.
-    fn due(&self, text: &str) -> Option<Instant> {
-        if text.is_empty() {
-            return None;
-        }
-        let fresh =
-            self.cosigned.as_ref().filter(|(cosigned, ..)| cosigned == text).map(|(.., at)| *at + REFRESH);
-        Some(fresh.map_or(self.rest, |fresh| fresh.max(self.rest)))
-    }
-
-    fn cosigned(&mut self, text: &str, line: NoteSignature) {
-        if self.standing != Standing::Well {
-            tracing::info!(witness = self.witness.name, "a witness is back");
-        }
-        self.cosigned = Some((text.to_owned(), line, Instant::now()));
-        (self.failures, self.pause, self.standing) = (0, BACKOFF.0, Standing::Well);
-    }
-
-    fn failed(&mut self, fault: &Fault, now: Time) {
-        self.rest = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(BACKOFF.1);
-        if matches!(fault, Fault::Ahead) {
-            return;
-        }
-        self.failures += 1;
-        let says = fault.to_string();
-        let since = self.standing.since().unwrap_or(now);
-        let standing = match *fault {
-            Fault::Claim { claimed, size } => Standing::Conflict { since, claimed, size, says },
-            _ if self.failures < LOST_AFTER => return,
-            _ => Standing::Lost { since, code: fault.code(), says },
-        };
-        if standing.kind() != self.standing.kind() {
-            tracing::error!(witness = self.witness.name, why = %fault, "ALARM: a witness does not cosign the log");
-        }
-        self.standing = standing;
-    }
-
-    /// Has the log say how it stands now, if it says something else.
-    fn tell(&mut self, chronicle: &Chronicle, now: Time) {
-        if self.standing.kind() == self.told.kind || !self.told.has_room() {
-            return;
-        }
-        let Ok(nonce) = Nonce::random() else { return };
-        let event = self.standing.event(now, nonce, &self.witness.name, self.told.since);
-        if event.is_some_and(|event| chronicle.tell(event)) {
-            self.told.kind = self.standing.kind();
-            self.told.since = self.standing.since().unwrap_or(now);
-            self.told.count += 1;
-        }
-    }
-
-    fn alarm(&self) -> Option<String> {
-        let (since, says) = match &self.standing {
-            Standing::Well => return None,
-            Standing::Lost { since, says, .. } | Standing::Conflict { since, says, .. } => (since, says),
-        };
-        Some(format!("witness {}: {says} (since {since})", self.witness.name))
-    }
-}
-
-impl Standing {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Well => Kind::Well,
-            Self::Lost { .. } => Kind::Lost,
-            Self::Conflict { .. } => Kind::Conflict,
-        }
-    }
-
-    fn since(&self) -> Option<Time> {
-        match self {
-            Self::Well => None,
-            Self::Lost { since, .. } | Self::Conflict { since, .. } => Some(*since),
-        }
-    }
-
-    /// The event that says so of a witness, of which the log has said something else since `before`.
-    fn event(&self, time: Time, nonce: Nonce, witness: &str, before: Time) -> Option<Event> {
-        let witness = witness.to_owned();
-        Some(match *self {
-            Self::Well => Event::WitnessBack { time, nonce, witness, since: before },
-            Self::Lost { code, .. } => {
-                Event::WitnessLost { time, nonce, witness, code: FailureCode::parse(code).ok()? }
-            }
-            Self::Conflict { claimed, size, .. } => {
-                Event::WitnessConflict { time, nonce, witness, claimed: claimed.min(MAX_CLAIMED), size }
-            }
-        })
-    }
-}
-
-impl Told {
-    fn has_room(&mut self) -> bool {
-        if self.window.elapsed() >= WINDOW {
-            (self.window, self.count) = (Instant::now(), 0);
-        }
-        self.count < TOLD
+        let shown = self.shown.as_ref()?;
+        self.members.iter().map(|member| member.due(shown)).min()
     }
 }
 

@@ -48,16 +48,13 @@ const SIZE: &str = "text/x.tlog.size";
 impl Witness {
     /// Makes a new folder with a new key; gives the public one.
     pub(crate) fn init(folder: &Path, name: &str) -> Result<CosignerKey, WitnessFault> {
-        // The name is checked before anything is made: a folder without a key would only stop the next try.
-        CosignerKey::new_ed25519(
-            name,
-            ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes(),
-        )
-        .map_err(|e| state(folder, format!("the name {name:?}: {e}")))?;
+        // Before anything is made: a folder without a key would only stop the next try.
+        let key =
+            WitnessKey::generate(name).map_err(|why| state(folder, format!("the name {name:?}: {why}")))?;
         let logs = folder.join("logs");
         DirBuilder::new().mode(0o700).create(folder).map_err(io(folder))?;
         DirBuilder::new().mode(0o700).create(&logs).map_err(io(&logs))?;
-        let key = WitnessKey::create(&folder.join("key"), name)?;
+        key.write(&folder.join("key"))?;
         for made in [Some(folder), folder.parent()].into_iter().flatten() {
             let made = if made.as_os_str().is_empty() { Path::new(".") } else { made };
             File::open(made).and_then(|dir| dir.sync_all()).map_err(io(made))?;

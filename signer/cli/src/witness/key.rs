@@ -26,21 +26,23 @@ pub(super) struct WitnessKey {
 }
 
 impl WitnessKey {
-    /// A new key, written to a file that does not exist.
-    pub(super) fn create(path: &Path, name: &str) -> Result<Self, WitnessFault> {
+    /// A new key of this name.
+    pub(super) fn generate(name: &str) -> Result<Self, String> {
         let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(seed.as_mut()).map_err(|e| state(path, format!("no random bytes for a key: {e}")))?;
-        let key = Self::of(name, &seed).map_err(|why| state(path, why))?;
+        getrandom::fill(seed.as_mut()).map_err(|e| format!("no random bytes for a key: {e}"))?;
+        Self::of(name, &seed)
+    }
+
+    /// Writes it to a file that does not exist.
+    pub(super) fn write(&self, path: &Path) -> Result<(), WitnessFault> {
+        let seed = Zeroizing::new(self.signing.to_bytes());
         let typed = Zeroizing::new([&[COSIGNATURE], seed.as_slice()].concat());
-        let line = Zeroizing::new(format!(
-            "{PREFIX}{name}+{:08x}+{}\n",
-            key.public.key_id(),
-            STANDARD.encode(typed.as_slice())
-        ));
+        let encoded = Zeroizing::new(STANDARD.encode(typed.as_slice()));
+        let (name, id) = (self.public.name(), self.public.key_id());
+        let line = Zeroizing::new(format!("{PREFIX}{name}+{id:08x}+{}\n", encoded.as_str()));
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         made.and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()))
-            .map_err(io(path))?;
-        Ok(key)
+            .map_err(io(path))
     }
 
     /// The key in a file that only its owner can read.
@@ -96,10 +98,12 @@ mod tests {
     fn a_key_is_read_back_and_one_that_others_can_read_or_that_was_altered_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let made = WitnessKey::create(&path, "w.example").unwrap();
+        let made = WitnessKey::generate("w.example").unwrap();
+        assert!(WitnessKey::generate("w example").is_err());
+        made.write(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(WitnessKey::open(&path).unwrap().public(), made.public());
-        assert!(WitnessKey::create(&path, "w.example").is_err(), "never over another");
+        assert!(made.write(&path).is_err(), "never over another");
         let line = fs::read_to_string(&path).unwrap();
         for bad in [
             line.trim_end().to_owned(),
