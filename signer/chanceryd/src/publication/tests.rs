@@ -231,7 +231,8 @@ async fn a_witness_cosigns_growth_and_is_asked_from_where_it_says_it_stands() {
     let mut witness = client(&url);
     for size in [0, 1, 7, 7, 256, 257, 300] {
         let line = world.ask(&mut witness, size).await.unwrap();
-        assert_eq!(line, honest.lock().unwrap().line(world.note(size).await.text()));
+        let note = world.note(size).await;
+        assert_eq!(line, honest.lock().unwrap().line(note.text()));
     }
     assert_eq!(honest.lock().unwrap().asked, 7, "one question each");
     let mut forgetful = client(&url);
