@@ -215,7 +215,7 @@ def verifier_key(text):
     try:
         name, key_id, key = text.split("+", 2)
         key = unbase64(key)
-        need(key[0] in (1, 2), "it is neither of Ed25519 nor of ECDSA")
+        need(key[:1] in (b"\1", b"\2"), "it is neither of Ed25519 nor of ECDSA")
         need(len(key) == (33 if key[0] == 1 else 92), "its key has another length")
         # The id of an ECDSA key does not depend on the name.
         named = name.encode() + b"\n" + key if key[0] == 1 else key[1:]
