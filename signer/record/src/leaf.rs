@@ -14,7 +14,6 @@ pub const MAX_LEAF_BYTES: usize = 65_535;
 
 /// What one leaf says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "leaves live one at a time; boxing would only add noise")]
 pub enum Leaf {
     /// The first leaf of a log.
     Genesis(Genesis),

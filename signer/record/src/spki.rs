@@ -40,7 +40,7 @@ pub struct SpkiError;
 impl Spki {
     /// Parses DER.
     pub fn from_der(der: &[u8]) -> Result<Self, SpkiError> {
-        let parsed = Key::ALL.iter().find_map(|parse| parse(der)).ok_or(SpkiError)?;
+        let parsed = Key::PARSERS.iter().find_map(|parse| parse(der)).ok_or(SpkiError)?;
         let spki = Self::new(parsed)?;
         if spki.der == der { Ok(spki) } else { Err(SpkiError) }
     }
@@ -135,9 +135,12 @@ impl Spki {
     }
 }
 
+/// Takes the DER of one kind of key.
+type Parser = fn(&[u8]) -> Option<Key>;
+
 impl Key {
-    /// The parsers of each kind; each refuses what is another's.
-    const ALL: [fn(&[u8]) -> Option<Self>; 4] = [
+    /// One for each kind; each refuses what is another's.
+    const PARSERS: [Parser; 4] = [
         |der| p256::ecdsa::VerifyingKey::from_public_key_der(der).ok().map(Self::P256),
         |der| p384::ecdsa::VerifyingKey::from_public_key_der(der).ok().map(Self::P384),
         |der| ed25519_dalek::VerifyingKey::from_public_key_der(der).ok().and_then(ed25519_key),

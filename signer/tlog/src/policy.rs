@@ -1,7 +1,8 @@
 //! Trust policies (C2SP tlog-policy): which logs and witnesses are known, and which of them must have signed a checkpoint.
 //!
 //! Promises: a policy that parsed has exactly one quorum, every name in it is defined before it is used, and no witness
-//! counts twice. Keys of logs are of the types 0x01 and 0x02, those of witnesses of 0x04. Does not know who decided on a policy.
+//! counts twice. Keys of logs are of the types 0x01 and 0x02, those of witnesses of 0x04. Does not know who decided on a
+//! policy.
 
 use crate::{CosignerKey, MAX_SIGNATURES, Note, NoteError, VerifierKey, VerifierKeyError};
 use std::collections::{BTreeMap, BTreeSet};

@@ -71,3 +71,53 @@ fn fits(
         _ => Err(refused("the leaf does not say what this keeper said of it")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::software::Software;
+    use super::*;
+    use record::{FailureCode, Purpose, Sha384, SignedData};
+
+    /// A completion by a key of each kind over the same payload, made by another program.
+    const GOLDEN: &str = include_str!("../../../record/tests/golden/completions.jsonl");
+    const PAYLOAD: &[u8] = br#"{"what":"is signed"}"#;
+
+    fn item(completion: &Completion, payload: &[u8]) -> Open {
+        let sha384 = matches!(completion.data(), SignedData::Sha384(_)).then(|| Sha384::of(payload));
+        Open {
+            key: completion.key(),
+            payload: Sha256::of(payload),
+            payload_sha384: sha384,
+            repository: "r.example/team/app".parse().unwrap(),
+            role: Purpose::Targets,
+            version: None,
+            failed: None,
+        }
+    }
+
+    /// INVARIANT(keepers-word)
+    #[test]
+    fn an_item_of_every_kind_of_key_is_closed_by_its_own_completion_only() {
+        let charter = Charter::parse(Software::new().world().charter().as_bytes()).unwrap();
+        let all = GOLDEN.lines().map(|leaf| match Leaf::decode(leaf.as_bytes()).unwrap() {
+            Leaf::Completion(completion) => (leaf.as_bytes(), completion),
+            other => panic!("{other:?}"),
+        });
+        let all: Vec<_> = all.collect();
+        for (n, (leaf, completion)) in all.iter().enumerate() {
+            let signed = SignResult::Signed { signature: completion.signature().clone() };
+            let (own, other) = (item(completion, PAYLOAD), item(completion, b"other"));
+            let closes =
+                |item: &Open, result: &SignResult, leaf: &[u8]| fits(leaf, 7, item, result, &charter);
+            assert!(closes(&own, &signed, leaf).unwrap());
+            assert!(closes(&own, &SignResult::Lost {}, leaf).unwrap());
+            for result in [&signed, &SignResult::Lost {}] {
+                assert!(closes(&other, result, leaf).is_err(), "over another payload");
+                let (another, _) = &all[(n + 1) % all.len()];
+                assert!(closes(&own, result, another).is_err(), "by another key");
+            }
+            let failed = SignResult::Failed { code: FailureCode::parse("device-error").unwrap() };
+            assert!(closes(&own, &failed, leaf).is_err());
+        }
+    }
+}
