@@ -26,7 +26,8 @@ struct Inner {
     sealed: Option<String>,
     log: Standing,
     keepers: BTreeMap<KeeperName, Standing>,
-    alarms: Vec<String>,
+    /// By the part of the daemon that raises them.
+    alarms: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// Why a keeper cannot be used.
@@ -100,7 +101,7 @@ impl Health {
     /// Nothing is known to be wrong.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let log = Standing::new(clock.now());
-        let inner = Inner { sealed: None, log, keepers: BTreeMap::new(), alarms: Vec::new() };
+        let inner = Inner { sealed: None, log, keepers: BTreeMap::new(), alarms: BTreeMap::new() };
         Self { inner: Mutex::new(inner), patience: OnceLock::new(), clock }
     }
 
@@ -158,14 +159,14 @@ impl Health {
         self.patience.get().is_some_and(|patience| patience.is_missing())
     }
 
-    /// Replaces what is wrong without keeping signatures from being made.
-    pub(crate) fn set_alarms(&self, alarms: Vec<String>) {
-        self.lock().alarms = alarms;
+    /// Replaces what one part of the daemon finds wrong without keeping signatures from being made.
+    pub(crate) fn set_alarms(&self, part: &'static str, alarms: Vec<String>) {
+        self.lock().alarms.insert(part, alarms);
     }
 
     /// One sentence for each thing that somebody should look at, although signatures are made.
     pub(crate) fn alarms(&self) -> Vec<String> {
-        self.lock().alarms.clone()
+        self.lock().alarms.values().flatten().cloned().collect()
     }
 
     /// Notes that a signing keeper can be used, or why not.

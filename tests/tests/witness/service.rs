@@ -125,6 +125,26 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
+#[test]
+fn what_never_changes_may_be_kept_by_everybody_and_the_checkpoint_and_what_is_missing_by_nobody() {
+    let service = Instance::start();
+    let headers = |token: &str, path: &str| {
+        let (status, said) = service.http(token, &format!("/v1/log/{path}"), &["-o", "/dev/null", "-D", "-"]);
+        let cache = said.lines().find_map(|line| line.strip_prefix("cache-control: ")).unwrap_or("");
+        (status, cache.trim().to_owned())
+    };
+    let unchanging = |whose: &str| format!("{whose}, max-age=31536000, immutable");
+    for (token, path, status, cache) in [
+        ("", "checkpoint", 200, "no-cache".to_owned()),
+        ("", "tile/0/000.p/2", 200, unchanging("public")),
+        ("CHANCERY_AUDITOR_TOKEN", "tile/entries/000.p/2", 200, unchanging("private")),
+        ("", "tile/0/000", 404, "no-store".into()),
+        ("", "tile/entries/000.p/2", 401, "no-store".into()),
+    ] {
+        assert_eq!(headers(token, path), (status, cache), "{path}");
+    }
+}
+
 /// Somebody who answers every question with a size that this log does not have, and shows nothing.
 fn boaster(folder: &Path) -> String {
     let port = free_port();
@@ -196,7 +216,7 @@ fn what_is_published_is_cosigned_and_without_the_quorum_it_is_published_with_an_
     let health = site.service.chancery_as("CHANCERY_AUDITOR_TOKEN", &["token", "health"]);
     assert!(health.code == 0 && health.stdout.contains("ALARM: witness north"), "{health:?}");
     let doctor = site.service.chancery(&["doctor"]);
-    assert!(doctor.code == 0 && doctor.stdout.contains("warn  witnesses: witness north"), "{doctor:?}");
+    assert!(doctor.code == 0 && doctor.stdout.contains("warn  alarm: witness north"), "{doctor:?}");
 
     // And back, by itself.
     site.north.start();

@@ -128,7 +128,7 @@ impl Publication {
                 },
             };
             if let Some(noted) = publishable
-                && self.publish.borrow().as_ref().is_none_or(|before| before.note != noted.note)
+                && self.publish.borrow().as_ref().is_none_or(|before| noted.follows(before))
             {
                 self.publish.send_replace(Some(noted));
                 last = Some(Instant::now());
@@ -162,6 +162,13 @@ impl Publication {
     }
 }
 
+impl Noted {
+    /// Whether it says more than the published one: more entries, or other cosignatures of the same.
+    fn follows(&self, published: &Self) -> bool {
+        self.size >= published.size && self.note != published.note
+    }
+}
+
 impl Panel {
     /// Shows a note to the witnesses: what may be published of it now. An error is a fork of this log.
     async fn witness(&mut self, newest: Noted, health: &Health) -> Result<Option<Noted>, String> {
@@ -177,7 +184,7 @@ impl Panel {
             let what = if waits { "waits for" } else { "is published without" };
             alarms.insert(0, format!("the checkpoint of {size} entries {what} the quorum of its witnesses"));
         }
-        health.set_alarms(alarms);
+        health.set_alarms("witnesses", alarms);
         Ok((!waits).then_some(shown.noted))
     }
 }

@@ -199,7 +199,7 @@ impl Witness {
             Ok(Some(shown)) => shown,
             Ok(None) => return Fault::Claim { claimed, size: question.size },
             Err(why) => {
-                tracing::warn!(witness = self.name, %why, "what a witness claims is not shown by it");
+                tracing::debug!(witness = self.name, %why, "what a witness claims is not shown by it");
                 return Fault::Claim { claimed, size: question.size };
             }
         };

@@ -153,8 +153,8 @@ async fn hold_against(
         Fatal::State {
         path: database.to_owned(),
         why,
-        next: "restore the newest database, spool and journals; a log that its witnesses have seen larger is never gone on \
-               with, and nothing here was changed"
+        next: "restore the newest database, spool and journals: a log that its witnesses have seen larger, or another, never \
+               goes on"
             .into(),
     }
     };

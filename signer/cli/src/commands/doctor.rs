@@ -185,8 +185,9 @@ fn clock(server: Option<Time>, here: Time) -> Option<Check> {
 /// What the service says of itself to everybody. Its keepers are left to their own checks where those could be made.
 fn service(probe: &Probe, has_keepers: bool) -> Vec<Check> {
     let readiness = &probe.readiness;
-    let remedy = "look at the witness, or at the way to it: docs/how-to/witnesses.md has each alarm";
-    let alarm = |says: &String| Check::warning("witnesses".into(), says.clone(), Some(remedy.into()));
+    let remedy =
+        "look at what is named, or at the way to it: docs/how-to/witnesses.md has each alarm of a witness";
+    let alarm = |says: &String| Check::warning("alarm".into(), says.clone(), Some(remedy.into()));
     [troubles(readiness, has_keepers), readiness.alarms.iter().map(alarm).collect()].concat()
 }
 
@@ -368,7 +369,7 @@ mod tests {
         let readiness = Readiness { ready, version: "1".into(), log_size: 1, problems, alarms };
         let checks = service(&Probe { readiness, date: None }, true);
         assert!(checks.iter().all(|c| c.ok) && checks[1].warning, "{checks:?}");
-        assert!(checks[1].line().starts_with("warn  witnesses: witness north"), "{checks:?}");
+        assert!(checks[1].line().starts_with("warn  alarm: witness north"), "{checks:?}");
     }
 
     #[test]

@@ -122,7 +122,8 @@ async fn converse(stream: TcpStream, _permit: OwnedSemaphorePermit, desk: Desk) 
 
 impl Desk {
     async fn answer(self, request: Request<Incoming>) -> Answer {
-        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let path = request.uri().path();
+        let path = path.strip_prefix('/').unwrap_or(path).to_owned();
         if path == "add-checkpoint" {
             return match *request.method() {
                 Method::POST => self.add_checkpoint(request).await,
