@@ -39,9 +39,9 @@ pub struct Spki {
     key: VerifyingKey,
 }
 
-/// Bytes that are no P-256 public key in canonical DER.
+/// What is no P-256 public key, in canonical DER where it is DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a P-256 SubjectPublicKeyInfo in canonical DER")]
+#[error("not a P-256 SubjectPublicKeyInfo, or not in canonical DER")]
 pub struct SpkiError;
 
 impl Spki {
@@ -51,6 +51,12 @@ impl Spki {
         let key = VerifyingKey::from_public_key_der(der).map_err(|_| SpkiError)?;
         let again = key.to_public_key_der().map_err(|_| SpkiError)?;
         if again.as_bytes() == der { Ok(Self { der: der.to_vec(), key }) } else { Err(SpkiError) }
+    }
+
+    /// Parses PEM (`-----BEGIN PUBLIC KEY-----`).
+    pub fn from_pem(pem: &str) -> Result<Self, SpkiError> {
+        let key = VerifyingKey::from_public_key_pem(pem).map_err(|_| SpkiError)?;
+        Self::from_sec1(key.to_sec1_point(false).as_bytes())
     }
 
     /// Builds the DER from an uncompressed SEC1 point (65 bytes, `04 x y`).
@@ -228,6 +234,7 @@ mod tests {
         let key = SigningKey::from_slice(&[7; 32]).unwrap();
         let spki = Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
         assert_eq!(Spki::from_der(spki.der()).unwrap(), spki);
+        assert_eq!(Spki::from_pem(&spki.to_pem()).unwrap(), spki);
         let mut longer = spki.der().to_vec();
         longer.push(0);
         assert!(Spki::from_der(&longer).is_err());
