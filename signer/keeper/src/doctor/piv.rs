@@ -180,10 +180,15 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<Pinned> {
         match self.config {
             Config::Log(config) => {
-                let public = PublicKey::Ed25519(*config.key.vkey.public_key());
-                let slot = config.key.id.slot();
-                slot.map(|slot| Pinned { what: "log key".into(), slot, public, touch: TouchPolicy::Never })
-                    .into_iter()
+                let log_key = PublicKey::Ed25519(*config.key.vkey.public_key());
+                let set_key = config.set_key.as_ref();
+                let pinned = std::iter::once(("log key", &config.key.id, log_key))
+                    .chain(set_key.map(|k| ("SET key", &k.id, PublicKey::P256(k.spki.clone()))));
+                let touch = TouchPolicy::Never;
+                pinned
+                    .filter_map(|(what, id, public)| {
+                        Some(Pinned { what: what.into(), slot: id.slot()?, public, touch })
+                    })
                     .collect()
             }
             Config::Sign(_) => self
@@ -218,7 +223,7 @@ impl Patient<'_> {
                     Config::Sign(_) => {
                         format!("write touch = \"{is}\" into the charter, if that is what is wanted")
                     }
-                    Config::Log(_) => "make a log key that signs without touches, in another slot".to_owned(),
+                    Config::Log(_) => "make a key that signs without touches, in another slot".to_owned(),
                 };
                 let says = format!("slot {slot}: its touch policy is {is}, and {wanted} is expected");
                 Check::bad(what, 78, says, remedy)

@@ -164,9 +164,11 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<(String, CkaId, PublicKey)> {
         match self.config {
             Config::Log(config) => {
-                let key = *config.key.vkey.public_key();
-                let id = config.key.id.cka_id().cloned();
-                id.map(|id| ("log key".into(), id, PublicKey::Ed25519(key))).into_iter().collect()
+                let log_key = PublicKey::Ed25519(*config.key.vkey.public_key());
+                let set_key = config.set_key.as_ref();
+                let pinned = std::iter::once(("log key", &config.key.id, log_key))
+                    .chain(set_key.map(|k| ("SET key", &k.id, PublicKey::P256(k.spki.clone()))));
+                pinned.filter_map(|(what, id, key)| Some((what.into(), id.cka_id()?.clone(), key))).collect()
             }
             Config::Sign(_) => self
                 .charter
