@@ -25,7 +25,7 @@ mod touches;
 
 pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
 pub use fatal::Fatal;
-pub use operator::{admin_token_for_operator, init, rebuild};
+pub use operator::{admin_token_for_operator, init, rebuild, write_trusted_root};
 pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of

@@ -23,6 +23,10 @@ enum Command {
         /// Where the administrator's token is written; the file must not exist.
         #[arg(long)]
         admin_token_file: PathBuf,
+        /// Where `trusted_root.json` is written, by which cosign believes this log; the file must not exist [default: standard
+        /// output].
+        #[arg(long)]
+        trusted_root: Option<PathBuf>,
     },
     /// Serve until SIGTERM or SIGINT.
     Serve {
@@ -64,8 +68,9 @@ fn run(command: Command) -> Result<(), Fatal> {
     let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
     runtime.block_on(async {
         match command {
-            Command::Init { config, admin_token_file } => {
-                chanceryd::init(&Config::read(&config)?, &admin_token_file).await
+            Command::Init { config, admin_token_file, trusted_root } => {
+                let made = chanceryd::init(&Config::read(&config)?, &admin_token_file).await?;
+                chanceryd::write_trusted_root(&made, trusted_root.as_deref())
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
