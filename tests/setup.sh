@@ -78,7 +78,7 @@ fi
 if [ "${1:-}" = modules ]; then tests/modules.sh; fi
 
 # The log's judges, which tell `make test` whether others' programs believe it.
-if [ "${1:-}" = interop ]; then tests/interop.sh; fi
+if [ "${1:-}" = interop ]; then tests/interop.sh "${@:2}"; fi
 
 if [ "${1:-}" = judges ] && ! cargo deny --version 2>/dev/null | grep -qF "$deny"; then
   echo "== installing cargo-deny $deny (about four minutes on two cores, once a machine)"

@@ -2,6 +2,7 @@
 //! word is missing or altered. Without a network: each runs in a network namespace of its own, where that is permitted.
 
 use crate::{
+    case::{Case, text},
     rows::{Rows, Verdict},
     tamper::{edit, edit_text, flip, other_line, other_signature, with},
 };
@@ -9,80 +10,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
-use tests::{Instance, Output, binary, have, wait_for};
+use tests::{Output, binary, have};
 use tlog::{Checkpoint, VerifierKey, leaf_hash};
-
-/// A signature of a service that has stopped since, as its users' clients get it.
-struct Case {
-    folder: tempfile::TempDir,
-    bundle: Value,
-    legacy: Value,
-    trusted_root: Value,
-}
-
-impl Case {
-    /// Signs an image, and takes what `chancery log` writes for the signature over its targets; and the same of a second
-    /// service, whose log has the same name.
-    fn make() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let case = |name: &str| folder.path().join(name);
-        for other in ["", "other."] {
-            let service = Instance::start();
-            let digest = service.registry.push("demo/app", "v1", "hello");
-            let (answer, request) = service.sign_within("demo/app", &digest, "v1", "60s");
-            assert_eq!(answer.code, 0, "{answer:?}");
-            wait_for("the whole log to be published", || {
-                (service.history().leaves().len() as u64 == service.committed()).then_some(())
-            });
-            let keys = PathBuf::from(&service.env()["CHANCERY_PUBKEYS"]);
-            for key in ["targets.pub.pem", "snapshot.pub.pem", "set.pub.pem", "trusted_root.json"] {
-                fs::copy(keys.join(key), case(&format!("{other}{key}"))).unwrap();
-            }
-            let file = |name: &str| case(&format!("{other}{name}"));
-            let proved = service.chancery_as(
-                "CHANCERY_AUDITOR_TOKEN",
-                &[
-                    &["log", "prove", request.as_deref().unwrap()][..],
-                    &["--sigstore-bundle", text(&file("bundle.json")), "--payload", text(&file("blob"))],
-                    &[
-                        "--legacy-bundle",
-                        text(&file("legacy.json")),
-                        "--set-key",
-                        text(&keys.join("set.pub.pem")),
-                    ],
-                ]
-                .concat(),
-            );
-            assert_eq!(proved.code, 0, "{proved:?}");
-        }
-        let read = |name: &str| serde_json::from_slice(&fs::read(case(name)).unwrap()).unwrap();
-        let (bundle, legacy, trusted_root) =
-            (read("bundle.json"), read("legacy.json"), read("trusted_root.json"));
-        Self { folder, bundle, legacy, trusted_root }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
-    }
-
-    fn write(&self, name: &str, document: &Value) -> PathBuf {
-        fs::write(self.path(name), document.to_string()).unwrap();
-        self.path(name)
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// A way in which a cosign is asked.
 struct Client<'a> {

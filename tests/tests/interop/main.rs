@@ -3,7 +3,10 @@
 //! `tests/interop.sh` fetches the judges. Each test leaves its rows in `target/interop`; `make interop-log` prints them and writes
 //! them to `docs/interop-log.md`.
 
+mod case;
 mod cosign;
+mod fsck;
 mod litewitness;
 mod rows;
+mod sigstore;
 mod tamper;

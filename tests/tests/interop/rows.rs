@@ -56,13 +56,8 @@ impl Rows {
             ),
         };
         let result = if good { "as it must" } else { "WRONG" };
-        let shown = shown(&words);
-        self.lines.push(format!(
-            "| {} | {what} | {wanted} | {}{} | {result} |\n",
-            self.judge,
-            if said.code == 0 { "accepts" } else { "refuses" },
-            if shown.is_empty() { String::new() } else { format!(": {shown}") },
-        ));
+        let did = if said.code == 0 { "accepts".to_owned() } else { format!("refuses: {}", shown(&words)) };
+        self.lines.push(format!("| {} | {what} | {wanted} | {did} | {result} |\n", self.judge));
         if !good {
             self.failed.push(format!("{what}: wanted {wanted}, and it ended with {}: {words}", said.code));
         }
