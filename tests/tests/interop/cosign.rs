@@ -10,11 +10,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
-use tests::{Output, binary, have};
+use tests::{Instance, Output, binary, commands, have, wait_for};
 use tlog::{Checkpoint, VerifierKey, leaf_hash};
 
 /// A way in which a cosign is asked.
@@ -163,8 +164,7 @@ fn proof_rows(rows: &mut Rows, client: &Client<'_>) {
         CHECKPOINT,
         client.bundle(&envelope, |e| edit_text(e, |n| other_line(n, 1, &(size + 1).to_string()))),
     );
-    let other_hash =
-        if root.starts_with('A') { format!("B{}", &root[1..]) } else { format!("A{}", &root[1..]) };
+    let other_hash = format!("{}{}", if root.starts_with('A') { 'B' } else { 'A' }, &root[1..]);
     row(
         "checkpoint: root altered",
         CHECKPOINT,
@@ -210,7 +210,7 @@ fn proof_rows(rows: &mut Rows, client: &Client<'_>) {
     row(
         "canonicalizedBody altered",
         Verdict::DoesNotRead,
-        client.bundle(&at("/canonicalizedBody"), |b| edit(b, other_digest)),
+        client.bundle(&at("/canonicalizedBody"), |b| edit(b, |body| other_digest(body))),
     );
     row("rootHash altered", Verdict::DoesNotRead, client.bundle(&at("/inclusionProof/rootHash"), flip));
     row(
@@ -257,7 +257,7 @@ fn own_log_rows(rows: &mut Rows, client: &Client<'_>) {
     };
     for (what, verdict, leaf) in [
         ("the same entry", Verdict::Accepts, leaf.clone()),
-        ("the entry's digest altered", OTHER_ROOT, altered(other_digest)),
+        ("the entry's digest altered", OTHER_ROOT, altered(|leaf| other_digest(leaf))),
         ("the entry's signature altered", OTHER_ROOT, altered(|leaf| other_member(leaf, "\"content\":\""))),
         ("the entry's key altered", OTHER_ROOT, altered(|leaf| other_member(leaf, "\"rawBytes\":\""))),
         ("a space behind the entry", OTHER_ROOT, altered(|leaf| leaf.push(b' '))),
@@ -272,7 +272,7 @@ fn own_log_rows(rows: &mut Rows, client: &Client<'_>) {
 }
 
 /// Another digest in an entry of Rekor v2.
-fn other_digest(entry: &mut Vec<u8>) {
+fn other_digest(entry: &mut [u8]) {
     other_member(entry, "\"digest\":\"");
 }
 
@@ -332,4 +332,51 @@ fn timestamp_rows(rows: &mut Rows, client: &Client<'_>) {
     let other_key = Instead { key: Some("snapshot.pub.pem"), ..Instead::default() };
     row("another key", Verdict::Refuses(&["comparing public key PEMs"]), other_key);
     row("signature altered", mismatch, client.bundle("/base64Signature", flip));
+}
+
+/// As an administrator of clients reads it, who has the log's keys in his folder already.
+#[test]
+fn every_command_of_the_page_about_stock_clients_does_what_the_page_says() {
+    if !have("docker-registry") || !have("jq") {
+        return;
+    }
+    for judge in ["cosign-3.1.1", "cosign-2.5.0"] {
+        let Some((_, bin)) = Rows::of(judge) else { continue };
+        let script = commands("how-to/stock-clients.md");
+        assert_eq!(script.matches("cosign verify-blob").count(), 2, "{script}");
+        // The older one cannot read a proof.
+        let lacks = |line: &&str| judge == "cosign-2.5.0" && line.contains("cosign verify-blob --key");
+        let script: Vec<&str> = script.lines().filter(|line| !lacks(line)).collect();
+        let service = Instance::start();
+        let script = script.join("\n").replace("registry.example/team/", &service.repository("demo/"));
+        let digest = service.registry.push("demo/app", "v1", "hello");
+        assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+        wait_for("the whole log to be published", || {
+            (service.history().leaves().len() as u64 == service.committed()).then_some(())
+        });
+        let (desk, mut env) = (tempfile::tempdir().unwrap(), service.env());
+        for key in ["log.vkey", "set.pub.pem", "targets.pub.pem"] {
+            fs::copy(Path::new(&env["CHANCERY_PUBKEYS"]).join(key), desk.path().join(key)).unwrap();
+        }
+        // What is on the page suffices.
+        env.remove("CHANCERY_LOG_VKEY");
+        let programs = binary("chancery").parent().unwrap().display().to_string();
+        let path = format!("{}:{programs}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &script]).current_dir(desk.path()).envs(&env).env("PATH", path);
+        bash.env("CHANCERY_TOKEN", &env["CHANCERY_AUDITOR_TOKEN"]);
+        let ran = Output::of(bash.env("HOME", desk.path()).env("XDG_STATE_HOME", desk.path()));
+        assert_eq!(ran.code, 0, "{judge}: {ran:?}");
+        let expected = if judge == "cosign-2.5.0" { 1 } else { 2 };
+        assert_eq!(ran.stderr.matches("Verified OK").count(), expected, "{judge}: {ran:?}");
+        let [made, kept] = [
+            desk.path().join("trusted_root.json"),
+            PathBuf::from(&env["CHANCERY_PUBKEYS"]).join("trusted_root.json"),
+        ];
+        assert_eq!(
+            fs::read(made).unwrap(),
+            fs::read(kept).unwrap(),
+            "init's own, and the one made from the keys alone"
+        );
+    }
 }

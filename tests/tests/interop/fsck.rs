@@ -4,15 +4,27 @@ use crate::{
     rows::{Rows, Verdict},
     tamper::other_signature,
 };
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 use tests::{Instance, Output, have};
 
-/// The one file whose path has this in it.
-fn file(log: &Path, part: &str) -> std::path::PathBuf {
+/// The one file of a small log whose path has this in it.
+fn file(log: &Path, part: &str) -> PathBuf {
     let entries = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
-    let found = entries.filter_map(|path| if path.is_dir() { Some(file(&path, part)) } else { Some(path) });
-    let mut found = found.filter(|path| path.to_string_lossy().contains(part));
-    found.next().unwrap_or_default()
+    let mut files = entries.map(|path| if path.is_dir() { file(&path, part) } else { path });
+    files.find(|path| path.to_string_lossy().contains(part)).unwrap_or_default()
+}
+
+fn flip(bytes: &mut Vec<u8>) {
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+}
+
+fn sign_otherwise(note: &mut Vec<u8>) {
+    *note = other_signature(std::str::from_utf8(note).unwrap()).into_bytes();
 }
 
 #[test]
@@ -29,29 +41,20 @@ fn tesseras_fsck_finds_the_published_log_whole_and_every_altered_bit() {
     service.fetch_log(log);
     let fsck = || Output::of(Command::new(bin.join("fsck")).arg(log).arg(&vkey));
     rows.add("everything that is published", Verdict::Accepts, &fsck());
-    let flip = |bytes: &mut Vec<u8>| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-    };
-    let sign_otherwise =
-        |note: &mut Vec<u8>| *note = other_signature(std::str::from_utf8(note).unwrap()).into_bytes();
-    let cases: [(&str, &str, &dyn Fn(&mut Vec<u8>), &'static [&'static str]); 3] = [
-        ("a bit of a tile altered", "tile/0/", &flip, &["failed: tile/0/"]),
-        ("a bit of an entry altered", "tile/entries/", &flip, &["failed: tile/0/"]),
-        (
-            "the checkpoint's signature altered",
-            "/checkpoint",
-            &sign_otherwise,
-            &["invalid signature for key"],
-        ),
+    let other_tile = Verdict::Refuses(&["failed: tile/0/"]);
+    let unsigned = Verdict::Refuses(&["invalid signature for key"]);
+    let cases: [(&str, &str, fn(&mut Vec<u8>), Verdict); 3] = [
+        ("a bit of a tile altered", "tile/0/", flip, other_tile),
+        ("a bit of an entry altered", "tile/entries/", flip, other_tile),
+        ("the checkpoint's signature altered", "/checkpoint", sign_otherwise, unsigned),
     ];
-    for (what, part, alter, words) in cases {
+    for (what, part, alter, verdict) in cases {
         let path = file(log, part);
         let whole = fs::read(&path).unwrap_or_else(|e| panic!("{part}: {e}"));
         let mut altered = whole.clone();
         alter(&mut altered);
         fs::write(&path, altered).unwrap();
-        rows.add(what, Verdict::Refuses(words), &fsck());
+        rows.add(what, verdict, &fsck());
         fs::write(&path, whole).unwrap();
     }
     rows.add("everything that is published, restored", Verdict::Accepts, &fsck());

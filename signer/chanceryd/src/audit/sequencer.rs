@@ -92,7 +92,9 @@ impl Sequencer {
             let (stop, timestamp) = (batch.stop.take(), batch.timestamp.take());
             self.turn(batch).await;
             // Behind the leaves: a signature that somebody waits for goes first.
-            if let Some(TimestampWork { index, completion, reply }) = timestamp {
+            if let Some(TimestampWork { index, completion, reply }) = timestamp
+                && !reply.is_closed()
+            {
                 answer(reply, self.timestamp(index, &completion).await);
             }
             if let Some(reply) = stop {

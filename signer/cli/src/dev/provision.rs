@@ -170,10 +170,10 @@ async fn log_keeper(family: &mut Family, layout: &Layout, settings: &Settings) -
     let vkey = made
         .vkey
         .ok_or_else(|| Failure::new(Exit::Internal, "no verifier key was printed for the log key"))?;
-    let key = NewKey { role: Role::Log, id: "02", name: "set", more: &["--type", "p256"] };
+    let key = NewKey { role: Role::Log, id: "10", name: "set", more: &["--type", "p256"] };
     let set_key = public_key(generate(family, layout, settings, key).await?)?;
     let config = format!(
-        "role = \"log\"\norigin = {}\n{}\n[key]\ncka_id = \"01\"\nvkey = {}\n\n[set_key]\ncka_id = \"02\"\nspki = {}\n",
+        "role = \"log\"\norigin = {}\n{}\n[key]\ncka_id = \"01\"\nvkey = {}\n\n[set_key]\ncka_id = \"10\"\nspki = {}\n",
         string(&settings.origin),
         shared_config(settings, Role::Log),
         string(&vkey),
