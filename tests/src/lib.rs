@@ -13,6 +13,7 @@ mod page;
 mod registry;
 pub mod second;
 mod supervisor;
+mod witness;
 mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
@@ -24,6 +25,7 @@ pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
 pub use registry::Registry;
+pub use witness::{OwnWitness, exchange};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};
 
 use std::{

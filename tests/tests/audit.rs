@@ -1,7 +1,7 @@
 //! What an auditor finds out about a running service's log, most of it from published files and the log's key alone.
 
 use hsm_sim::Rule;
-use record::{Completion, Leaf, Sha256};
+use record::{Completion, Leaf, PayloadDigest, Sha256};
 use serde_json::Value;
 use std::{
     fs,
@@ -270,7 +270,10 @@ fn timestamps_and_signed_bytes_are_auditors_and_one_entry_gets_one_timestamp() {
         .filter_map(|(at, leaf)| if let Leaf::Completion(c) = leaf { Some((at, c.clone())) } else { None })
         .collect();
     let (index, completion) = signed.last().unwrap();
-    let (set, payload) = (format!("/v1/log/set/{index}"), format!("/v1/log/payload/{}", completion.payload));
+    let PayloadDigest::Sha256(digest_of_payload) = completion.digest() else {
+        panic!("a P-256 key signs SHA-256")
+    };
+    let (set, payload) = (format!("/v1/log/set/{index}"), format!("/v1/log/payload/{digest_of_payload}"));
     for path in [&set, &payload] {
         assert_eq!(
             (service.http("", path, &[]).0, service.http("CHANCERY_TOKEN", path, &[]).0),
@@ -280,7 +283,7 @@ fn timestamps_and_signed_bytes_are_auditors_and_one_entry_gets_one_timestamp() {
     }
     let auditor = |service: &Instance, path: &str| service.http("CHANCERY_AUDITOR_TOKEN", path, &[]);
     let (status, bytes) = auditor(&service, &payload);
-    assert_eq!((status, Sha256::of(bytes.as_bytes())), (200, completion.payload));
+    assert_eq!((status, Sha256::of(bytes.as_bytes())), (200, digest_of_payload));
     let (status, first) = auditor(&service, &set);
     assert_eq!(status, 200, "{first}");
     assert_eq!((auditor(&service, &set), service.entry_timestamps()), ((200, first.clone()), 1));

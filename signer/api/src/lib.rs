@@ -213,6 +213,9 @@ pub struct Keepers {
     pub log: KeeperState,
     /// The signing keepers, by name.
     pub keepers: Vec<KeeperInfo>,
+    /// What somebody should look at although signatures are made, one sentence each: witnesses that do not cosign the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
 }
 
 /// One signing keeper.
@@ -396,6 +399,9 @@ pub struct Readiness {
     pub log_size: u64,
     /// What is missing, one sentence each; empty when ready.
     pub problems: Vec<String>,
+    /// What somebody should look at although signatures are made, one sentence each: witnesses that do not cosign the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
 }
 
 /// An RFC 9457 problem document.

@@ -1,15 +1,18 @@
-//! What works and what does not, in one place: the seal, the log keeper, the signing keepers; and since when.
+//! What works and what does not, in one place: the seal, the log keeper, the signing keepers, the witnesses; and since when.
 
+use crate::publication::Patience;
 use api::KeeperFault;
 use record::{Clock, KeeperName, KeyId, Time, wire::TokenProblem};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 /// Shared by all parts; reads and writes never wait for anything slow.
 pub(crate) struct Health {
     inner: Mutex<Inner>,
+    /// Set if nothing is signed too far ahead of the witnesses.
+    patience: OnceLock<Arc<Patience>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -23,6 +26,7 @@ struct Inner {
     sealed: Option<String>,
     log: Standing,
     keepers: BTreeMap<KeeperName, Standing>,
+    alarms: Vec<String>,
 }
 
 /// Why a keeper cannot be used.
@@ -96,7 +100,8 @@ impl Health {
     /// Nothing is known to be wrong.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let log = Standing::new(clock.now());
-        Self { inner: Mutex::new(Inner { sealed: None, log, keepers: BTreeMap::new() }), clock }
+        let inner = Inner { sealed: None, log, keepers: BTreeMap::new(), alarms: Vec::new() };
+        Self { inner: Mutex::new(inner), patience: OnceLock::new(), clock }
     }
 
     /// Stops all new intents until a restart with a full check. The first reason stays.
@@ -127,11 +132,40 @@ impl Health {
         self.lock().log.clone()
     }
 
-    /// Why nothing can be written to the log now, if that is so.
+    /// Why no signature can be begun in the log now, if that is so.
     pub(crate) fn log_problem(&self) -> Option<String> {
-        let inner = self.lock();
-        let sealed = inner.sealed.as_ref().map(|why| format!("sealed: {why}"));
-        sealed.or_else(|| inner.log.trouble.as_ref().map(|t| format!("log keeper: {}", t.why)))
+        let problem = {
+            let inner = self.lock();
+            let sealed = inner.sealed.as_ref().map(|why| format!("sealed: {why}"));
+            sealed.or_else(|| inner.log.trouble.as_ref().map(|t| format!("log keeper: {}", t.why)))
+        };
+        problem.or_else(|| self.unwitnessed())
+    }
+
+    /// From now on nothing is signed too far ahead of the witnesses.
+    pub(crate) fn wait_for_witnesses(&self, patience: Arc<Patience>) {
+        // Once in a daemon's life.
+        let _first = self.patience.set(patience);
+    }
+
+    /// Why the log is too far ahead of its witnesses, if it is.
+    pub(crate) fn unwitnessed(&self) -> Option<String> {
+        self.patience.get().and_then(|patience| patience.problem())
+    }
+
+    /// Whether the newest checkpoint waits for its witnesses.
+    pub(crate) fn awaits_quorum(&self) -> bool {
+        self.patience.get().is_some_and(|patience| patience.is_missing())
+    }
+
+    /// Replaces what is wrong without keeping signatures from being made.
+    pub(crate) fn set_alarms(&self, alarms: Vec<String>) {
+        self.lock().alarms = alarms;
+    }
+
+    /// One sentence for each thing that somebody should look at, although signatures are made.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        self.lock().alarms.clone()
     }
 
     /// Notes that a signing keeper can be used, or why not.

@@ -14,6 +14,7 @@ mod http;
 mod keys;
 mod opening;
 mod operator;
+mod publication;
 mod publish;
 mod refusals;
 mod registry;
@@ -23,9 +24,12 @@ mod signer;
 mod store;
 mod touches;
 
-pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
+pub use config::{
+    Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, RegistryConfig, Scheme, WithoutQuorum,
+    WitnessConfig,
+};
 pub use fatal::Fatal;
-pub use operator::{admin_token_for_operator, init, rebuild, write_trusted_root};
+pub use operator::{Witnesses, admin_token_for_operator, init, rebuild, write_trusted_root};
 pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of

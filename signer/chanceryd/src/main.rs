@@ -1,7 +1,7 @@
 //! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `admin-token` lets an
 //! operator in again when every administrator's token has ended.
 
-use chanceryd::{Config, Fatal};
+use chanceryd::{Config, Fatal, Witnesses};
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -27,6 +27,9 @@ enum Command {
         /// output].
         #[arg(long)]
         trusted_root: Option<PathBuf>,
+        /// No public witness shall ever cosign this log: its key may be on P-256, which they do not take.
+        #[arg(long)]
+        no_public_witnesses: bool,
     },
     /// Serve until SIGTERM or SIGINT.
     Serve {
@@ -68,8 +71,9 @@ fn run(command: Command) -> Result<(), Fatal> {
     let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
     runtime.block_on(async {
         match command {
-            Command::Init { config, admin_token_file, trusted_root } => {
-                let made = chanceryd::init(&Config::read(&config)?, &admin_token_file).await?;
+            Command::Init { config, admin_token_file, trusted_root, no_public_witnesses } => {
+                let witnesses = if no_public_witnesses { Witnesses::OwnOnly } else { Witnesses::Public };
+                let made = chanceryd::init(&Config::read(&config)?, &admin_token_file, witnesses).await?;
                 chanceryd::write_trusted_root(&made, trusted_root.as_deref())
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,

@@ -1,11 +1,12 @@
 //! Opening what is there: the database, held by one process, brought to one head with the log keeper's spool, and
-//! compared with what the signing keepers have seen. Nothing here makes state, or lowers a head.
+//! compared with what the signing keepers and the witnesses have seen. Nothing here makes state, or lowers a head.
 
 use crate::{
     audit::{self, LinkError, LogLink, RecoverError, Refill},
     config::Config,
     fatal::Fatal,
     generations::Generations,
+    publication::Witnesses,
     signer,
     store::{Store, Writer},
 };
@@ -21,11 +22,13 @@ pub(crate) struct Opened {
     pub writer: Writer,
     pub link: LogLink,
     pub generations: Arc<Generations>,
+    pub witnesses: Option<Witnesses>,
 }
 
 /// Opens the database of this log and makes its head and the log keeper's one.
 pub(crate) async fn open(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
     let path = Store::path_in(&config.data);
+    let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let (store, mut writer) = Store::open(&path).await?;
     check_identity(&writer, vkey, &path)?;
     if writer.head().size == 0 {
@@ -38,7 +41,10 @@ pub(crate) async fn open(config: &Config, vkey: &VerifierKey, clock: &dyn Clock)
     let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
     let generations = Arc::new(Generations::new(stored));
     compare_with_keepers(config, &store, writer.head().size, &generations).await?;
-    Ok(Opened { store, writer, link, generations })
+    if let Some(witnesses) = &mut witnesses {
+        witnesses.compare(&mut writer, vkey, &path).await?;
+    }
+    Ok(Opened { store, writer, link, generations, witnesses })
 }
 
 /// What may get better by itself is no matter for an operator: a supervisor tries again.

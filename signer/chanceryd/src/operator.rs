@@ -11,16 +11,31 @@ use crate::{
 use formats::sigstore::TrustedRoot;
 use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
 use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use tlog::VerifierKey;
 
 /// Life of an administrator's token that is made on this machine.
 const ADMIN_TOKEN_S: i64 = 90 * 86_400;
 
+/// Which witnesses a new log may ever want. Nothing remembers it but the log's key, whose type stands in the genesis leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witnesses {
+    /// Public ones too: the log key must be one that they take.
+    Public,
+    /// Only the operator's own, or none.
+    OwnOnly,
+}
+
 /// Makes a new log: an empty database, the genesis leaf, and the first administrator's token. Gives the `trusted_root.json` by
 /// which Sigstore's clients believe this log, with the keys that its keeper has presented.
-pub async fn init(config: &Config, admin_token_file: &Path) -> Result<TrustedRoot, Fatal> {
+pub async fn init(
+    config: &Config,
+    admin_token_file: &Path,
+    witnesses: Witnesses,
+) -> Result<TrustedRoot, Fatal> {
+    let vkey = opening::vkey(config)?;
+    suits(&vkey, witnesses)?;
     std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
     let _lock = opening::lock(&config.data)?;
-    let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;
     opening::load_policy(config)?;
     let mut link = connect(config, &vkey, 0).await?;
@@ -66,6 +81,17 @@ pub fn write_trusted_root(trusted_root: &TrustedRoot, file: Option<&Path>) -> Re
         None => std::io::stdout().write_all(text.as_bytes()),
     };
     written.map_err(|e| lost(e.to_string()))
+}
+
+/// A log keeps its key, so that one which public witnesses refuse is an operator's decision, made before there is a log.
+fn suits(vkey: &VerifierKey, witnesses: Witnesses) -> Result<(), Fatal> {
+    if witnesses == Witnesses::OwnOnly || vkey.is_for_public_witnesses() {
+        return Ok(());
+    }
+    let why = "it is a P-256 key: public witnesses cosign only logs with an Ed25519 key, and a log keeps its key. Make an Ed25519 \
+               key (chancery-keeper admin key generate --type ed25519 --origin NAME), or, if no public witness shall ever \
+               cosign this log, say so: init --no-public-witnesses";
+    Err(Fatal::Config { path: "[log] vkey".into(), why: why.into() })
 }
 
 /// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the

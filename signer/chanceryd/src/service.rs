@@ -9,6 +9,7 @@ use crate::{
     http,
     keys::KeyDirectory,
     opening::{self, Opened, state},
+    publication::{Publication, Published},
     publish::{Publisher, Workshop},
     refusals::Refusals,
     registry::Registries,
@@ -28,6 +29,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub(crate) struct Service {
     pub store: Store,
     pub log: Log,
+    pub published: Published,
     pub health: Arc<Health>,
     pub policy: Arc<PolicySet>,
     pub keys: Arc<KeyDirectory>,
@@ -49,19 +51,22 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let policy = opening::load_policy(config)?;
     let path = Store::path_in(&config.data);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Opened { store, writer, link, generations } = opening::open(config, &vkey, clock.as_ref()).await?;
+    let Opened { store, writer, link, generations, witnesses } =
+        opening::open(config, &vkey, clock.as_ref()).await?;
     let health = Arc::new(Health::new(clock.clone()));
     let parts = Parts {
         writer,
         socket: config.log.socket.clone(),
-        vkey,
+        vkey: vkey.clone(),
         refill: Refill::UpTo(config.limits.refill_leaves),
         clock: clock.clone(),
         link: Some(link),
         generations: generations.clone(),
     };
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
+    let (publication, published) = Publication::new(&log, vkey, witnesses, health.clone(), clock.clone());
     tokio::spawn(sequencer.run());
+    tokio::spawn(publication.run());
     let keys = Arc::new(KeyDirectory::new(
         configured(config, &store, &health).await.map_err(|e| state(&path, e.full()))?,
     ));
@@ -108,6 +113,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let service = Arc::new(Service {
         store,
         log: log.clone(),
+        published,
         health,
         policy,
         keys,

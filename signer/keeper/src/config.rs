@@ -36,8 +36,8 @@
 mod piv;
 
 use crate::exit::Fatal;
-use crate::token::{CkaId, KeyRef};
-use record::{KeeperName, Origin, PivSlot, Spki};
+use crate::token::{CkaId, KeyRef, PublicKey};
+use record::{Algorithm, KeeperName, Origin, PivSlot, Spki};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -81,6 +81,14 @@ pub struct LogConfig {
     pub set_key: Option<SetKey>,
 }
 
+impl LogConfig {
+    /// The keys that its token must have, and what operators call them.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'static str, &KeyRef, &PublicKey)> {
+        let set_key = self.set_key.as_ref().map(|key| ("SET key", &key.id, &key.public));
+        std::iter::once(("log key", &self.key.id, &self.key.public)).chain(set_key)
+    }
+}
+
 /// A signing keeper's configuration.
 #[derive(Debug, Clone)]
 pub struct SignConfig {
@@ -114,8 +122,10 @@ pub struct Listen {
 pub struct LogKey {
     /// The key in the token.
     pub id: KeyRef,
-    /// Its public half.
+    /// Its public half, with the log's name.
     pub vkey: tlog::VerifierKey,
+    /// The same as the token shows it.
+    pub public: PublicKey,
 }
 
 /// The key of signed entry timestamps (SETs) as it is pinned. It signs nothing else.
@@ -125,6 +135,8 @@ pub struct SetKey {
     pub id: KeyRef,
     /// Its public half.
     pub spki: Spki,
+    /// The same, as tokens show it.
+    pub public: PublicKey,
 }
 
 /// How to reach a token, by its kind.
@@ -348,30 +360,38 @@ impl LogFile {
                 format!("names {:?}, the origin is {}", vkey.name(), self.origin),
             ));
         }
+        let public = PublicKey::of_log(&vkey)
+            .ok_or_else(|| wrong(file, "key.vkey", "is of a kind that no token signs with here".into()))?;
         let id = KeyRef::from_members(self.key.cka_id, self.key.slot)
             .map_err(|e| wrong(file, "key", e.to_string()))?;
-        let set_key = self.set_key.map(|table| table.check(file, &id)).transpose()?;
+        let set_key = self.set_key.map(|table| table.check(file, &id, &public)).transpose()?;
         Ok(LogConfig {
             file: file.to_owned(),
             origin: self.origin,
             state: beside(file, self.state),
             listen: listen(file, self.socket, self.allow_uid, self.socket_gid)?,
             token: self.token.check(file)?,
-            key: LogKey { id, vkey },
+            key: LogKey { id, vkey, public },
             set_key,
         })
     }
 }
 
 impl SetKeyTable {
-    fn check(self, file: &Path, log_key: &KeyRef) -> Result<SetKey, Fatal> {
+    fn check(self, file: &Path, log_key: &KeyRef, log_public: &PublicKey) -> Result<SetKey, Fatal> {
         let id = KeyRef::from_members(self.cka_id, self.slot)
             .map_err(|e| wrong(file, "set_key", e.to_string()))?;
-        if id == *log_key {
-            let why = "is the log key's place: a SET key is a key of its own, since whoever believes it believes no proof";
+        let public = PublicKey::P256(self.spki.clone());
+        if self.spki.algorithm() != Algorithm::EcdsaP256 {
+            let why = format!("is a {} key: older clients take P-256 only", self.spki.algorithm());
+            return Err(wrong(file, "set_key.spki", why));
+        }
+        if id == *log_key || public == *log_public {
+            let why =
+                "is the log key: a SET key is a key of its own, since whoever believes it asks for no proof";
             return Err(wrong(file, "set_key", why.into()));
         }
-        Ok(SetKey { id, spki: self.spki })
+        Ok(SetKey { id, spki: self.spki, public })
     }
 }
 

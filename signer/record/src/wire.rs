@@ -3,7 +3,7 @@
 //! Unknown and duplicate members are refused. Hashes travel as hex, bytes as base64. This module knows shapes and
 //! limits only; what a message means is in the two programs.
 
-use crate::{FailureCode, KeeperName, KeyId, KeyRecord, Origin, PivSlot, Sha256, Spki, Time, key::Signature};
+use crate::{FailureCode, KeeperName, KeyId, KeyRecord, Origin, PivSlot, Sha256, Signature, Spki, Time};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};

@@ -112,12 +112,16 @@ impl Log {
         self.submit(leaf, None).await
     }
 
-    /// Writes an intent together with the bytes that are to be signed.
+    /// Writes an intent together with the bytes that are to be signed. Refused while the log has run too far ahead of
+    /// its witnesses: what ends and what happens is written all the same.
     pub(crate) async fn append_intent(
         &self,
         intent: record::Intent,
         payload: Vec<u8>,
     ) -> Result<Placed, AppendError> {
+        if let Some(why) = self.health.unwitnessed() {
+            return Err(AppendError::Unavailable(why));
+        }
         self.submit(Leaf::Intent(intent), Some(payload)).await
     }
 
@@ -171,6 +175,16 @@ impl Log {
     /// The newest signed head; `None` before the first.
     pub(crate) fn noted(&self) -> Option<Noted> {
         self.noted.borrow().clone()
+    }
+
+    /// Each signed head as it comes.
+    pub(crate) fn watch_noted(&self) -> watch::Receiver<Option<Noted>> {
+        self.noted.clone()
+    }
+
+    /// Whether the writer has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.work.is_closed()
     }
 
     /// How many leaves the newest note covers.

@@ -29,6 +29,11 @@ impl Log {
         Ok(to_record(tlog::consistency_proof(old, new, &tiles).map_err(no_proof)?))
     }
 
+    /// The root of the first `size` leaves.
+    pub(crate) async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
+        self.store.root_at(size).await
+    }
+
     /// Tiles of the tree of `size` leaves.
     pub(crate) async fn tiles(&self, ids: BTreeSet<TileId>, size: u64) -> Result<Tiles, StoreError> {
         let mut found = Tiles::default();

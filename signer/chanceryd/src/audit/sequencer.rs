@@ -77,6 +77,12 @@ impl Sequencer {
         Self { parts, queue, publish, health }
     }
 
+    /// Lets readers see a note that no keeper has made.
+    #[cfg(test)]
+    pub(crate) fn show(&self, noted: Noted) {
+        self.publish.send_replace(Some(noted));
+    }
+
     /// Publishes the head it starts with, then works until every handle is dropped.
     pub(crate) async fn run(mut self) {
         self.note_until_done().await;

@@ -47,6 +47,7 @@ pub(super) async fn list(State(service): State<App>, caller: CallerProof) -> Res
         sealed: service.health.sealed(),
         log: state(service.health.log()),
         keepers,
+        alarms: service.health.alarms(),
     }))
 }
 

@@ -2,7 +2,7 @@
 //! what stock clients need of a signature besides: the signed bytes, and an entry timestamp.
 
 use super::{App, CallerProof, Fail};
-use crate::audit::{Noted, TimestampError};
+use crate::audit::TimestampError;
 use api::Scope;
 use axum::{
     Json,
@@ -11,36 +11,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use record::{Leaf, Sha256};
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 use tlog::{TILE_WIDTH, TileKind, TilePath};
 
-/// The published checkpoint changes at most this often; notes in between are internal evidence.
-const PUBLISH_EVERY: Duration = Duration::from_secs(1);
-
-/// What was last published, and when.
-static PUBLISHED: Mutex<Option<(Instant, Noted)>> = Mutex::new(None);
+/// Nothing below a tile's or bundle's path ever changes: a wider one has another path.
+const UNCHANGING: &str = "max-age=31536000, immutable";
 
 /// `GET /v1/log/checkpoint`.
 pub(super) async fn checkpoint(State(service): State<App>) -> Result<Response, Fail> {
-    let newest = service.log.noted().ok_or_else(|| Fail::audit_unavailable("there is no signed head yet"))?;
-    let note = publish(newest).note.to_string();
+    // A checkpoint that waits for its witnesses is not waited for here.
+    let noted = match service.health.awaits_quorum() {
+        true => service.published.newest(),
+        false => service.published.covering(service.log.noted_size()).await,
+    };
+    let missing = || match service.health.unwitnessed() {
+        Some(why) => Fail::audit_unavailable(&why),
+        None => Fail::audit_unavailable("there is no signed head yet"),
+    };
+    let note = noted.ok_or_else(missing)?.note.to_string();
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, note).into_response())
-}
-
-fn publish(newest: Noted) -> Noted {
-    let mut published = PUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    match published.as_ref() {
-        Some((at, noted)) if at.elapsed() < PUBLISH_EVERY && noted.size <= newest.size => noted.clone(),
-        _ => {
-            *published = Some((Instant::now(), newest.clone()));
-            newest
-        }
-    }
 }
 
 /// A caller, if it shows a token at all.
@@ -58,7 +48,9 @@ impl FromRequestParts<App> for MaybeCaller {
     }
 }
 
-/// `GET /v1/log/tile/...`.
+/// `GET /v1/log/tile/...`: every tile and bundle of the tree under the newest note, at any width that it has had. The published
+/// checkpoint's are among them, and stay so when they have grown. What is beyond it is no secret and no promise: notes in
+/// between are given to those whose signatures they prove, and they must be able to check them.
 pub(super) async fn tile(
     State(service): State<App>,
     MaybeCaller(caller): MaybeCaller,
@@ -67,7 +59,7 @@ pub(super) async fn tile(
     let missing = || Fail::not_found("no such tile in the published tree");
     let path = TilePath::parse(&format!("tile/{path}")).map_err(|_| missing())?;
     let size = service.log.noted_size();
-    let bytes = match (path.kind(), path.tile()) {
+    let (bytes, cache) = match (path.kind(), path.tile()) {
         (TileKind::Entries, _) => {
             let demanded =
                 || Fail::unauthenticated("entries are for auditors: send a token with the scope `audit`");
@@ -78,8 +70,9 @@ pub(super) async fn tile(
                 .filter(|from| from + path.width() <= size)
                 .ok_or_else(missing)?;
             let entries = service.store.leaves(from, path.width()).await?;
-            tlog::encode_bundle(entries.iter().map(Vec::as_slice))
-                .map_err(|e| Fail::audit_unavailable(&e.to_string()))?
+            let bundle = tlog::encode_bundle(entries.iter().map(Vec::as_slice))
+                .map_err(|e| Fail::audit_unavailable(&e.to_string()))?;
+            (bundle, format!("private, {UNCHANGING}"))
         }
         (_, Some(id)) => {
             if tlog::tile_width(id, size) < path.width() {
@@ -88,16 +81,13 @@ pub(super) async fn tile(
             let tiles = service.log.tiles(BTreeSet::from([id]), size).await?;
             let width = usize::try_from(path.width()).unwrap_or(0);
             let hashes = tiles.get(id).and_then(|hashes| hashes.get(..width)).ok_or_else(missing)?;
-            tlog::encode_tile(hashes)
+            (tlog::encode_tile(hashes), format!("public, {UNCHANGING}"))
         }
         (_, None) => return Err(missing()),
     };
-    let mut response = bytes.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
-    Ok(response)
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CACHE_CONTROL, cache)];
+    Ok((headers, bytes).into_response())
 }
 
 /// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion.

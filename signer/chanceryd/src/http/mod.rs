@@ -172,12 +172,14 @@ async fn tell(State(service): State<App>, request: Request, next: Next) -> Respo
 async fn ready(State(service): State<App>) -> Response {
     let problems = service.health.problems();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    (
-        status,
-        Json(Readiness { ready: problems.is_empty(), version, log_size: service.log.noted_size(), problems }),
-    )
-        .into_response()
+    let readiness = Readiness {
+        ready: problems.is_empty(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        log_size: service.log.noted_size(),
+        problems,
+        alarms: service.health.alarms(),
+    };
+    (status, Json(readiness)).into_response()
 }
 
 /// A caller with a live token.

@@ -4,7 +4,7 @@
 use super::{NewLeaf, Rejected, StoreError, rows, signed, tuf, unsigned};
 use record::{
     Action, Change, Completion, Denial, Event, FileRef, Intent, KeeperRecord, Leaf, Outcome, OutcomeKind,
-    Repository, Sha256,
+    PayloadDigest, Repository, Sha256,
     wire::{Blob, Child, Extra},
 };
 use sqlx::{Row, SqliteConnection};
@@ -19,12 +19,12 @@ pub(super) async fn check(
 ) -> Result<Result<(), Rejected>, StoreError> {
     Ok(match leaf {
         // INVARIANT(one-open): completions carry no intent index; they match because there is only one.
-        Leaf::Intent(intent) => match open_intent(connection, intent.key.sha256(), intent.payload).await? {
+        Leaf::Intent(intent) => match open_intent(connection, intent.key.sha256(), intent.digest()).await? {
             Some(_) => Err(Rejected::Open),
             None => Ok(()),
         },
         Leaf::Completion(c) => {
-            open_intent(connection, c.key().sha256(), c.payload).await?.map(|_| ()).ok_or(Rejected::NoIntent)
+            open_intent(connection, c.key().sha256(), c.digest()).await?.map(|_| ()).ok_or(Rejected::NoIntent)
         }
         Leaf::Outcome(o) => {
             let sql = "SELECT end_leaf IS NULL FROM intent WHERE idx = ?";
@@ -60,7 +60,7 @@ pub(super) async fn apply(
 async fn open_intent(
     connection: &mut SqliteConnection,
     key: Sha256,
-    payload: Sha256,
+    payload: PayloadDigest,
 ) -> Result<Option<u64>, StoreError> {
     let index: Option<i64> =
         sqlx::query_scalar("SELECT idx FROM intent WHERE key = ? AND payload = ? AND end_leaf IS NULL")
@@ -86,7 +86,7 @@ async fn open(
         .bind(signed(index))
         .bind(intent.keeper.as_str())
         .bind(intent.key.sha256().as_bytes().to_vec())
-        .bind(intent.payload.as_bytes().to_vec())
+        .bind(intent.digest().as_bytes().to_vec())
         .bind(intent.repository.as_str())
         .bind(intent.purpose.as_str())
         .bind(intent.action.version().map(signed))
@@ -133,14 +133,14 @@ async fn complete(
     completion: &Completion,
 ) -> Result<(), StoreError> {
     let contradiction = || StoreError::Contradiction(format!("completion {index} has no open intent"));
-    let at = open_intent(connection, completion.key().sha256(), completion.payload)
+    let at = open_intent(connection, completion.key().sha256(), completion.digest())
         .await?
         .ok_or_else(contradiction)?;
     let intent = read_intent(connection, at).await?;
     close(connection, at, index, "signed").await?;
-    let payload = read_blob(connection, &completion.payload).await?;
+    let payload = read_blob(connection, &intent.payload).await?;
     let extra = seal_extra(connection, &intent).await?;
-    let file = formats::seal(&intent, &extra, &payload, &completion.spki, &completion.signature)
+    let file = formats::seal(&intent, &extra, &payload, completion.spki(), completion.signature())
         .map_err(|e| StoreError::Contradiction(format!("intent {at} gives no file: {e}")))?;
     put_blob(connection, &file).await?;
     match &intent.action {
@@ -333,7 +333,10 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
         | Event::StoreRolledBack { .. }
         | Event::SpoolRolledBack { .. }
         | Event::RefusalsLimited { .. }
-        | Event::RefusalsCounted { .. } => Ok(()),
+        | Event::RefusalsCounted { .. }
+        | Event::WitnessLost { .. }
+        | Event::WitnessConflict { .. }
+        | Event::WitnessBack { .. } => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The grammar of `chancery log`.
 
-use super::Span;
+use super::{Span, WitnessCommand};
 use crate::audit::{Decision, End, evidence::Wanted};
 use clap::{Args, Subcommand};
 use record::{Digest, KeyId, Principal, RequestId, Tag, Time};
@@ -38,6 +38,9 @@ pub(crate) enum LogCommand {
     Export(LogExportArgs),
     /// Verify a folder that log export has written; nothing else is read
     VerifyExport(LogVerifyExportArgs),
+    /// Be a witness of logs: cosign their checkpoints on another machine
+    #[command(subcommand)]
+    Witness(WitnessCommand),
     /// Watch a log: one line for each alarm, which are forks, files that do not verify, signatures without an intent, unknown
     /// outcomes, intents that stay open, and silence
     ///

@@ -141,7 +141,7 @@ pub(crate) struct About {
 pub(crate) struct SignatureShown {
     /// SHA-256 of the signed bytes.
     pub(crate) payload: Sha256,
-    /// Base64 of `r || s`.
+    /// Base64 of `r || s` by a P-256 key; of another kind, its word, a colon, and base64 as PKCS#11 has it.
     pub(crate) signature: record::Signature,
     pub(crate) public_key: record::Spki,
     /// The entry in which the keeper presented the key, and with what evidence.
@@ -155,7 +155,12 @@ impl Evidence {
         &self.checkpoint
     }
 
-    /// How the intent ended, if the evidence is about one.
+    /// The intent, if the evidence is about one.
+    pub(crate) fn intent(&self) -> Option<&Proven> {
+        self.entries.iter().find(|entry| entry.role == Role::Intent)
+    }
+
+    /// How the intent ended.
     pub(crate) fn end(&self) -> Option<&Proven> {
         self.entries.iter().find(|entry| entry.role == Role::End)
     }

@@ -101,7 +101,9 @@ fn text(keepers: &Keepers) -> String {
             "SEALED: {why}\n  remedy  find out why; the daemon starts again only with its state found whole"
         )
     });
-    sealed.into_iter().chain(rows(keepers).iter().map(Row::lines)).collect::<Vec<_>>().join("\n")
+    let alarms = keepers.alarms.iter().map(|says| format!("ALARM: {says}"));
+    let rows = rows(keepers);
+    sealed.into_iter().chain(rows.iter().map(Row::lines)).chain(alarms).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

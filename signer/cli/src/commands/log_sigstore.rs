@@ -10,7 +10,7 @@ use crate::{
     output::{Answer, Output},
 };
 use formats::sigstore::{Bundle, Included, LegacyBundle, SignedEntryTimestamp, TrustedRoot};
-use record::{Completion, Leaf, Sha256, Spki};
+use record::{Algorithm, Completion, Intent, Leaf, Sha256, SignedData, Spki};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +74,8 @@ struct Signed<'a> {
     leaf: &'a [u8],
     hashes: Vec<tlog::Hash>,
     note: &'a str,
+    /// By the intent, whose key may sign another hash.
+    payload: Sha256,
     completion: Completion,
 }
 
@@ -86,8 +88,10 @@ impl<'a> Signed<'a> {
         };
         let proven = evidence.end().ok_or_else(none)?;
         let Ok(Leaf::Completion(completion)) = Leaf::decode(proven.leaf()) else { return Err(none()) };
-        let hashes = proven.hashes()?;
-        Ok(Self { index: proven.index, leaf: proven.leaf(), hashes, note: evidence.checkpoint(), completion })
+        let intent = evidence.intent().map(|proven| Leaf::decode(proven.leaf()));
+        let Some(Ok(Leaf::Intent(Intent { payload, .. }))) = intent else { return Err(none()) };
+        let (hashes, note) = (proven.hashes()?, evidence.checkpoint());
+        Ok(Self { index: proven.index, leaf: proven.leaf(), hashes, note, payload, completion })
     }
 
     fn bundle(&self, trust: &Trust) -> Result<Bundle, Failure> {
@@ -116,11 +120,15 @@ impl<'a> Signed<'a> {
     }
 
     fn payload(&self, source: &LogSource) -> Result<Vec<u8>, Failure> {
-        let sha256 = self.completion.payload;
+        let sha256 = self.payload;
+        let signed = |bytes: &[u8]| {
+            SignedData::of(self.completion.spki().algorithm(), bytes)
+                .is_ok_and(|data| data == *self.completion.data())
+        };
         match source.read(&format!("payload/{sha256}")).map_err(Failure::from)? {
-            Some(bytes) if Sha256::of(&bytes) == sha256 => Ok(bytes),
+            Some(bytes) if signed(&bytes) => Ok(bytes),
             Some(_) => Err(Failure::new(Exit::Verification, "the server gave other bytes than were signed")
-                .why(format!("entry {} has the SHA-256 {sha256}", self.index))
+                .why(format!("the intent of entry {} has the SHA-256 {sha256}", self.index))
                 .next("tell the people who run the log")),
             None => Err(Failure::new(Exit::NotFound, format!("the signed bytes {sha256} are not to be had here"))
                 .why("the log has their digest; the bytes are kept by the server alone, and not after its database was rebuilt")
@@ -146,7 +154,11 @@ fn read_public_key(path: &Path) -> Result<Spki, Failure> {
         return Err(bad(format!("it has {size} bytes")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
-    Spki::from_pem(&text).map_err(|e| bad(e.to_string()))
+    match Spki::from_pem(&text) {
+        Ok(spki) if spki.algorithm() == Algorithm::EcdsaP256 => Ok(spki),
+        Ok(spki) => Err(bad(format!("it is a {} key", spki.algorithm()))),
+        Err(e) => Err(bad(e.to_string())),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ mod log_search;
 mod log_show;
 mod log_sigstore;
 mod log_watch;
+pub(crate) mod log_witness;
 mod repo;
 mod request;
 mod sign;
@@ -133,6 +134,9 @@ mod tests {
             shown(&info),
             shown(&Tokens { tokens: vec![info.clone()] }),
             shown(&super::token::Revoked { id: &info.id, revoked: true }),
+            shown(&super::log_witness::Made { vkey: String::new() }),
+            shown(&super::log_witness::Added { log: String::new() }),
+            shown(&super::log_witness::Serving { listen: String::new(), vkey: String::new(), logs: vec![] }),
             shown(&super::version::Version { version: "1" }),
         ];
         for (schema, document) in documents {

@@ -3,7 +3,7 @@
 //! Promises: a first start leaves a whole instance or none. `dev.unfinished` is there from before its first file until
 //! after `dev.toml`, its last; a folder with it and without `dev.toml` holds nothing but what a first start has made.
 
-use crate::{audit::replace, exit::Exit, failure::Failure};
+use crate::{args::LogKeyType, audit::replace, exit::Exit, failure::Failure};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) host: String,
     pub(super) address: String,
     pub(super) origin: String,
+    #[serde(default)]
+    pub(super) log_key: LogKeyType,
     pub(super) registries: Vec<String>,
     pub(super) repositories: Vec<String>,
     pub(super) module: PathBuf,
@@ -309,6 +311,7 @@ impl Settings {
             host: "localhost".into(),
             address: "127.0.0.1:4443".into(),
             origin: "log.chancery.test".into(),
+            log_key: LogKeyType::Ed25519,
             registries: vec![],
             repositories: vec![],
             module: "/lib/x.so".into(),

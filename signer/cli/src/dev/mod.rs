@@ -145,6 +145,7 @@ async fn first_settings(args: &DevArgs) -> Result<Settings, Failure> {
         host: host.to_owned(),
         address: address.to_string(),
         origin,
+        log_key: args.log_key.unwrap_or_default(),
         registries,
         repositories,
         module,

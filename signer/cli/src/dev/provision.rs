@@ -163,7 +163,7 @@ fn encoded(spki: &Spki) -> Result<String, Failure> {
 
 /// The keys of the log, and its keeper's configuration; gives the verifier key.
 async fn log_keeper(family: &mut Family, layout: &Layout, settings: &Settings) -> Result<String, Failure> {
-    let more = ["--type", "ed25519", "--origin", &settings.origin];
+    let more = ["--type", settings.log_key.as_str(), "--origin", &settings.origin];
     let made =
         generate(family, layout, settings, NewKey { role: Role::Log, id: "01", name: "log", more: &more })
             .await?;

@@ -4,7 +4,7 @@ use super::{
     int64,
     log_key::{LogId, LogKey},
 };
-use record::{Completion, Leaf, LeafError, wire::Blob};
+use record::{Algorithm, Completion, Leaf, LeafError, SignedData, wire::Blob};
 use serde::Serialize;
 use tlog::{Checkpoint, CheckpointError, Hash, ProofError, VerifierKey, leaf_hash};
 
@@ -40,6 +40,16 @@ pub enum BundleError {
     Signature {
         /// Its place.
         index: u64,
+    },
+    /// A signature over the message itself, which clients look for in no log.
+    #[error(
+        "entry {index} is by a {algorithm} key: there is no form of it that Sigstore's clients find in a log"
+    )]
+    NoClient {
+        /// Its place.
+        index: u64,
+        /// The kind of key.
+        algorithm: Algorithm,
     },
     /// Not a checkpoint of this log.
     #[error("the checkpoint is not this log's")]
@@ -121,23 +131,34 @@ struct SignedCheckpoint {
     envelope: String,
 }
 
+impl HashOutput {
+    /// The digest that was signed; none of a message that was signed itself.
+    fn of(data: &SignedData) -> Option<Self> {
+        let (algorithm, digest) = match data {
+            SignedData::Sha256(digest) => ("SHA2_256", digest.as_bytes().to_vec()),
+            SignedData::Sha384(digest) => ("SHA2_384", digest.as_bytes().to_vec()),
+            SignedData::Message(_) => return None,
+        };
+        Some(Self { algorithm, digest: Blob(digest) })
+    }
+}
+
 impl Bundle {
     /// The bundle of a signature over a blob, such as a role's metadata, from the completion that the log has of it. What is
     /// handed out was verified as a client will.
     pub fn of_blob(entry: Included<'_>, vkey: &VerifierKey) -> Result<Self, BundleError> {
-        let Completion { payload, signature, spki } = verified(entry)?;
+        let completion = verified(entry)?;
+        let message_digest = HashOutput::of(completion.data())
+            .ok_or(BundleError::NoClient { index: entry.index, algorithm: completion.spki().algorithm() })?;
         Ok(Self {
             media_type: "application/vnd.dev.sigstore.bundle.v0.3+json",
             verification_material: VerificationMaterial {
-                public_key: PublicKeyIdentifier { hint: Blob(spki.id().sha256().as_bytes().to_vec()) },
+                public_key: PublicKeyIdentifier { hint: Blob(completion.key().sha256().as_bytes().to_vec()) },
                 tlog_entries: [TransparencyLogEntry::of(entry, vkey)?],
             },
             message_signature: MessageSignature {
-                message_digest: HashOutput {
-                    algorithm: "SHA2_256",
-                    digest: Blob(payload.as_bytes().to_vec()),
-                },
-                signature: Blob(signature.to_der()),
+                message_digest,
+                signature: Blob(completion.signature().to_der()),
             },
         })
     }

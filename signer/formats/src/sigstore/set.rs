@@ -5,7 +5,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use record::{
-    Completion, Sha256, Signature, Spki,
+    Algorithm, Completion, Sha256, Signature, SignedData, Spki,
     canonical::{self, CanonicalError},
     wire::Blob,
 };
@@ -41,14 +41,15 @@ pub struct LegacyBundle {
 }
 
 impl EntryTimestamp {
-    /// That the log whose SETs `set_key` signs had this completion at `index` at a time in whole seconds since 1970.
+    /// That the log whose SETs `set_key` signs had this completion at `index` at a time in whole seconds since 1970. The
+    /// completion must be by a P-256 key.
     pub fn of(
         completion: &Completion,
         index: u64,
         integrated_time_s: i64,
         set_key: &Spki,
     ) -> Result<Self, CanonicalError> {
-        let body = Blob(Body::of(completion).encode()?);
+        let body = Blob(canonical::encode(&Body::of(completion)?)?);
         Ok(Self { body, integrated_time: integrated_time_s, log_id: set_key.id().sha256(), log_index: index })
     }
 
@@ -84,7 +85,7 @@ impl SignedEntryTimestamp {
 impl LegacyBundle {
     /// The bundle of a completion and its SET.
     pub fn of(completion: &Completion, set: SignedEntryTimestamp) -> Self {
-        Self { base64_signature: Blob(completion.signature.to_der()), rekor_bundle: set }
+        Self { base64_signature: Blob(completion.signature().to_der()), rekor_bundle: set }
     }
 
     /// The file's text, with its last newline.
@@ -133,22 +134,26 @@ struct BodyKey {
 }
 
 impl Body {
-    fn of(completion: &Completion) -> Self {
-        let Completion { payload, signature, spki } = completion;
-        Self {
+    fn of(completion: &Completion) -> Result<Self, CanonicalError> {
+        let by_p256 = completion.spki().algorithm() == Algorithm::EcdsaP256;
+        let SignedData::Sha256(payload) = completion.data() else { return Err(no_form()) };
+        if !by_p256 {
+            return Err(no_form());
+        }
+        Ok(Self {
             api_version: "0.0.1",
             kind: "hashedrekord",
             spec: Spec {
                 data: Data { hash: DataHash { algorithm: "sha256", value: *payload } },
                 signature: BodySignature {
-                    content: Blob(signature.to_der()),
-                    public_key: BodyKey { content: STANDARD.encode(spki.to_pem()) },
+                    content: Blob(completion.signature().to_der()),
+                    public_key: BodyKey { content: STANDARD.encode(completion.spki().to_pem()) },
                 },
             },
-        }
+        })
     }
+}
 
-    fn encode(&self) -> Result<Vec<u8>, CanonicalError> {
-        canonical::encode(self)
-    }
+fn no_form() -> CanonicalError {
+    CanonicalError::Unencodable("only signatures by P-256 keys have a form in Rekor v1 here".into())
 }

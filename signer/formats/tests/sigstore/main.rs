@@ -1,15 +1,15 @@
 //! What Sigstore's clients read: its shape here, to the member. Whether the clients accept it is shown with the clients
 //! themselves (`tests/tests/interop`).
 
-#![expect(clippy::unwrap_used, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::Signer as _;
 use formats::sigstore::{Bundle, BundleError, EntryTimestamp, Included, LegacyBundle, TrustedRoot};
 use p256::ecdsa::{Signature as P256Signature, SigningKey, signature::hazmat::PrehashSigner};
-use record::{Completion, Event, Leaf, Nonce, Sha256, Signature, Spki, Time};
+use record::{Algorithm, Completion, Event, Leaf, Nonce, Sha256, Signature, SignedData, Spki, Time};
 use serde_json::{Value, json};
-use tlog::{Checkpoint, Hash, VerifierKey, leaf_hash, node_hash};
+use tlog::{Checkpoint, Hash, LogKey, VerifierKey, leaf_hash, node_hash};
 
 fn key(seed: u8) -> (SigningKey, Spki) {
     let key = SigningKey::from_slice(&[seed; 32]).unwrap();
@@ -23,8 +23,22 @@ fn sign(key: &SigningKey, digest: &Sha256) -> Signature {
 }
 
 fn completion() -> Completion {
-    let ((key, spki), payload) = (key(7), Sha256::of(b"the signed bytes"));
-    Completion { payload, signature: sign(&key, &payload), spki }
+    completion_over(b"the signed bytes", b"the signed bytes")
+}
+
+/// A signature over bytes, and what it says that it is over.
+fn completion_over(signed: &[u8], said: &[u8]) -> Completion {
+    let (key, spki) = key(7);
+    let signature = sign(&key, &Sha256::of(signed));
+    Completion::new(spki, SignedData::Sha256(Sha256::of(said)), signature).unwrap()
+}
+
+/// A signature over the bytes themselves.
+fn completion_by_ed25519() -> Completion {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+    let data = SignedData::of(Algorithm::Ed25519, b"bytes").unwrap();
+    let made = Signature::from_token(Algorithm::Ed25519, &key.sign(b"bytes").to_bytes()).unwrap();
+    Completion::new(Spki::from_ed25519(&key.verifying_key().to_bytes()).unwrap(), data, made).unwrap()
 }
 
 /// A log of two entries: the leaf, and one before it.
@@ -67,11 +81,12 @@ fn a_bundle_has_the_members_that_protobuf_specs_gives_them() {
     let log = Log::of(Leaf::Completion(completion.clone()).encode().unwrap());
     let bundle: Value = serde_json::from_str(&log.bundle().unwrap().to_json().unwrap()).unwrap();
     let checkpoint = Checkpoint::open(&log.note, &log.vkey).unwrap();
-    let log_id = Sha256::of(&[b"log.example.com\n\x01", &log.vkey.public_key()[..]].concat());
+    let LogKey::Ed25519(key) = log.vkey.key() else { panic!() };
+    let log_id = Sha256::of(&[b"log.example.com\n\x01", &key[..]].concat());
     let expected = json!({
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
         "verificationMaterial": {
-            "publicKey": { "hint": b64(Sha256::of(completion.spki.der()).as_bytes()) },
+            "publicKey": { "hint": b64(Sha256::of(completion.spki().der()).as_bytes()) },
             "tlogEntries": [{
                 "logIndex": "1",
                 "logId": { "keyId": b64(log_id.as_bytes()) },
@@ -88,8 +103,8 @@ fn a_bundle_has_the_members_that_protobuf_specs_gives_them() {
             }],
         },
         "messageSignature": {
-            "messageDigest": { "algorithm": "SHA2_256", "digest": b64(completion.payload.as_bytes()) },
-            "signature": b64(completion.signature.to_der()),
+            "messageDigest": { "algorithm": "SHA2_256", "digest": b64(Sha256::of(b"the signed bytes").as_bytes()) },
+            "signature": b64(completion.signature().to_der()),
         },
     });
     assert_eq!(bundle, expected);
@@ -101,7 +116,8 @@ fn there_is_no_bundle_of_what_a_client_would_refuse() {
     let event = Event::Stopped { time: Time::from_unix_ms(0).unwrap(), nonce: Nonce::random().unwrap() };
     let of = |leaf: &Leaf| Log::of(leaf.encode().unwrap()).bundle().unwrap_err();
     assert!(matches!(of(&Leaf::Event(event)), BundleError::NoSignature { index: 1, kind: "event" }));
-    let forged = Completion { payload: Sha256::of(b"other bytes"), ..completion() };
+    let forged = completion_over(b"the signed bytes", b"other bytes");
+    assert!(matches!(of(&Leaf::Completion(completion_by_ed25519())), BundleError::NoClient { index: 1, .. }));
     assert!(matches!(of(&Leaf::Completion(forged)), BundleError::Signature { index: 1 }));
     let wrong_proof = Log { sibling: leaf_hash(b"other"), ..Log::of(good.clone()) };
     assert!(matches!(wrong_proof.bundle(), Err(BundleError::Proof(_))));
@@ -134,6 +150,8 @@ fn a_trusted_root_names_the_log_by_its_host_and_each_key_by_its_id() {
             assert_eq!(tlog["publicKey"]["rawBytes"], spki);
         }
     }
+    let p256 = VerifierKey::new_p256("log.example.com", set_key.der()).unwrap();
+    assert_eq!(parse(TrustedRoot::of_log(&p256, None))["tlogs"], json!([tlogs[1]]), "a log key on P-256");
     assert_eq!(tlogs[1]["logId"]["keyId"], b64(Sha256::of(set_key.der()).as_bytes()));
     assert_eq!(parse(TrustedRoot::of_log(&log.vkey, None))["tlogs"], json!([tlogs[0]]));
 }
@@ -145,11 +163,11 @@ fn an_older_bundle_carries_the_timestamp_as_it_was_signed() {
     let timestamp = EntryTimestamp::of(&completion, 12, 1_790_000_000, &set_key).unwrap();
     let signature = sign(&signer, &Sha256::of(&timestamp.signed_bytes().unwrap()));
     assert!(timestamp.clone().signed(&sign(&signer, &Sha256::of(b"else")), &set_key).is_none());
-    assert!(timestamp.clone().signed(&signature, &completion.spki).is_none());
+    assert!(timestamp.clone().signed(&signature, completion.spki()).is_none());
     let body = b64(timestamp.body());
     let bundle = LegacyBundle::of(&completion, timestamp.signed(&signature, &set_key).unwrap());
     let expected = json!({
-        "base64Signature": b64(completion.signature.to_der()),
+        "base64Signature": b64(completion.signature().to_der()),
         "rekorBundle": {
             "SignedEntryTimestamp": b64(signature.to_der()),
             "Payload": {

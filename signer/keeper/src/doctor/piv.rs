@@ -180,16 +180,12 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<Pinned> {
         match self.config {
             Config::Log(config) => {
-                let log_key = PublicKey::Ed25519(*config.key.vkey.public_key());
-                let set_key = config.set_key.as_ref();
-                let pinned = std::iter::once(("log key", &config.key.id, log_key))
-                    .chain(set_key.map(|k| ("SET key", &k.id, PublicKey::P256(k.spki.clone()))));
                 let touch = TouchPolicy::Never;
-                pinned
-                    .filter_map(|(what, id, public)| {
-                        Some(Pinned { what: what.into(), slot: id.slot()?, public, touch })
-                    })
-                    .collect()
+                let keys = config.keys();
+                keys.filter_map(|(what, id, public)| {
+                    Some(Pinned { what: what.into(), slot: id.slot()?, public: public.clone(), touch })
+                })
+                .collect()
             }
             Config::Sign(_) => self
                 .charter

@@ -164,11 +164,9 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<(String, CkaId, PublicKey)> {
         match self.config {
             Config::Log(config) => {
-                let log_key = PublicKey::Ed25519(*config.key.vkey.public_key());
-                let set_key = config.set_key.as_ref();
-                let pinned = std::iter::once(("log key", &config.key.id, log_key))
-                    .chain(set_key.map(|k| ("SET key", &k.id, PublicKey::P256(k.spki.clone()))));
-                pinned.filter_map(|(what, id, key)| Some((what.into(), id.cka_id()?.clone(), key))).collect()
+                let keys = config.keys();
+                keys.filter_map(|(what, id, key)| Some((what.into(), id.cka_id()?.clone(), key.clone())))
+                    .collect()
             }
             Config::Sign(_) => self
                 .charter

@@ -14,13 +14,13 @@ use crate::config::LogConfig;
 use crate::exit::Fatal;
 use crate::records::{FolderLock, lock_folder};
 use crate::server::{Connection, Server, Stop};
-use crate::token::{self, Key, PublicKey, Token, TokenError, TouchPolicy};
+use crate::token::{self, Key, Token, TokenError, TouchPolicy};
 use record::wire::{Blob, FrameError, FromLog, MAX_ITEMS, MAX_READ, PROTO, ToLog};
-use record::{Clock, Leaf, Sha256, SystemClock};
+use record::{Algorithm, Clock, Leaf, Sha256, SignedData, SystemClock};
 use set::SetSigner;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tlog::{Checkpoint, Hash};
+use tlog::{Checkpoint, Hash, LogKey};
 
 /// Creates an empty log. Refuses when there is one.
 pub fn init(config: &LogConfig) -> Result<(), Fatal> {
@@ -39,7 +39,7 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     // The end of the process waits for it: a module that is cut off in its login may leave the token broken, as SoftHSM does.
     let opening = stop.begin();
     let token = token::open(&config.token)?;
-    let key = token.key(&config.key.id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
+    let key = token.key(&config.key.id, &config.key.public)?;
     let set_key = match &config.set_key {
         Some(set_key) => Some(SetSigner::open(token.as_ref(), &config, set_key)?),
         None => None,
@@ -52,6 +52,10 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {
+        algorithm: match config.key.vkey.key() {
+            LogKey::Ed25519(_) => Algorithm::Ed25519,
+            LogKey::P256(_) => Algorithm::EcdsaP256,
+        },
         config,
         token,
         key,
@@ -72,6 +76,7 @@ struct LogKeeper {
     config: LogConfig,
     token: Arc<dyn Token>,
     key: Key,
+    algorithm: Algorithm,
     set_key: Option<SetSigner>,
     stop: Stop,
     spool: Mutex<Spool>,
@@ -194,8 +199,12 @@ impl LogKeeper {
             (spool.size(), spool.root())
         };
         let text = Checkpoint { origin: self.config.origin.to_string(), size, root }.text();
-        let signature = match self.token.sign_ed25519(&self.key, text.as_bytes()) {
-            Ok(signature) => signature,
+        let data = match SignedData::of(self.algorithm, text.as_bytes()) {
+            Ok(data) => data,
+            Err(error) => return Ok(refused("note", error.to_string())),
+        };
+        let signature = match self.token.sign(&self.key, &data, &|_| {}) {
+            Ok(signature) => signature.to_der(),
             Err(error) => return self.not_signed("log key", &error),
         };
         Ok(match self.assemble(&text, &signature) {
@@ -233,7 +242,7 @@ impl LogKeeper {
     }
 
     /// The note as a client will read it: opened again before it is given away.
-    fn assemble(&self, text: &str, signature: &[u8; 64]) -> Result<String, String> {
+    fn assemble(&self, text: &str, signature: &[u8]) -> Result<String, String> {
         let vkey = &self.config.key.vkey;
         let note = tlog::signed_note(text, vkey, signature).map_err(|e| e.to_string())?;
         Checkpoint::open(&note, vkey).map_err(|e| e.to_string())?;

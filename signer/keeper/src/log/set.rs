@@ -6,10 +6,10 @@
 use super::refused;
 use crate::config::{LogConfig, SetKey};
 use crate::exit::Fatal;
-use crate::token::{Key, PublicKey, Token, TokenError, TouchPolicy};
+use crate::token::{Key, Token, TokenError, TouchPolicy};
 use formats::sigstore::EntryTimestamp;
 use record::wire::{Blob, FromLog};
-use record::{Completion, Leaf, Sha256, Spki, Time};
+use record::{Algorithm, Completion, Leaf, Sha256, SignedData, Spki, Time};
 
 /// The key of the log's SETs.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct SetSigner {
 impl SetSigner {
     /// Finds the configured key in the token.
     pub(super) fn open(token: &dyn Token, config: &LogConfig, set_key: &SetKey) -> Result<Self, Fatal> {
-        let key = token.key(&set_key.id, &PublicKey::P256(set_key.spki.clone()))?;
+        let key = token.key(&set_key.id, &set_key.public)?;
         if key.touch() != TouchPolicy::Never {
             let why = "set_key: it wants a touch for each signature, and nobody is asked for one here: make one that does not";
             return Err(Fatal::Config { file: config.file.clone(), why: why.into() });
@@ -54,10 +54,10 @@ impl SetSigner {
             Err(e) => return unencodable(e),
         };
         let digest = match timestamp.signed_bytes() {
-            Ok(bytes) => Sha256::of(&bytes),
+            Ok(bytes) => SignedData::Sha256(Sha256::of(&bytes)),
             Err(e) => return unencodable(e),
         };
-        let signature = token.sign_p256(&self.key, &digest, &|_| ())?;
+        let signature = token.sign(&self.key, &digest, &|_| ())?;
         Ok(FromLog::SetSigned { body: Blob(timestamp.body().to_vec()), integrated_time, signature })
     }
 
@@ -72,7 +72,14 @@ impl SetSigner {
             }
             Err(e) => return Err(refused("leaf", format!("entry {index}: {e}"))),
         };
-        if completion.spki == self.spki {
+        if completion.spki().algorithm() != Algorithm::EcdsaP256 {
+            let why = format!(
+                "entry {index} is by a {} key: older clients take P-256 only",
+                completion.spki().algorithm()
+            );
+            return Err(refused("algorithm", why));
+        }
+        if *completion.spki() == self.spki {
             return Err(refused("key", format!("entry {index} is by the key of the timestamps itself")));
         }
         if !completion.verifies() {

@@ -53,29 +53,21 @@ fn fits(
     charter: &Charter,
 ) -> Result<bool, Refused> {
     let refused = |why: &str| Refused::new(Code::Unsettled, why);
-    if let SignResult::Signed { signature } = result {
-        let key = charter.key(&item.key).ok_or_else(|| refused("its key is not in the charter"))?;
-        let (signature, spki) = (signature.clone(), key.spki.clone());
-        let own = Leaf::Completion(Completion { payload: item.payload, signature, spki })
-            .encode()
-            .map_err(|e| Refused::new(Code::Unsettled, chain_of(&e)))?;
-        return if leaf == own {
-            Ok(true)
-        } else {
-            Err(refused("only the completion with this signature closes it"))
-        };
-    }
+    let is_its = |c: &Completion| c.key() == item.key && c.digest() == item.digest();
     match (Leaf::decode(leaf), result) {
+        // Whatever else a completion holds follows from key, digest and signature: it has one spelling.
+        (Ok(Leaf::Completion(c)), SignResult::Signed { signature })
+            if is_its(&c) && c.signature() == signature =>
+        {
+            Ok(true)
+        }
+        (_, SignResult::Signed { .. }) => Err(refused("only the completion with this signature closes it")),
         (Ok(Leaf::Outcome(o)), _) if o.intent != index || o.keeper != charter.keeper => {
             Err(refused("the outcome is of another intent or in another keeper's name"))
         }
         (Ok(Leaf::Outcome(o)), SignResult::Failed { .. }) if o.outcome == OutcomeKind::Failed => Ok(false),
         (Ok(Leaf::Outcome(o)), SignResult::Lost {}) if o.outcome == OutcomeKind::Unknown => Ok(false),
-        (Ok(Leaf::Completion(c)), SignResult::Lost {})
-            if c.payload == item.payload && c.key() == item.key && c.verifies() =>
-        {
-            Ok(true)
-        }
+        (Ok(Leaf::Completion(c)), SignResult::Lost {}) if is_its(&c) && c.verifies() => Ok(true),
         _ => Err(refused("the leaf does not say what this keeper said of it")),
     }
 }

@@ -27,8 +27,13 @@ impl std::ops::Deref for Rig {
 impl Rig {
     /// A keeper with a fresh key and an empty log, or nothing where SoftHSM is not installed.
     pub(crate) fn new() -> Option<Self> {
+        Self::with_key("ed25519")
+    }
+
+    /// The same with a log key of this kind.
+    pub(crate) fn with_key(kind: &str) -> Option<Self> {
         let rig = Self::without_key()?;
-        let made = rig.generate("01", "ed25519", &["--origin", ORIGIN]);
+        let made = rig.generate("01", kind, &["--origin", ORIGIN]);
         assert!(made.status.success(), "{}", said(&made));
         let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
         let rig = Self { vkey: made["vkey"].as_str().unwrap().to_owned(), ..rig };

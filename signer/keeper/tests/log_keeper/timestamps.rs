@@ -1,22 +1,24 @@
 //! Signed entry timestamps: what the keeper says with its SET key, and what it never says.
 
 use crate::rig::{Daemon, Rig, leaves, refusal};
+use ed25519_dalek::Signer;
 use formats::sigstore::EntryTimestamp;
 use p256::ecdsa::{Signature as P256Signature, SigningKey, signature::hazmat::PrehashSigner};
 use record::wire::{FromLog, ToLog};
-use record::{Clock, Completion, Leaf, Sha256, Signature, Spki, SystemClock};
+use record::{Algorithm, Clock, Completion, Leaf, Sha256, Signature, SignedData, Spki, SystemClock};
 use serde_json::json;
 
 /// A signature over a text, as the log has it.
 fn completion(text: &str) -> Completion {
+    completion_of(Sha256::of(text.as_bytes()), Sha256::of(text.as_bytes()))
+}
+
+/// One over a digest that says it were over another.
+fn completion_of(signed: Sha256, said: Sha256) -> Completion {
     let key = SigningKey::from_slice(&[7; 32]).unwrap();
-    let payload = Sha256::of(text.as_bytes());
-    let made: P256Signature = key.sign_prehash(payload.as_bytes()).unwrap();
-    Completion {
-        payload,
-        signature: Signature::from_raw(&made.to_bytes()).unwrap(),
-        spki: Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap(),
-    }
+    let made: P256Signature = key.sign_prehash(signed.as_bytes()).unwrap();
+    let spki = Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+    Completion::new(spki, SignedData::Sha256(said), Signature::from_raw(&made.to_bytes()).unwrap()).unwrap()
 }
 
 fn leaf(completion: &Completion) -> Vec<u8> {
@@ -37,7 +39,8 @@ fn a_timestamp_is_over_the_keepers_own_copy_and_clock_and_verifies_over_exactly_
     let (first, second) = (completion("first"), completion("second"));
     let all = [leaves(1), vec![leaf(&first), leaf(&second)]].concat();
     daemon.append(welcome.epoch, 0, &all);
-    for (index, wanted) in [(1, &first), (2, &second)] {
+    for (index, wanted, text) in [(1, &first, "first"), (2, &second, "second")] {
+        let payload = Sha256::of(text.as_bytes());
         let before = SystemClock.now().unix_s();
         let FromLog::SetSigned { body, integrated_time, signature } = ask(&mut daemon, index) else {
             panic!()
@@ -45,7 +48,7 @@ fn a_timestamp_is_over_the_keepers_own_copy_and_clock_and_verifies_over_exactly_
         assert!((before..=SystemClock.now().unix_s()).contains(&integrated_time));
         // The body and what is signed, spelled out here as Rekor v1 has them.
         let read: serde_json::Value = serde_json::from_slice(&body.0).unwrap();
-        let data = json!({ "hash": { "algorithm": "sha256", "value": wanted.payload.to_string() } });
+        let data = json!({ "hash": { "algorithm": "sha256", "value": payload.to_string() } });
         assert_eq!((&read["apiVersion"], &read["kind"]), (&json!("0.0.1"), &json!("hashedrekord")));
         assert_eq!(read["spec"]["data"], data);
         let signed = format!(
@@ -63,7 +66,7 @@ fn a_timestamp_is_over_the_keepers_own_copy_and_clock_and_verifies_over_exactly_
         let set = timestamp.signed(&signature, &set_key).unwrap();
         assert!(set.says(wanted, index, &set_key));
         assert!(!set.says(wanted, index + 1, &set_key) && !set.says(&completion("other"), index, &set_key));
-        assert!(!set.says(wanted, index, &wanted.spki), "another key");
+        assert!(!set.says(wanted, index, wanted.spki()), "another key");
     }
 }
 
@@ -72,16 +75,27 @@ fn what_is_not_a_true_signature_in_the_keepers_own_log_gets_no_timestamp_and_no_
     let Some(rig) = Rig::with_set_key() else { return };
     let keeper = rig.start();
     let (mut daemon, welcome) = keeper.welcome();
-    let forged = Completion { payload: Sha256::of(b"another text"), ..completion("text") };
-    let by_the_set_key = Completion { spki: rig.set_key.clone().unwrap(), ..completion("text") };
-    daemon.append(welcome.epoch, 0, &[leaves(1), vec![leaf(&forged), leaf(&by_the_set_key)]].concat());
-    for (index, code) in [(0, "kind"), (1, "signature"), (2, "key"), (3, "index"), (u64::MAX, "index")] {
+    let forged = completion_of(Sha256::of(b"text"), Sha256::of(b"another text"));
+    let text = completion("text");
+    let set_key = rig.set_key.clone().unwrap();
+    let by_the_set_key = Completion::new(set_key, text.data().clone(), text.signature().clone()).unwrap();
+    let by_ed25519 = {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let data = SignedData::of(Algorithm::Ed25519, b"text").unwrap();
+        let made = Signature::from_token(Algorithm::Ed25519, &key.sign(b"text").to_bytes()).unwrap();
+        Completion::new(Spki::from_ed25519(&key.verifying_key().to_bytes()).unwrap(), data, made).unwrap()
+    };
+    let others = [&forged, &by_the_set_key, &by_ed25519].map(leaf);
+    daemon.append(welcome.epoch, 0, &[leaves(1), others.to_vec()].concat());
+    for (index, code) in
+        [(0, "kind"), (1, "signature"), (2, "key"), (3, "algorithm"), (4, "index"), (u64::MAX, "index")]
+    {
         assert_eq!(refusal(&ask(&mut daemon, index)), code, "{index}");
     }
     assert_eq!(rig.signatures(), 0);
     // The index that was refused is that of a leaf as soon as it is durable here.
-    daemon.append(welcome.epoch, 3, &[leaf(&completion("text"))]);
-    assert!(matches!(ask(&mut daemon, 3), FromLog::SetSigned { .. }));
+    daemon.append(welcome.epoch, 4, &[leaf(&completion("text"))]);
+    assert!(matches!(ask(&mut daemon, 4), FromLog::SetSigned { .. }));
     assert_eq!(rig.signatures(), 1);
 }
 
@@ -126,7 +140,7 @@ fn a_set_key_that_is_not_the_tokens_ends_the_start_and_doctor_tells_it() {
         told["checks"].as_array().unwrap().iter().find(|c| c["what"] == "SET key").unwrap()["state"].clone()
     };
     assert_eq!(check(&told), "ok");
-    rig.set_key = Some(completion("").spki);
+    rig.set_key = Some(completion("").spki().clone());
     rig.configure("");
     let (code, said) = rig.start_in_vain();
     assert!(code == 78 && said.contains("02"), "{code} {said}");
