@@ -10,7 +10,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --workspace --test interop -- --include-ignored 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
-# Oracles of the pure crate: roots, proofs, notes, cosignatures, on random trees.
+# Oracles of the pure crate: roots, proofs and notes of random trees, and a public log's cosignatures.
 cargo test --workspace --test judged 2>&1 | tee -a "$log"
 [ "${PIPESTATUS[0]}" = 0 ] || status=1
 version() { sed -n "/^name = \"$1\"$/{n;s/version = \"\(.*\)\"/\1/p}" Cargo.lock; }
@@ -29,8 +29,8 @@ says how users make cosign enforce the log.
   beside them in a bundle it does not read: altering those proves nothing, and hides nothing. So its entry is altered in a log of the
   test's own, whose checkpoint and proof cover the altered entry.
 - sigstore-verify shares no code with cosign. torchwood's litewitness is asked by this project's own messages.
-- ct-merkle $(version ct-merkle), tlog_tiles $(version tlog_tiles) and signed_note $(version signed_note) agree with \`tlog\` on roots, proofs, notes and cosignatures of random
-  trees: ${judged:-0} property tests (\`signer/tlog/tests/judged\`).
+- ct-merkle $(version ct-merkle), tlog_tiles $(version tlog_tiles) and signed_note $(version signed_note) agree with \`tlog\` on roots, proofs and notes of random trees; its
+  cosignatures are held against a public log's checkpoint with four public witnesses: ${judged:-0} tests (\`signer/tlog/tests/judged\`).
 
 | judge | shown | must | did | |
 |---|---|---|---|---|
