@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults hardware
+.PHONY: help setup build check test demo bench faults hardware interop-log
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
 	@echo "make test    all tests"
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
+	@echo "make interop-log  other people's programs (cosign, litewitness, Tessera's fsck, sigstore-verify) judge the log"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
 	@echo "make bench   signatures per second, and what each one costs, of the release build"
 
@@ -30,6 +31,7 @@ check:
 
 test: build
 	@tests/setup.sh modules
+	@tests/setup.sh interop
 	tests/run.sh
 
 demo: build
@@ -44,6 +46,10 @@ bench: setup
 hardware: build
 	@tests/setup.sh hardware
 	hsm-sim/yubikey/ykman.sh
+
+interop-log: build
+	@tests/setup.sh interop all
+	tests/interop/log.sh
 
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)

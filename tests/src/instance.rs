@@ -28,7 +28,10 @@ pub const TARGETS_KEY: &[u8] = &[2];
 /// And of its snapshot key.
 pub const SNAPSHOT_KEY: &[u8] = &[3];
 
-/// `CKM_ECDSA`: the keys that sign for clients. The log key signs notes with `CKM_EDDSA`.
+/// And of the key of the log's entry timestamps.
+const SET_KEY: &[u8] = &[0x10];
+
+/// `CKM_ECDSA`: the keys that sign for clients, and the SET key. The log key signs notes with `CKM_EDDSA`.
 const CKM_ECDSA: u64 = 0x1041;
 
 /// What a test wants other than the default.
@@ -168,6 +171,13 @@ impl Instance {
     /// SHA-256 of every payload that an image key really signed, in order: the token's word, not the daemon's.
     pub fn signed(&self) -> Vec<Sha256> {
         signed(&self.journal())
+    }
+
+    /// How many entry timestamps the log's token has signed.
+    pub fn entry_timestamps(&self) -> usize {
+        let of_set_key =
+            |entry: &Entry| matches!(entry, Entry::Signature { key_id, .. } if key_id == SET_KEY);
+        Journal::read(&self.journal()).unwrap().iter().filter(|entry| of_set_key(entry)).count()
     }
 
     /// What the tokens answered to each login, in order.
@@ -468,7 +478,7 @@ pub(crate) fn signed(journal: &Path) -> Vec<Sha256> {
 /// What an image key signed, if that is what the entry says.
 pub(crate) fn payload(entry: Entry) -> Option<Sha256> {
     match entry {
-        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
+        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), key_id, .. } if key_id != SET_KEY => {
             Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
         }
         Entry::Signature { .. } | Entry::Login { .. } => None,

@@ -11,7 +11,7 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("tlog", &[]),
-    ("formats", &["record"]),
+    ("formats", &["record", "tlog"]),
     ("policy", &["record"]),
     ("api", &["record"]),
     ("keeper", &["record", "tlog", "formats"]),

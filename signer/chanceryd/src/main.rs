@@ -23,6 +23,10 @@ enum Command {
         /// Where the administrator's token is written; the file must not exist.
         #[arg(long)]
         admin_token_file: PathBuf,
+        /// Where `trusted_root.json` is written, by which cosign believes this log; the file must not exist [default: standard
+        /// output].
+        #[arg(long)]
+        trusted_root: Option<PathBuf>,
         /// No public witness shall ever cosign this log: its key may be on P-256, which they do not take.
         #[arg(long)]
         no_public_witnesses: bool,
@@ -67,9 +71,10 @@ fn run(command: Command) -> Result<(), Fatal> {
     let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
     runtime.block_on(async {
         match command {
-            Command::Init { config, admin_token_file, no_public_witnesses } => {
+            Command::Init { config, admin_token_file, trusted_root, no_public_witnesses } => {
                 let witnesses = if no_public_witnesses { Witnesses::OwnOnly } else { Witnesses::Public };
-                chanceryd::init(&Config::read(&config)?, &admin_token_file, witnesses).await
+                let made = chanceryd::init(&Config::read(&config)?, &admin_token_file, witnesses).await?;
+                chanceryd::write_trusted_root(&made, trusted_root.as_deref())
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,

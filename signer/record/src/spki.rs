@@ -45,6 +45,12 @@ impl Spki {
         if spki.der == der { Ok(spki) } else { Err(SpkiError) }
     }
 
+    /// Parses PEM (`-----BEGIN PUBLIC KEY-----`).
+    pub fn from_pem(pem: &str) -> Result<Self, SpkiError> {
+        let (label, der) = p256::pkcs8::der::pem::decode_vec(pem.as_bytes()).map_err(|_| SpkiError)?;
+        if label == "PUBLIC KEY" { Self::from_der(&der) } else { Err(SpkiError) }
+    }
+
     /// Builds the DER from an uncompressed SEC1 point: `04 x y`, 65 bytes on P-256 and 97 on P-384.
     pub fn from_sec1(point: &[u8]) -> Result<Self, SpkiError> {
         let key = match point.len() {

@@ -7,16 +7,19 @@ mod link;
 mod proofs;
 mod recover;
 mod sequencer;
+mod timestamps;
 
 pub(crate) use link::{LinkError, LogLink};
 pub(crate) use recover::{RecoverError, Refill, reconcile, recover};
 pub(crate) use sequencer::{Parts, Sequencer};
+pub(crate) use timestamps::TimestampError;
 
 use crate::{
     health::Health,
     store::{NewLeaf, NewRow, Rejected, Store, StoreError},
 };
-use record::{Leaf, LeafError};
+use formats::sigstore::SignedEntryTimestamp;
+use record::{Completion, Leaf, LeafError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,8 +64,19 @@ pub(crate) enum AppendError {
 /// What goes to the writer.
 #[derive(Debug)]
 enum Work {
-    Leaf { leaf: Box<NewLeaf>, reply: oneshot::Sender<Result<Placed, AppendError>> },
-    Row { row: Box<NewRow>, reply: oneshot::Sender<Result<(), AppendError>> },
+    Leaf {
+        leaf: Box<NewLeaf>,
+        reply: oneshot::Sender<Result<Placed, AppendError>>,
+    },
+    Row {
+        row: Box<NewRow>,
+        reply: oneshot::Sender<Result<(), AppendError>>,
+    },
+    Timestamp {
+        index: u64,
+        completion: Box<Completion>,
+        reply: oneshot::Sender<Result<SignedEntryTimestamp, TimestampError>>,
+    },
     Stop(oneshot::Sender<()>),
 }
 
@@ -73,6 +87,7 @@ pub(crate) struct Log {
     noted: watch::Receiver<Option<Noted>>,
     store: Store,
     cache: Arc<proofs::TileCache>,
+    timestamps: Arc<timestamps::Timestamps>,
     health: Arc<Health>,
     origin: record::Origin,
 }
@@ -87,7 +102,8 @@ impl Log {
     ) -> (Self, Sequencer) {
         let (work, queue) = mpsc::channel(QUEUE);
         let (publish, noted) = watch::channel(None);
-        let log = Self { work, noted, store, cache: Arc::default(), health: health.clone(), origin };
+        let (cache, timestamps) = Default::default();
+        let log = Self { work, noted, store, cache, timestamps, health: health.clone(), origin };
         (log, Sequencer::new(sequencer, queue, publish, health))
     }
 

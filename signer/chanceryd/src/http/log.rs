@@ -1,12 +1,16 @@
-//! The log as C2SP tlog-tiles publish it: checkpoint and hash tiles for everybody, entry bundles for auditors.
+//! The log as C2SP tlog-tiles publish it: checkpoint and hash tiles for everybody, entry bundles for auditors. And for auditors
+//! what stock clients need of a signature besides: the signed bytes, and an entry timestamp.
 
 use super::{App, CallerProof, Fail};
+use crate::audit::TimestampError;
 use api::Scope;
 use axum::{
+    Json,
     extract::{FromRequestParts, Path, State},
-    http::{header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use record::{Leaf, Sha256};
 use std::collections::BTreeSet;
 use tlog::{TILE_WIDTH, TileKind, TilePath};
 
@@ -84,4 +88,49 @@ pub(super) async fn tile(
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CACHE_CONTROL, cache)];
     Ok((headers, bytes).into_response())
+}
+
+/// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion.
+pub(super) async fn entry_timestamp(
+    State(service): State<App>,
+    caller: CallerProof,
+    Path(index): Path<u64>,
+) -> Result<Response, Fail> {
+    caller.demand(Scope::Audit)?;
+    let leaf =
+        if index < service.log.noted_size() { service.store.leaves(index, 1).await?.pop() } else { None };
+    let leaf = leaf.ok_or_else(|| Fail::not_found("the log has no such entry"))?;
+    let Ok(Leaf::Completion(completion)) = Leaf::decode(&leaf) else {
+        return Err(Fail::not_found("this entry is no signature: only those have a timestamp"));
+    };
+    Ok(Json(service.log.timestamp(index, completion).await?).into_response())
+}
+
+impl From<TimestampError> for Fail {
+    fn from(error: TimestampError) -> Self {
+        let (status, code) = match &error {
+            TimestampError::NoKey => (StatusCode::NOT_IMPLEMENTED, "no-set-key"),
+            TimestampError::Refused { .. } => (StatusCode::CONFLICT, "keeper-refused"),
+            TimestampError::Unavailable(_) => {
+                let unavailable =
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &error.to_string());
+                return unavailable.retryable();
+            }
+        };
+        Self::new(status, code, &error.to_string())
+    }
+}
+
+/// `GET /v1/log/payload/{sha256}`: the bytes that were to be signed, by the digest in intent and completion.
+pub(super) async fn payload(
+    State(service): State<App>,
+    caller: CallerProof,
+    Path(sha256): Path<Sha256>,
+) -> Result<Response, Fail> {
+    caller.demand(Scope::Audit)?;
+    let bytes = service.store.blob(&sha256).await?.ok_or_else(|| {
+        Fail::not_found("no bytes of this digest are kept: none were to be signed, or the database was rebuilt from the log, which has digests only")
+    })?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }

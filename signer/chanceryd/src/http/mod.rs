@@ -141,6 +141,8 @@ fn routes(service: App) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/log/checkpoint", get(log::checkpoint))
         .route("/v1/log/tile/{*path}", get(log::tile))
+        .route("/v1/log/set/{index}", get(log::entry_timestamp))
+        .route("/v1/log/payload/{sha256}", get(log::payload))
         .route("/v2/", get(dct::ping))
         .route("/v2/{*path}", get(dct::read))
         .fallback(async || Fail::not_found("no such path: see the API reference"))

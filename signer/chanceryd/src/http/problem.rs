@@ -107,7 +107,8 @@ fn title(code: &str) -> &'static str {
         "overloaded" => "Too much at once",
         "unknown-outcome" => "It is not known whether a signature was made",
         "signing-failed" => "No signature was made",
-        "keeper-refused" => "The signing keeper refuses this",
+        "keeper-refused" => "The keeper refuses this",
+        "no-set-key" => "This log gives no entry timestamps",
         _ => "The request failed",
     }
 }

@@ -1,6 +1,6 @@
 //! `chancery log`: verify and follow the log, and what all its commands share. The others stand in files of their own.
 
-use super::{log_export, log_fetch, log_prove, log_search, log_show, log_watch, log_witness};
+use super::{log_export, log_fetch, log_prove, log_search, log_show, log_sigstore, log_watch, log_witness};
 use crate::{
     args::{LogCommand, LogKey, LogVerifyArgs},
     audit::{
@@ -39,6 +39,7 @@ pub(super) async fn run(
         LogCommand::Checkpoint(key) => checkpoint(&key, connection, output).await,
         LogCommand::Search(args) => log_search::run(args, connection, output).await,
         LogCommand::Prove(args) => log_prove::run(args, connection, output).await,
+        LogCommand::TrustedRoot(args) => log_sigstore::trusted_root(&args, output),
         LogCommand::VerifyBundle(args) => log_prove::verify_bundle(args, output).await,
         LogCommand::Export(args) => log_export::run(args, connection, output).await,
         LogCommand::VerifyExport(args) => log_export::verify_export(args, output).await,

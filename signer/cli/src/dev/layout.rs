@@ -251,6 +251,14 @@ impl Layout {
     pub(super) fn pubkeys(&self) -> PathBuf {
         self.dir.join("pubkeys")
     }
+    /// The key of the log's entry timestamps, for clients.
+    pub(super) fn set_key(&self) -> PathBuf {
+        self.pubkeys().join("set.pub.pem")
+    }
+    /// By what Sigstore's clients believe the log.
+    pub(super) fn trusted_root(&self) -> PathBuf {
+        self.pubkeys().join("trusted_root.json")
+    }
     pub(super) fn daemon_config(&self) -> PathBuf {
         self.dir.join("chanceryd.toml")
     }

@@ -94,7 +94,7 @@ async fn start(
     output: &mut Output,
 ) -> Result<(), Failure> {
     if fresh {
-        output.note("making two tokens, five keys, charters, a TLS certificate and a log");
+        output.note("making two tokens, six keys, charters, a TLS certificate and a log");
         layout.begin()?;
         provision::files(family, layout, settings).await?;
     }

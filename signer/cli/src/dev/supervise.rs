@@ -144,6 +144,7 @@ impl Family {
         let mut command = self.daemon_command(&["init"]);
         command.arg("--config").arg(self.layout.daemon_config());
         command.arg("--admin-token-file").arg(self.layout.admin_token());
+        command.arg("--trusted-root").arg(self.layout.trusted_root());
         if self.settings.log_key == LogKeyType::P256 {
             command.arg("--no-public-witnesses");
         }

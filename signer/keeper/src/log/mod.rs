@@ -1,9 +1,10 @@
 //! The log role: extends the log's second copy, and signs checkpoints of what it has on its own disk.
 //!
 //! It promises: one connection at a time can extend the log, and nothing is answered before it is durable; a note says
-//! only what this process has synced, built from its own head. It does not know which leaves are right to append, beyond
+//! only what this process has synced, built from its own head; a signed entry timestamp only what its own spool has. It does not know which leaves are right to append, beyond
 //! their form: that is the daemon's and the signing keepers' part.
 
+mod set;
 mod spool;
 
 pub use spool::{SEGMENT_BYTES, Spool};
@@ -13,9 +14,10 @@ use crate::config::LogConfig;
 use crate::exit::Fatal;
 use crate::records::{FolderLock, lock_folder};
 use crate::server::{Connection, Server, Stop};
-use crate::token::{self, Key, Token, TouchPolicy};
+use crate::token::{self, Key, Token, TokenError, TouchPolicy};
 use record::wire::{Blob, FrameError, FromLog, MAX_ITEMS, MAX_READ, PROTO, ToLog};
-use record::{Algorithm, Leaf, Sha256, SignedData};
+use record::{Algorithm, Clock, Leaf, Sha256, SignedData, SystemClock};
+use set::SetSigner;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tlog::{Checkpoint, Hash, LogKey};
@@ -38,6 +40,10 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     let opening = stop.begin();
     let token = token::open(&config.token)?;
     let key = token.key(&config.key.id, &config.key.public)?;
+    let set_key = match &config.set_key {
+        Some(set_key) => Some(SetSigner::open(token.as_ref(), &config, set_key)?),
+        None => None,
+    };
     drop(opening);
     if key.touch() != TouchPolicy::Never {
         let why = "key: the log key wants a touch for each signature, and signs at every request: make one that does not";
@@ -53,6 +59,7 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
         config,
         token,
         key,
+        set_key,
         stop: stop.clone(),
         spool: Mutex::new(spool),
         lease: Lease::default(),
@@ -70,6 +77,7 @@ struct LogKeeper {
     token: Arc<dyn Token>,
     key: Key,
     algorithm: Algorithm,
+    set_key: Option<SetSigner>,
     stop: Stop,
     spool: Mutex<Spool>,
     lease: Lease,
@@ -146,6 +154,7 @@ impl LogKeeper {
             epoch,
             size: spool.size(),
             root: sha256(spool.root()),
+            set_key: self.set_key.as_ref().map(|key| key.spki().clone()),
         };
         Ok(Ok((held, epoch, welcome)))
     }
@@ -158,6 +167,7 @@ impl LogKeeper {
             }
             ToLog::Append { base, leaves, .. } => self.append(base, &leaves),
             ToLog::Note {} => self.note(),
+            ToLog::Set { index } => self.set(index),
             ToLog::Read { from, n } => self.read(from, n),
         }
     }
@@ -195,18 +205,40 @@ impl LogKeeper {
         };
         let signature = match self.token.sign(&self.key, &data, &|_| {}) {
             Ok(signature) => signature.to_der(),
-            Err(error) => {
-                tracing::error!(%error, "the log key did not sign");
-                if let Some(fatal) = self.token.ended() {
-                    return Err(fatal);
-                }
-                return Ok(FromLog::Refused { code: error.code().clone(), detail: error.to_string() });
-            }
+            Err(error) => return self.not_signed("log key", &error),
         };
         Ok(match self.assemble(&text, &signature) {
             Ok(note) => FromLog::Noted { note },
             Err(why) => refused("note", why),
         })
+    }
+
+    /// An SET over the leaf that the spool has at `index`. Like a note it needs no intent: it says what is in the log.
+    fn set(&self, index: u64) -> Result<FromLog, Fatal> {
+        let Some(signer) = &self.set_key else {
+            return Ok(refused(
+                "set-key",
+                "this log keeper has no SET key: its configuration has no [set_key]".into(),
+            ));
+        };
+        let (size, leaf) = {
+            let mut spool = self.spool();
+            (spool.size(), spool.read(index, 1)?.pop())
+        };
+        let Some(leaf) = leaf else {
+            return Ok(refused("index", format!("the log has {size} leaves, and none at {index}")));
+        };
+        signer
+            .sign(self.token.as_ref(), index, &leaf, SystemClock.now())
+            .or_else(|error| self.not_signed("SET key", &error))
+    }
+
+    fn not_signed(&self, key: &str, error: &TokenError) -> Result<FromLog, Fatal> {
+        tracing::error!(%error, key, "no signature");
+        match self.token.ended() {
+            Some(fatal) => Err(fatal),
+            None => Ok(FromLog::Refused { code: error.code().clone(), detail: error.to_string() }),
+        }
     }
 
     /// The note as a client will read it: opened again before it is given away.
