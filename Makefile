@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults hardware
+.PHONY: help setup build check test demo bench faults crash hardware
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
 	@echo "make test    all tests"
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
+	@echo "make crash   1 000 kills, a kill at every file-system call of a request, 1 000 power cuts (as root): nothing is lost (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
 	@echo "make bench   signatures per second, and what each one costs, of the release build"
 
@@ -47,3 +48,6 @@ hardware: build
 
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)
+
+crash: build
+	target/debug/crash all $(or $(N),1000) $(SEED)
