@@ -16,6 +16,9 @@ const SIZE: u64 = 96 * 1024 * 1024;
 /// after 30 s. Without discard, a copy is as sparse as the image.
 const OPTIONS: &str = "loop,commit=60,noatime";
 
+/// The image as the last cut has left it, for people to look at.
+const AS_CUT: &str = "as-cut.img";
+
 /// The mounted disk. Dropping it unmounts it, and leaves the image.
 pub(crate) struct Disk {
     images: PathBuf,
@@ -42,8 +45,9 @@ impl Disk {
     /// on it when `end_all` has returned; until then none may write.
     pub(crate) fn cut(&mut self, end_all: impl FnOnce()) -> Result<(), String> {
         let (old, new) = (self.image(self.cuts), self.image(self.cuts + 1));
-        run(Command::new("cp").args(["--reflink=auto", "--sparse=always"]).args([&old, &new]))?;
+        copy(&old, &new)?;
         end_all();
+        copy(&new, &self.images.join(AS_CUT))?;
         // Its dirty pages go with it.
         fs::remove_file(&old).map_err(|e| e.to_string())?;
         run(Command::new("umount").arg(&self.place))?;
@@ -100,6 +104,10 @@ fn control() -> Result<(), String> {
             Err(format!("of a synced write {synced:?} was left, of an unsynced one {unsynced:?}"))
         }
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    run(Command::new("cp").args(["--reflink=auto", "--sparse=always"]).args([from, to]))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -96,6 +96,12 @@ impl Figures {
         self.violations.extend(violations.iter().map(|what| format!("round {round}: {what}")));
     }
 
+    /// Tells who waits how far the run is.
+    pub(crate) fn progress(&self) {
+        let (took, wrong) = (self.begun.elapsed().as_secs(), self.violations.len());
+        eprintln!("{}: {} rounds, {took} s, {wrong} violations", self.what, self.rounds);
+    }
+
     /// Adds one service's counts.
     pub(crate) fn add(&mut self, account: &Account, told: &Told, requests: u64, checkpoints: usize) {
         let all = &mut self.account;
@@ -161,13 +167,5 @@ impl fmt::Display for Figures {
         writeln!(f, "violations: {}", self.violations.len())?;
         self.violations.iter().take(LISTED).try_for_each(|what| writeln!(f, "  {what}"))?;
         self.kept.iter().try_for_each(|folder| writeln!(f, "  everything is left in {}", folder.display()))
-    }
-}
-
-impl Figures {
-    /// Tells who waits how far the run is.
-    pub(crate) fn progress(&self, of: u64) {
-        let (took, wrong) = (self.begun.elapsed().as_secs(), self.violations.len());
-        eprintln!("{}: {} of {of} rounds, {took} s, {wrong} violations", self.what, self.rounds);
     }
 }

@@ -3,9 +3,8 @@
 use super::{
     draws::Draws,
     figures::Figures,
-    oracle::Violation,
     service::Part,
-    trial::{ROUNDS_A_LOG, Trial},
+    trial::{Trial, play},
 };
 use std::{
     thread,
@@ -21,25 +20,8 @@ const WINDOW_US: u64 = 300_000;
 pub fn kills(rounds: u64, seed: u64) -> Figures {
     let mut figures = Figures::new("kills", seed);
     let mut draws = Draws::new(seed);
-    while figures.rounds < rounds && figures.is_good() {
-        let mut trial = match Trial::begin(CLIENTS, |_| None) {
-            Ok(trial) => trial,
-            Err(why) => {
-                figures.found(&[Violation::Found(why)]);
-                break;
-            }
-        };
-        for _ in 0..ROUNDS_A_LOG.min(rounds - figures.rounds) {
-            if let Err(why) = round(&mut trial, &mut draws, &mut figures) {
-                figures.found(&[Violation::Found(why)]);
-            }
-            if !figures.is_good() {
-                break;
-            }
-        }
-        trial.end(&mut figures);
-        figures.progress(rounds);
-    }
+    let begin = || Trial::begin(CLIENTS, |_| None);
+    play(&mut figures, rounds, begin, |trial, figures| round(trial, &mut draws, figures));
     figures
 }
 

@@ -8,7 +8,7 @@
 mod tests;
 
 use super::copy::LogCopy;
-use record::{KeyId, Leaf, OutcomeKind, Sha256, Tag};
+use record::{Event, KeyId, Leaf, OutcomeKind, Sha256, Tag};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -141,6 +141,12 @@ pub enum Violation {
         /// Leaves now.
         now: u64,
     },
+    /// Database or spool had lost what they had said was on disk. The service mends that from the other's copy; yet a crash
+    /// must not do it.
+    RolledBack {
+        /// The leaf that tells of it.
+        leaf: u64,
+    },
     /// A verifier, the service or a client found something that must not be.
     Found(String),
 }
@@ -154,6 +160,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Account {
     check_acknowledged(evidence, &intents, &mut account);
     check_unknowns(evidence, &intents, &mut account);
     check_growth(evidence, &mut account);
+    check_copies(evidence, &mut account);
     account
 }
 
@@ -314,6 +321,16 @@ fn check_growth(evidence: &Evidence<'_>, account: &mut Account) {
     }
 }
 
+/// Neither copy of the leaves ever lacked any.
+fn check_copies(evidence: &Evidence<'_>, account: &mut Account) {
+    for (leaf, event) in (0..).zip(evidence.log.leaves()) {
+        let Leaf::Event(Event::StoreRolledBack { .. } | Event::SpoolRolledBack { .. }) = event else {
+            continue;
+        };
+        account.violations.push(Violation::RolledBack { leaf });
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -350,6 +367,7 @@ impl fmt::Display for Violation {
                     "a checkpoint of {seen} leaves was served, and the log of {now} leaves does not extend it"
                 )
             }
+            Self::RolledBack { leaf } => write!(f, "leaf {leaf} says that database or spool had lost leaves"),
             Self::Found(what) => f.write_str(what),
         }
     }

@@ -9,9 +9,8 @@ use super::{
     draws::Draws,
     figures::Figures,
     kills::CLIENTS,
-    oracle::Violation,
     service::Part,
-    trial::{ROUNDS_A_LOG, Trial},
+    trial::{Trial, play},
 };
 use std::{
     fs,
@@ -37,25 +36,8 @@ pub fn no_power_cuts() -> Option<String> {
 pub fn power(rounds: u64, seed: u64) -> Figures {
     let mut figures = Figures::new("power", seed);
     let mut draws = Draws::new(seed);
-    while figures.rounds < rounds && figures.is_good() {
-        let mut trial = match Trial::begin(CLIENTS, |dir| Some(on_a_disk(dir))) {
-            Ok(trial) => trial,
-            Err(why) => {
-                figures.found(&[Violation::Found(why)]);
-                break;
-            }
-        };
-        for _ in 0..ROUNDS_A_LOG.min(rounds - figures.rounds) {
-            if let Err(why) = round(&mut trial, &mut draws, &mut figures) {
-                figures.found(&[Violation::Found(why)]);
-            }
-            if !figures.is_good() {
-                break;
-            }
-        }
-        trial.end(&mut figures);
-        figures.progress(rounds);
-    }
+    let begin = || Trial::begin(CLIENTS, |dir| Some(on_a_disk(dir)));
+    play(&mut figures, rounds, begin, |trial, figures| round(trial, &mut draws, figures));
     figures
 }
 

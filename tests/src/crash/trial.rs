@@ -75,7 +75,9 @@ impl Trial {
         let mut service = Service::make(prepare);
         let images = images(&service, clients);
         Part::ALL.into_iter().for_each(|part| service.raise(part));
-        service.wait_until_ready()?;
+        if let Err(why) = service.wait_until_ready() {
+            return Err(kept(&mut service, &why));
+        }
         let env = service.instance.env();
         let trust = Trust::CaFile(env["CHANCERY_CACERT"].clone().into());
         let client = |token: &str| {
@@ -94,8 +96,10 @@ impl Trial {
         };
         // Roots are made once, and are not what rounds are about.
         trial.ask(clients as u64);
-        trial.settle()?;
-        Ok(trial)
+        match trial.settle() {
+            Ok(()) => Ok(trial),
+            Err(why) => Err(kept(&mut trial.service, &why)),
+        }
     }
 
     /// Lets the clients ask without end.
@@ -247,6 +251,36 @@ impl Trial {
             figures.kept = Some(self.service.instance.keep());
         }
     }
+}
+
+/// Plays rounds, each log's on a fresh service, until there are enough or something is wrong.
+pub(crate) fn play(
+    figures: &mut Figures,
+    rounds: u64,
+    begin: impl Fn() -> Result<Trial, String>,
+    mut round: impl FnMut(&mut Trial, &mut Figures) -> Result<(), String>,
+) {
+    while figures.rounds < rounds && figures.is_good() {
+        let mut trial = match begin() {
+            Ok(trial) => trial,
+            Err(why) => return figures.found(&[Violation::Found(why)]),
+        };
+        for _ in 0..ROUNDS_A_LOG.min(rounds - figures.rounds) {
+            if let Err(why) = round(&mut trial, figures) {
+                figures.found(&[Violation::Found(why)]);
+            }
+            if !figures.is_good() {
+                break;
+            }
+        }
+        trial.end(figures);
+        figures.progress();
+    }
+}
+
+/// What went wrong with a service, which is left for people to look at.
+fn kept(service: &mut Service, why: &str) -> String {
+    format!("at the start: {why}; everything is left in {}", service.instance.keep().display())
 }
 
 /// The same small image in some repositories of the registry, one for each client.

@@ -2,8 +2,8 @@
 
 use super::*;
 use record::{
-    Action, Change, Completion, Event, FailureCode, Intent, Nonce, Outcome, Purpose, Requested, Signature,
-    Spki, Time,
+    Action, Change, Completion, FailureCode, Intent, Nonce, Outcome, Purpose, Requested, Signature, Spki,
+    Time,
 };
 
 /// A log, a journal and what was seen of them, with nothing wrong at first.
@@ -314,4 +314,16 @@ fn a_tree_that_shrank_and_one_that_was_rewritten_are_found() {
     history.whole(1);
     history.whole(2);
     assert!(history.violations().contains(&Violation::Rewritten { seen, now: seen }));
+}
+
+#[test]
+fn a_copy_of_the_leaves_that_had_lost_some_is_found() {
+    let mut history = good();
+    let nonce = |n: u8| Nonce::parse(&format!("{n:032x}")).unwrap();
+    let events = [
+        Event::StoreRolledBack { time: time(), nonce: nonce(1), database: 3, spool: 4 },
+        Event::SpoolRolledBack { time: time(), nonce: nonce(2), spool: 3, noted: 4 },
+    ];
+    let leaves = events.map(|event| history.push(&Leaf::Event(event)));
+    assert_eq!(history.violations(), leaves.map(|leaf| Violation::RolledBack { leaf }));
 }
