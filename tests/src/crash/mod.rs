@@ -3,9 +3,9 @@
 //!
 //! | run | what dies, and when |
 //! |---|---|
-//! | [`kills`] | daemon, log keeper, signing keeper, one, two or all, at random moments under clients |
-//! | [`syscalls`] | each of them at the entry of every file-system call that it makes for one request |
-//! | [`power`] | the host: what was not synced is lost |
+//! | [`kills()`] | daemon, log keeper, signing keeper, one, two or all, at random moments under clients |
+//! | [`syscalls()`] | each of them at the entry of every file-system call that it makes for one request |
+//! | [`power()`] | the host: what was not synced is lost |
 //!
 //! After each round: the service is raised, `chancery log verify` reads the whole log, and [`oracle::judge`] compares it
 //! with the token's own journal. The judge has unit tests that show it finding what must never be.

@@ -12,7 +12,7 @@ use std::{
     fmt, fs,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -112,9 +112,9 @@ impl Service {
         self.running[&part].id()
     }
 
-    /// Whether a process that was raised still runs.
-    pub(crate) fn runs(&mut self, part: Part) -> bool {
-        self.running.get_mut(&part).is_some_and(|child| child.try_wait().unwrap().is_none())
+    /// How a process that was raised has ended, if it has.
+    pub(crate) fn end_of(&mut self, part: Part) -> Option<ExitStatus> {
+        self.running.get_mut(&part).and_then(|child| child.try_wait().unwrap())
     }
 
     /// Stops processes between two instructions, all their threads: what they have in the kernel is finished first.

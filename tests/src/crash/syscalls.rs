@@ -14,9 +14,11 @@ use super::{
     strace::{self, FILE_CALLS, Strace},
     trial::{LOOK, ROUNDS_A_LOG, Trial},
 };
+use crate::Signal;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::process::ExitStatusExt,
     path::Path,
     thread,
     time::Instant,
@@ -124,11 +126,16 @@ impl Run {
         let thread = find(trial, &calls.thread)?;
         let tracing = Strace::kill_at(thread, &calls.names, nth, Path::new("/dev/null"));
         trial.ask(1);
-        while trial.service.runs(part) && !trial.clients.are_idle() {
+        while trial.service.end_of(part).is_none() && !trial.clients.are_idle() {
             thread::sleep(LOOK / 10);
         }
-        let killed = !trial.service.runs(part);
+        let end = trial.service.end_of(part);
         drop(tracing);
+        let killed = match end {
+            None => false,
+            Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => true,
+            Some(status) => return Err(format!("the {part} was not killed and ended: {status}")),
+        };
         if killed {
             trial.service.kill(&[part]);
             trial.died(&[part]);
@@ -163,11 +170,7 @@ impl Run {
     fn end(&mut self) {
         if let Some(trial) = self.trial.take() {
             trial.end(&mut self.figures);
-            eprintln!(
-                "syscalls: {} rounds, {} violations",
-                self.figures.rounds,
-                self.figures.violations.len()
-            );
+            self.figures.progress();
         }
     }
 }
