@@ -2,7 +2,7 @@
 
 use super::oracle::Acknowledged;
 use api::{Client, ClientError, IdempotencyKey, NewRequest, Request, RequestState};
-use record::{ImageRef, Tag};
+use record::{ImageRef, RequestId, Tag};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -137,39 +137,54 @@ async fn ask_on(client: Client, image: ImageRef, shared: Arc<Shared>) {
         let tag: Tag = format!("t{number}").parse().unwrap();
         let new = NewRequest { image: image.clone(), tag: tag.clone() };
         match one(&client, &new, &shared.done).await {
-            Ok(Some(Request { state: RequestState::Published, log, .. })) => {
-                let places = log.intent.zip(log.completion);
-                let (intent, completion) = places.expect("a published request has its places in the log");
+            Ok(End::Published { intent, completion }) => {
                 shared.told().acknowledged.push(Acknowledged { tag, intent, completion });
             }
-            Ok(Some(_)) => shared.told().failed += 1,
-            Ok(None) => {}
+            Ok(End::Without) => shared.told().failed += 1,
+            Ok(End::Left) => {}
             Err(fault) => shared.told().faults.push(format!("the client of {tag} was told: {fault}")),
         }
         shared.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// A request from its first asking to its end; nothing if the run is done before.
-async fn one(client: &Client, new: &NewRequest, done: &AtomicBool) -> Result<Option<Request>, String> {
+/// How a request ended for its client.
+enum End {
+    /// With a signature that clients see.
+    Published { intent: u64, completion: u64 },
+    /// Without one.
+    Without,
+    /// The run was done before.
+    Left,
+}
+
+/// A request from its first asking to its end; an error is an answer that no client should get.
+async fn one(client: &Client, new: &NewRequest, done: &AtomicBool) -> Result<End, String> {
     let key = IdempotencyKey::random().unwrap();
-    let mut known: Option<Request> = None;
+    let mut known: Option<RequestId> = None;
     while !done.load(Ordering::SeqCst) {
         let told = match &known {
             None => client.sign(new, &key).await,
-            Some(request) => client.request(&request.id, POLL_S).await,
+            Some(id) => client.request(id, POLL_S).await,
         };
         match told {
-            Ok(request) if request.state.is_final() => return Ok(Some(request)),
-            Ok(request) => known = Some(request),
+            Ok(request) if request.state == RequestState::Published => return published(&request),
+            Ok(request) if request.state.is_final() => return Ok(End::Without),
+            Ok(request) => known = Some(request.id),
             Err(error) if error.is_temporary() => tokio::time::sleep(AGAIN).await,
             // It ended before its first answer.
-            Err(error @ ClientError::Problem(_)) if error.exit_code() == ENDED => return Ok(known),
+            Err(error @ ClientError::Problem(_)) if error.exit_code() == ENDED => return Ok(End::Without),
             Err(error) => {
                 let before = if known.is_some() { " of a request that was accepted" } else { "" };
                 return Err(format!("{}{before}", api::chain_text(&error)));
             }
         }
     }
-    Ok(None)
+    Ok(End::Left)
+}
+
+fn published(request: &Request) -> Result<End, String> {
+    let places = request.log.intent.zip(request.log.completion);
+    let (intent, completion) = places.ok_or("it is published, and nothing of it is in the log")?;
+    Ok(End::Published { intent, completion })
 }

@@ -3,7 +3,7 @@
 use crate::wait_for;
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -29,26 +29,32 @@ impl Strace {
     /// Writes down what every thread of a process calls.
     pub(crate) fn record(process: u32, calls: &str, into: &Path) -> Self {
         let args = ["-f".to_owned(), "-y".to_owned(), format!("--trace={calls}")];
-        Self::attach(process, &args, into)
+        let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let threads: Vec<_> = threads.map(|thread| thread.unwrap().path()).collect();
+        Self::attach(process, &threads, &args, into)
     }
 
     /// Kills the process when one of its threads enters such a call for the `nth` time from now on, from 1. The call is
     /// not made. Counted is per thread, so no other thread is looked at.
     pub(crate) fn kill_at(thread: u32, calls: &str, nth: u64, into: &Path) -> Self {
         let args = [format!("--trace={calls}"), format!("--inject={calls}:signal=KILL:when={nth}")];
-        Self::attach(thread, &args, into)
+        Self::attach(thread, &[format!("/proc/{thread}").into()], &args, into)
     }
 
-    fn attach(thread: u32, args: &[String], into: &Path) -> Self {
+    /// Returns when all these threads, as `/proc` has them, are traced.
+    fn attach(id: u32, threads: &[PathBuf], args: &[String], into: &Path) -> Self {
         let mut command = Command::new("strace");
-        command.args(args).arg("-o").arg(into).args(["-p", &thread.to_string()]);
+        command.args(args).arg("-o").arg(into).args(["-p", &id.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let tracer = format!("TracerPid:\t{}", child.id());
+        let tracer = format!("TracerPid:\t{}\n", child.id());
+        let traced = |thread: &PathBuf| {
+            let status = fs::read_to_string(thread.join("status"));
+            status.unwrap_or_default().contains(&tracer)
+        };
         wait_for("strace to be attached", || {
             assert!(child.try_wait().unwrap().is_none(), "strace ended: {command:?}");
-            let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-            status.contains(&tracer).then_some(())
+            threads.iter().all(traced).then_some(())
         });
         Self(child)
     }
