@@ -26,8 +26,8 @@ const WINDOW_US: u64 = 400_000;
 /// Where the state of the processes lies in the folder of `chancery dev`, and on the disk.
 const STATES: [(&str, &str); 3] = [("data", "data"), ("log/state", "log"), ("signing/state", "signing")];
 
-/// Why the power cannot be cut on this machine, if that is so. The rig is tried: what was synced must be there after a cut,
-/// and what was not must be lost.
+/// Why the power cannot be cut on this machine, if that is so. The rig is tried: panics unless what was synced is there after
+/// a cut, and what was not is lost.
 pub fn no_power_cuts() -> Option<String> {
     disk::missing()
 }
@@ -82,6 +82,6 @@ fn on_a_disk(dir: &Path) -> Disk {
         let state = format!("state = \"../disk/{keeper}\"");
         rewrite(&format!("{keeper}/keeper.toml"), "state = \"state\"", &state);
     }
-    rustix::fs::sync();
+    disk.sync();
     disk
 }
