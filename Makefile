@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults hardware interop-log
+.PHONY: help setup build check test demo bench faults crash hardware interop-log
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
@@ -10,6 +10,7 @@ help:
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
 	@echo "make interop-log  other people's programs (cosign, litewitness, Tessera's fsck, sigstore-verify) judge the log"
+	@echo "make crash   1 000 kills, a kill at every file-system call of a request, 1 000 power cuts (as root): nothing is lost (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
 	@echo "make bench   signatures per second, and what each one costs, of the release build"
 
@@ -53,3 +54,6 @@ interop-log: build
 
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)
+
+crash: build
+	target/debug/crash all $(or $(N),1000) $(SEED)

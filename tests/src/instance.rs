@@ -86,6 +86,12 @@ impl Instance {
         self.folder.path().join("dev")
     }
 
+    /// Leaves the folder behind when all is over, for people to look at; where it is.
+    pub(crate) fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
     /// The port of the service.
     pub fn port(&self) -> u16 {
         self.port
@@ -150,7 +156,7 @@ impl Instance {
     }
 
     /// Both tokens are SoftHSM's, behind a module that journals what their keys sign.
-    fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
+    pub(crate) fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
         let softhsm = hsm_sim::SoftHsm::installed().unwrap();
         let control = self.faults.folder().to_owned();
         [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal()), ("HSM_SIM_CONTROL", control)]
@@ -164,7 +170,8 @@ impl Instance {
         command
     }
 
-    fn journal(&self) -> PathBuf {
+    /// The token's journal.
+    pub(crate) fn journal(&self) -> PathBuf {
         self.folder.path().join("journal.jsonl")
     }
 
@@ -490,7 +497,7 @@ pub(crate) fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
     rustix::process::kill_process(pid, signal)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -4,6 +4,7 @@
 //! beside a registry of its own. Nothing in it sleeps for a fixed time: every wait is for a state, with a limit.
 
 mod charter;
+pub mod crash;
 mod faultrun;
 mod history;
 mod instance;
