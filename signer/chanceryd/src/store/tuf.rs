@@ -79,10 +79,15 @@ impl Store {
 
     /// All repositories that have a collection, or the beginning of one.
     pub(crate) async fn collections(&self) -> Result<Vec<Repository>, StoreError> {
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT DISTINCT repository FROM intent ORDER BY repository")
-                .fetch_all(&self.readers)
-                .await?;
+        // From one name to the next in the index: what a start costs grows with the repositories, not with their history.
+        let sql = "WITH RECURSIVE name (repository) AS (
+                       SELECT min(repository) FROM intent
+                       UNION ALL
+                       SELECT (SELECT min(repository) FROM intent WHERE repository > name.repository) FROM name
+                       WHERE name.repository IS NOT NULL
+                   )
+                   SELECT repository FROM name WHERE repository IS NOT NULL";
+        let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&self.readers).await?;
         names.iter().map(|n| parse(n)).collect()
     }
 
