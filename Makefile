@@ -10,7 +10,7 @@ help:
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
-	@echo "make bench   signatures per second, and what each one costs, of the release build"
+	@echo "make bench   signatures per second, and what each one and a large log cost, of the release build (GROWTH=entries)"
 
 setup:
 	@tests/setup.sh

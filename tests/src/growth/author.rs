@@ -5,8 +5,9 @@ use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use formats::{Keys, build, seal};
 use record::{
-    Action, Change, Clock, Completion, Denial, Digest, Event, FileRef, Intent, Leaf, Nonce, PolicyStamp,
-    Principal, Purpose, Reason, Repository, RequestId, Requested, Sha256, Signature, SystemClock, Tag, Time,
+    Action, Change, Clock, Completion, Denial, Digest, Event, FileRef, Intent, KeeperRecord, Leaf, Nonce,
+    PolicyStamp, Principal, Purpose, Reason, Repository, RequestId, Requested, Sha256, Signature,
+    SystemClock, Tag, Time,
     wire::{Blob, Child, Extra},
 };
 use std::collections::VecDeque;
@@ -214,6 +215,12 @@ fn envelope(payload: &[u8], keyid: &str, signature: &Signature) -> Vec<u8> {
     let signatures =
         format!(",\"signatures\":[{{\"keyid\":\"{keyid}\",\"method\":\"ecdsa\",\"sig\":\"{signature}\"}}]}}");
     [b"{\"signed\":", payload, signatures.as_bytes()].concat()
+}
+
+/// The entry by which a keeper presents itself.
+pub(super) fn presented(keeper: KeeperRecord) -> Result<Vec<u8>> {
+    let event = Event::Keeper { time: SystemClock.now(), nonce: Nonce::random()?, keeper };
+    Ok(Leaf::Event(event).encode()?)
 }
 
 /// An entry about nothing but itself.

@@ -9,7 +9,7 @@ use cryptoki::{
     slot::Slot,
     types::AuthPin,
 };
-use record::{Genesis, KeeperName, Origin, Purpose, RoleKeys, Sha256, Signature, Spki};
+use record::{KeeperName, KeeperRecord, Origin, Purpose, RoleKeys, Sha256, Signature, Spki};
 use std::{fs, path::Path, sync::Arc};
 
 /// The keys, and the words of the log about them.
@@ -39,8 +39,8 @@ pub(super) struct Session {
 }
 
 impl ImageKeys {
-    /// Logs in to the token of the signing keeper that `genesis` tells of.
-    pub(super) fn open(dir: &Path, genesis: &Genesis) -> Result<Self> {
+    /// Logs in to the token of the instance's signing keeper; its keys are those of `keeper`.
+    pub(super) fn open(dir: &Path, log: &Origin, keeper: &KeeperRecord) -> Result<Self> {
         let folder = dir.join("signing");
         let conf = folder.join("softhsm2.conf");
         let told = std::env::var_os("SOFTHSM2_CONF").is_some_and(|path| Path::new(&path) == conf);
@@ -51,7 +51,7 @@ impl ImageKeys {
         let login = token.open_ro_session(slot)?;
         let pin = fs::read_to_string(folder.join("pin"))?;
         login.login(UserType::User, Some(&AuthPin::from(pin.trim().to_owned())))?;
-        Ok(Self { token, slot, _login: login, names: Arc::new(Names::of(genesis)?) })
+        Ok(Self { token, slot, _login: login, names: Arc::new(Names::of(log, keeper)?) })
     }
 
     pub(super) fn session(&self) -> Result<Session> {
@@ -67,8 +67,7 @@ impl ImageKeys {
 }
 
 impl Names {
-    fn of(genesis: &Genesis) -> Result<Self> {
-        let keeper = genesis.keepers.first().context("the log began without a keeper")?;
+    fn of(log: &Origin, keeper: &KeeperRecord) -> Result<Self> {
         let key = |purpose: Purpose| {
             keeper.keys.iter().find(|k| k.purpose == purpose).with_context(|| format!("no {purpose} key"))
         };
@@ -76,7 +75,7 @@ impl Names {
         let prefix = key(root)?.repositories.first().context("a key without repositories")?.clone();
         let spkis = [key(root)?, key(targets)?, key(snapshot)?, key(timestamp)?].map(|k| k.spki.clone());
         let metadata_ids = spkis.each_ref().map(formats::dct::key_id);
-        Ok(Self { log: genesis.log.clone(), keeper: keeper.name.clone(), prefix, spkis, metadata_ids })
+        Ok(Self { log: log.clone(), keeper: keeper.name.clone(), prefix, spkis, metadata_ids })
     }
 
     pub(super) fn spki(&self, purpose: Purpose) -> &Spki {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use record::{
-    Genesis, Leaf,
+    Genesis, Leaf, Origin,
     wire::{Blob, FromLog, PROTO, ToLog, read_message, write_message},
 };
 use std::{io::Write, os::unix::net::UnixStream, path::Path};
@@ -10,6 +10,7 @@ use std::{io::Write, os::unix::net::UnixStream, path::Path};
 /// The right to extend the log.
 pub(super) struct Lease {
     stream: UnixStream,
+    origin: Origin,
     epoch: u64,
     size: u64,
     /// The last message has no answer yet: the next one is made meanwhile.
@@ -22,9 +23,16 @@ impl Lease {
         let mut stream = UnixStream::connect(socket)?;
         write_message(&mut stream, &ToLog::Hello { proto: PROTO, daemon: "grow".into(), epoch: 0 })?;
         match read_message(&mut stream)?.context("the log keeper has gone")? {
-            FromLog::Welcome { epoch, size, .. } => Ok(Self { stream, epoch, size, unanswered: false }),
+            FromLog::Welcome { origin, epoch, size, .. } => {
+                Ok(Self { stream, origin, epoch, size, unanswered: false })
+            }
             other => bail!("no lease: {other:?}"),
         }
+    }
+
+    /// The log's name.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
     }
 
     /// Entries that were appended, the ones on their way with them.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use author::Author;
 use keys::ImageKeys;
 use lease::Lease;
-use record::wire::MAX_ITEMS;
+use record::{Genesis, KeeperName, KeeperRecord, wire::MAX_ITEMS};
 use std::{
     fmt,
     path::Path,
@@ -83,7 +83,9 @@ fn append(dir: &Path, size: u64) -> Result<u64> {
     if begin >= size {
         return Ok(0);
     }
-    let keys = ImageKeys::open(dir, &lease.genesis()?)?;
+    let former = former_keeper(lease.genesis()?)?;
+    let keys = ImageKeys::open(dir, &lease.origin(), &former)?;
+    lease.append(vec![author::presented(former)?])?;
     let authors = thread::available_parallelism()?.get();
     let leaves: Vec<_> = (0..authors)
         .map(|number| {
@@ -94,6 +96,13 @@ fn append(dir: &Path, size: u64) -> Result<u64> {
         .collect::<Result<_>>()?;
     fill(&mut lease, &leaves, size)?;
     Ok(size - begin)
+}
+
+/// The keeper in whose name everything is written: it had the keys of the instance's own before that one, whose journal has
+/// seen nothing of this and would have to.
+fn former_keeper(genesis: Genesis) -> Result<KeeperRecord> {
+    let keeper = genesis.keepers.into_iter().next().context("the log began without a keeper")?;
+    Ok(KeeperRecord { name: KeeperName::parse("former")?, ..keeper })
 }
 
 /// Has an author write on a thread of its own, until nobody reads any more.
