@@ -40,7 +40,10 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Runs a command to its end.
 pub(crate) fn run_measured(command: &mut Command) -> Result<Run> {
     let start = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    // Its progress is not shown; what it fails with is.
+    let said = tempfile::NamedTempFile::new()?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.reopen()?);
+    let mut child = command.spawn()?;
     let mut peak_mib = 0.0_f64;
     let status = loop {
         peak_mib = peak_mib.max(memory_mib(child.id(), "VmHWM"));
@@ -49,6 +52,8 @@ pub(crate) fn run_measured(command: &mut Command) -> Result<Run> {
             None => thread::sleep(LOOK),
         }
     };
-    ensure!(status.success(), "{command:?} ended with {status}");
+    // Not the whole command: its environment has a token.
+    let args: Vec<_> = command.get_args().collect();
+    ensure!(status.success(), "{args:?} ended with {status}: {}", fs::read_to_string(said.path())?);
     Ok(Run { seconds: start.elapsed().as_secs_f64(), peak_mib })
 }
