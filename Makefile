@@ -12,7 +12,7 @@ help:
 	@echo "make interop-log  other people's programs (cosign, litewitness, Tessera's fsck, sigstore-verify) judge the log"
 	@echo "make crash   1 000 kills, a kill at every file-system call of a request, 1 000 power cuts (as root): nothing is lost (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
-	@echo "make bench   signatures per second, and what each one costs, of the release build"
+	@echo "make bench   signatures per second, and what each one and a large log cost, of the release build (GROWTH=entries)"
 
 setup:
 	@tests/setup.sh
@@ -42,7 +42,7 @@ bench: setup
 	@echo "== building for release (a first build takes about ten minutes on two cores)"
 	cargo build --release --workspace --bins
 	cargo build --release -p hsm-sim-pkcs11
-	target/release/bench
+	GROWTH=$(or $(GROWTH),10000000) target/release/bench
 
 hardware: build
 	@tests/setup.sh hardware

@@ -49,9 +49,26 @@ pub struct Instance {
     pub registry: Registry,
     /// What the tokens are made to do wrong; nothing at first.
     pub faults: Faults,
-    folder: TempDir,
+    folder: Folder,
     port: u16,
     dev: Option<Child>,
+}
+
+/// Where an instance lies.
+enum Folder {
+    /// Removed with it.
+    Passing(TempDir),
+    /// Left where it is.
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Passing(folder) => folder.path(),
+            Self::Kept(folder) => folder,
+        }
+    }
 }
 
 /// What a command printed, and how it ended.
@@ -74,9 +91,29 @@ impl Instance {
     /// A fresh service with settings.
     pub fn with(settings: &Settings) -> Self {
         let folder = tempfile::Builder::new().prefix("chy").tempdir().unwrap();
-        let registry = Registry::start(&folder.path().join("registry"));
-        let faults = Faults::create(&folder.path().join("faults")).unwrap();
-        let mut instance = Self { registry, faults, folder, port: free_port(), dev: None };
+        Self::within(Folder::Passing(folder), (free_port(), free_port()), settings)
+    }
+
+    /// The service in this folder, taken up again if there is one, and left there in the end. Its ports are those of its
+    /// first start.
+    pub fn kept_in(folder: &Path, settings: &Settings) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let file = folder.join("ports");
+        if !file.exists() {
+            fs::write(&file, format!("{} {}", free_port(), free_port())).unwrap();
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let (service, registry) = text.split_once(' ').unwrap();
+        let ports = (service.parse().unwrap(), registry.parse().unwrap());
+        Self::within(Folder::Kept(folder.to_owned()), ports, settings)
+    }
+
+    fn within(folder: Folder, (port, registry): (u16, u16), settings: &Settings) -> Self {
+        let registry = Registry::start(&folder.path().join("registry"), registry);
+        let faults = folder.path().join("faults");
+        let _left_over = fs::remove_dir_all(&faults);
+        let faults = Faults::create(&faults).unwrap();
+        let mut instance = Self { registry, faults, folder, port, dev: None };
         instance.resume(settings);
         instance
     }
@@ -264,7 +301,12 @@ impl Instance {
 
     /// Waits until signatures can be asked for.
     pub fn wait_until_ready(&self) {
-        wait_for("the service to be ready", || (self.http("", "/readyz", &[]).0 == 200).then_some(()));
+        wait_for("the service to be ready", || self.ready().then_some(()));
+    }
+
+    /// Whether signatures can be asked for.
+    pub fn ready(&self) -> bool {
+        self.http("", "/readyz", &[]).0 == 200
     }
 
     /// The log as an auditor reads it, every entry proven; none before the first checkpoint.
@@ -325,18 +367,23 @@ impl Instance {
 
     /// Runs `chancery` with the token that this variable of `DIR/env` holds.
     pub fn chancery_as(&self, token: &str, args: &[&str]) -> Output {
+        Output::of(&mut self.command_as(token, args))
+    }
+
+    /// `chancery` as an auditor runs it, to be run.
+    pub fn auditor(&self, args: &[&str]) -> Command {
+        self.command_as("CHANCERY_AUDITOR_TOKEN", args)
+    }
+
+    fn command_as(&self, token: &str, args: &[&str]) -> Command {
         let mut env = self.env();
         if let Some(value) = env.get(token).cloned() {
             env.insert("CHANCERY_TOKEN".into(), value);
         }
         let home = self.folder.path().join("home");
-        Output::of(
-            Command::new(binary("chancery"))
-                .args(args)
-                .envs(env)
-                .env("HOME", &home)
-                .env("XDG_STATE_HOME", &home),
-        )
+        let mut command = Command::new(binary("chancery"));
+        command.args(args).envs(env).env("HOME", &home).env("XDG_STATE_HOME", &home);
+        command
     }
 
     /// A file of the Docker Content Trust server as clients get it.

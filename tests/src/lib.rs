@@ -6,11 +6,13 @@
 mod charter;
 pub mod crash;
 mod faultrun;
+mod growth;
 mod history;
 mod instance;
 mod keeper;
 mod module;
 mod page;
+mod process;
 mod registry;
 pub mod second;
 mod supervisor;
@@ -18,6 +20,7 @@ mod witness;
 mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
+pub use growth::{Grown, grow, grow_command};
 pub use history::{End, History, Told};
 pub use instance::{
     DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, Signal, TARGETS_KEY,
@@ -25,6 +28,7 @@ pub use instance::{
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
+pub use process::Process;
 pub use registry::Registry;
 pub use witness::{OwnWitness, exchange};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};

@@ -36,12 +36,29 @@ pub(super) async fn check(
     })
 }
 
+/// The keys that keepers have presented, read once a transaction and again after a leaf that changes them.
+#[derive(Default)]
+pub(super) struct Presented(Option<formats::Keys>);
+
+impl Presented {
+    async fn keys(&mut self, connection: &mut SqliteConnection) -> Result<&formats::Keys, StoreError> {
+        match &mut self.0 {
+            Some(keys) => Ok(keys),
+            none => Ok(none.insert(all_keys(connection).await?)),
+        }
+    }
+}
+
 /// Applies a leaf that was placed at `index`.
 pub(super) async fn apply(
     connection: &mut SqliteConnection,
+    presented: &mut Presented,
     index: u64,
     new: &NewLeaf,
 ) -> Result<(), StoreError> {
+    if matches!(new.leaf, Leaf::Genesis(_) | Leaf::Event(Event::Keeper { .. })) {
+        *presented = Presented::default();
+    }
     match &new.leaf {
         Leaf::Genesis(genesis) => {
             for keeper in &genesis.keepers {
@@ -49,7 +66,7 @@ pub(super) async fn apply(
             }
             Ok(())
         }
-        Leaf::Intent(intent) => open(connection, index, intent, new.payload.as_deref()).await,
+        Leaf::Intent(intent) => open(connection, presented, index, intent, new.payload.as_deref()).await,
         Leaf::Completion(completion) => complete(connection, index, completion).await,
         Leaf::Outcome(outcome) => end(connection, index, outcome).await,
         Leaf::Denial(denial) => deny(connection, index, denial).await,
@@ -73,13 +90,14 @@ async fn open_intent(
 
 async fn open(
     connection: &mut SqliteConnection,
+    presented: &mut Presented,
     index: u64,
     intent: &Intent,
     payload: Option<&[u8]>,
 ) -> Result<(), StoreError> {
     let payload = match payload {
         Some(bytes) => bytes.to_vec(),
-        None => rebuild_payload(connection, intent).await?,
+        None => rebuild_payload(connection, presented, intent).await?,
     };
     put_blob(connection, &payload).await?;
     sqlx::query("INSERT INTO intent (idx, keeper, key, payload, repository, purpose, version) VALUES (?, ?, ?, ?, ?, ?, ?)")
@@ -385,7 +403,11 @@ async fn read_intent(connection: &mut SqliteConnection, index: u64) -> Result<In
 }
 
 /// Builds the bytes of an intent again from the log's other leaves, for a refill.
-async fn rebuild_payload(connection: &mut SqliteConnection, intent: &Intent) -> Result<Vec<u8>, StoreError> {
+async fn rebuild_payload(
+    connection: &mut SqliteConnection,
+    presented: &mut Presented,
+    intent: &Intent,
+) -> Result<Vec<u8>, StoreError> {
     let extra = match &intent.action {
         Action::Targets { prev, .. } => {
             Extra::Targets { prev: previous(connection, &intent.repository, prev.as_ref()).await? }
@@ -399,8 +421,8 @@ async fn rebuild_payload(connection: &mut SqliteConnection, intent: &Intent) -> 
         }
         Action::Root { .. } | Action::RootCertificate { .. } => seal_extra(connection, intent).await?,
     };
-    let keys = all_keys(connection).await?;
-    formats::build(intent, &extra, &keys).map_err(|e| {
+    let keys = presented.keys(connection).await?;
+    formats::build(intent, &extra, keys).map_err(|e| {
         StoreError::Contradiction(format!("an intent for {} gives no bytes: {e}", intent.repository))
     })
 }
