@@ -192,6 +192,11 @@ impl Writer {
 }
 
 impl Store {
+    /// The head as it stands: what is written later only adds to it.
+    pub(crate) async fn head(&self) -> Result<Head, StoreError> {
+        read_head(&mut *self.readers.acquire().await?).await
+    }
+
     /// Tiles of a tree of `size` leaves, each as wide as that tree has it.
     pub(crate) async fn tiles(&self, ids: BTreeSet<TileId>, size: u64) -> Result<Tiles, StoreError> {
         let mut connection = self.readers.acquire().await?;

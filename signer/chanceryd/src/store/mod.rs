@@ -3,13 +3,14 @@
 //! Promises: a commit that returned is on disk (`synchronous=FULL`, asserted at open); a head is only ever replaced by
 //! its successor (compare-and-set); nothing is created but by [`Store::create`]. It does not know keepers or HTTP.
 
+mod backup;
 mod log;
 mod project;
 mod requests;
 mod rows;
 mod tuf;
 
-pub(crate) use log::{NewLeaf, Rejected, Writer};
+pub(crate) use log::{Head, NewLeaf, Rejected, Writer};
 pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};
 pub(crate) use rows::TokenRow;
 pub(crate) use tuf::{Collection, FileRow, Role};
@@ -123,6 +124,32 @@ impl Store {
         made.await.map_err(|e| bad(e.to_string()))?;
         sync_directory(path).map_err(|e| bad(e.to_string()))?;
         Writer::new(connection).await.map_err(|e| bad(e.full()))
+    }
+
+    /// Opens what [`Store::create`] made to read it only, beside a daemon that writes or without one.
+    pub(crate) async fn open_to_read(path: &Path) -> Result<Self, Fatal> {
+        let bad = |why: String| Fatal::State {
+            path: path.to_owned(),
+            why,
+            next: "name the configuration of a service that has begun its log".into(),
+        };
+        if !path.is_file() {
+            return Err(bad("there is no database".into()));
+        }
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options(path).read_only(true))
+            .await
+            .map_err(|e| bad(e.to_string()))?;
+        let store = Self { readers };
+        let format: i64 = sqlx::query_scalar("SELECT format FROM head WHERE id = 1")
+            .fetch_one(&store.readers)
+            .await
+            .map_err(|e| bad(e.to_string()))?;
+        match format {
+            FORMAT => Ok(store),
+            other => Err(bad(format!("the file has format {other}; this program reads format {FORMAT}"))),
+        }
     }
 
     /// Closes the readers.
