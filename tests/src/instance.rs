@@ -147,7 +147,7 @@ impl Instance {
     }
 
     /// Both tokens are SoftHSM's, behind a module that journals what their keys sign.
-    fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
+    pub(crate) fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
         let softhsm = hsm_sim::SoftHsm::installed().unwrap();
         let control = self.faults.folder().to_owned();
         [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal()), ("HSM_SIM_CONTROL", control)]

@@ -4,18 +4,21 @@
 //! beside a registry of its own. Nothing in it sleeps for a fixed time: every wait is for a state, with a limit.
 
 mod charter;
+mod database;
 mod faultrun;
 mod history;
 mod instance;
 mod keeper;
 mod module;
 mod page;
+mod parts;
 mod registry;
 pub mod second;
 mod supervisor;
 mod witness;
 mod yubikey;
 
+pub use database::{checkpoint, dump};
 pub use faultrun::{Figures, random_faults};
 pub use history::{End, History, Told};
 pub use instance::{
@@ -24,6 +27,7 @@ pub use instance::{
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
+pub use parts::{Part, Parts, Process, copy};
 pub use registry::Registry;
 pub use witness::{OwnWitness, exchange};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};

@@ -33,9 +33,7 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Fatal> {
     let path = Store::path_in(&config.data);
     let unfinished = path.with_extension("restoring");
     fill(&unfinished, &vkey, &manifest, from).await?;
-    std::fs::rename(&unfinished, &path)
-        .and_then(|()| std::fs::File::open(&config.data)?.sync_all())
-        .map_err(|e| state(&path, e.to_string()))?;
+    Store::rename(&unfinished, &path).map_err(|e| state(&path, e.to_string()))?;
     tracing::info!(
         leaves = manifest.leaves,
         made = %manifest.created,
@@ -80,7 +78,7 @@ async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path)
         return Err(state(path, "the backup was changed while it was restored".into()));
     }
     target.writer.close().await;
-    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(|e| state(path, e.to_string()))
+    Ok(())
 }
 
 /// The database that is being made.

@@ -88,6 +88,14 @@ impl Writer {
                 frontier.root()
             )));
         }
+        let behind: Option<i64> =
+            sqlx::query_scalar("SELECT max(idx) FROM leaf").fetch_one(&mut connection).await?;
+        if behind.map_or(0, |last| unsigned(last) + 1) != head.size {
+            return Err(StoreError::Contradiction(format!(
+                "its head has {} leaves, and the last leaf is {behind:?}",
+                head.size
+            )));
+        }
         Ok(Self { connection, head, frontier, generations: BTreeMap::new(), stored: BTreeMap::new() })
     }
 

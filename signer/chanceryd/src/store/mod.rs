@@ -4,6 +4,7 @@
 //! its successor (compare-and-set); nothing is created but by [`Store::create`]. It does not know keepers or HTTP.
 
 mod backup;
+mod identity;
 mod log;
 mod project;
 mod requests;
@@ -122,7 +123,7 @@ impl Store {
             tx.commit().await
         };
         made.await.map_err(|e| bad(e.to_string()))?;
-        sync_directory(path).map_err(|e| bad(e.to_string()))?;
+        sync_directory(path).and_then(|()| identity::note(path)).map_err(|e| bad(e.to_string()))?;
         Writer::new(connection).await.map_err(|e| bad(e.full()))
     }
 
@@ -152,6 +153,14 @@ impl Store {
         }
     }
 
+    /// Gives a new database, whose writer is closed, its name: whole and on the disk.
+    pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+        std::fs::File::open(from)?.sync_all()?;
+        identity::forget(from)?;
+        std::fs::rename(from, to)?;
+        sync_directory(to)
+    }
+
     /// Closes the readers.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
@@ -170,6 +179,10 @@ impl Store {
             Ok(m) if m.len() == 0 => return Err(bad("the file is empty".into())),
             Ok(_) => {}
         }
+        if identity::is_live_copy(path).map_err(|e| bad(e.to_string()))? {
+            return Err(copied(path));
+        }
+        identity::note(path).map_err(|e| bad(e.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
         assert_settings(&mut connection).await.map_err(bad)?;
         let readers = SqlitePoolOptions::new()
@@ -179,6 +192,20 @@ impl Store {
         let store = Self { readers: readers.map_err(|e| bad(e.to_string()))? };
         let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
         Ok((store, writer))
+    }
+}
+
+/// See [`identity`].
+fn copied(path: &Path) -> Fatal {
+    Fatal::State {
+        path: path.to_owned(),
+        why: "this is a copy that was made file by file, with a journal (-wal) that may not be its own: rows may be gone \
+              that nobody would miss at once"
+            .into(),
+        next: "restore a backup, or move chancery.db and all files beside it away and run `chanceryd rebuild`; only if no \
+               chanceryd ran while it was copied, move the journal in with `sqlite3 chancery.db 'PRAGMA \
+               wal_checkpoint(TRUNCATE)'`"
+            .into(),
     }
 }
 
