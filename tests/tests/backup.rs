@@ -298,6 +298,13 @@ fn a_backup_with_a_fault_is_not_restored_and_leaves_nothing() {
         assert!(!scene.data().exists(), "something was made");
         fs::write(file, whole).unwrap();
     }
+    // What a restore leaves that was cut off is neither a database nor an empty folder.
+    fs::create_dir(scene.data()).unwrap();
+    fs::write(scene.data().join("chancery.restoring"), "half").unwrap();
+    let (restored, started) = (scene.restore(&backup), scene.service.resume_in_vain());
+    assert!(restored.code == 78 && restored.stderr.contains("it holds chancery.restoring"), "{restored:?}");
+    assert!(started.contains("exit status: 78") && started.contains("chancery.db"), "{started}");
+    scene.lose_data();
     assert_eq!(scene.restore(&backup).code, 0);
     scene.service.resume(&Settings::default());
     scene.sign("v2");

@@ -92,7 +92,7 @@ impl Draft {
     }
 
     /// Whether this file is there from an earlier backup, with the length it had: a path says which leaves it covers, and
-    /// those do not change. Its bytes are [`verify`](crate::verify)'s concern, and no backup's.
+    /// those do not change. Its bytes are [`verify`](crate::verify())'s concern.
     pub fn keep(&mut self, path: &str) -> bool {
         let Some(named) = self.kept.get(path) else { return false };
         let there = fs::metadata(self.dir.join(path)).is_ok_and(|m| m.is_file() && m.len() == named.bytes);

@@ -7,7 +7,7 @@ use crate::{
 use record::Sha256Stream;
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -79,13 +79,11 @@ impl Files {
     /// The file `checkpoint`, which readers of the log look at, repeats the manifest's.
     pub(crate) fn demand_checkpoint(&self, manifest: &Manifest) -> Result<(), BackupError> {
         let path = self.dir.join("checkpoint");
-        let file = match fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(unreadable(&path)(e)),
-        };
-        if file.as_deref() == Some(manifest.checkpoint.as_bytes()) {
-            return Ok(());
+        let (mut bytes, most) = (Vec::new(), manifest.checkpoint.len() as u64 + 1);
+        match File::open(&path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+            Ok(_) if bytes == manifest.checkpoint.as_bytes() => return Ok(()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unreadable(&path)(e)),
+            _ => {}
         }
         let why = "it is not the manifest's: the backup was cut off in its last step, which another one into this folder \
                    makes good, or the file was altered";

@@ -142,8 +142,10 @@ impl Manifest {
         let mut expected = layout::expected(self);
         for file in &self.files {
             if !expected.remove(&file.path) {
-                let why =
-                    format!("it names {:?}, which a backup of this size has not, or has once", file.path);
+                let why = format!(
+                    "it names {:?}, which a backup of this size does not have, or has only once",
+                    file.path
+                );
                 return Err(wrong(MANIFEST, why));
             }
         }

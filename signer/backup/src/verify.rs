@@ -103,6 +103,11 @@ pub(crate) fn tail(files: &Files, manifest: &Manifest) -> Result<Vec<Vec<u8>>, B
         leaves.push(leaf.to_vec());
         rest = behind;
     }
+    if leaves.len() as u64 != manifest.leaves - manifest.size {
+        let why =
+            format!("it has {} leaves, and {} belong there", leaves.len(), manifest.leaves - manifest.size);
+        return Err(wrong(path, why));
+    }
     Ok(leaves)
 }
 

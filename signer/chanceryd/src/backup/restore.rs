@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     fatal::Fatal,
     opening::{self, state},
-    store::{FORMAT, ImageRow, NewLeaf, NewRow, Store, StoreError, Writer},
+    store::{ImageRow, NewLeaf, NewRow, Store, StoreError, Writer},
 };
 use backup::{BackedLeaf, BackupError, Contents, Manifest, RequestRow};
 use std::path::{Path, PathBuf};
@@ -16,17 +16,11 @@ const ROWS_AT_ONCE: usize = 1024;
 
 /// Verifies the backup in `from`, and makes the database from it in a data folder that is empty or absent.
 ///
-/// The database is made under another name and gets its own when it is whole. Whether it is the newest one is not known
-/// here: the next start compares it with the log keeper's spool and with what the signing keepers have seen.
+/// It has this program's format, whichever the one had that was backed up. It is made under another name and gets its
+/// own when it is whole. Whether it is the newest one is not known here: the next start compares it with the log keeper's spool and with what the signing keepers have seen.
 pub async fn restore(config: &Config, from: &Path) -> Result<(), Fatal> {
     let vkey = opening::vkey(config)?;
     let manifest = backup::verify(from, &vkey, |_, _| ()).map_err(fatal)?.manifest;
-    if manifest.database_format != FORMAT.unsigned_abs() {
-        let why =
-            format!("its database had format {}, and this program has {FORMAT}", manifest.database_format);
-        let next = "restore it with the version of chanceryd that its manifest names, then upgrade";
-        return Err(Fatal::State { path: from.to_owned(), why, next: next.into() });
-    }
     std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
     let _lock = opening::lock(&config.data)?;
     demand_empty(&config.data)?;
