@@ -23,7 +23,7 @@ fn fatal(error: BackupError) -> Fatal {
         BackupError::NoFolder { path } => Fatal::State {
             path,
             why: "there is no such folder".into(),
-            next: "name the folder that `chancery backup create --out` was given".into(),
+            next: "name the folder that a backup was written into".into(),
         },
         BackupError::Unfit { path, why } => Fatal::State {
             path,

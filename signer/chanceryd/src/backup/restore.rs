@@ -17,7 +17,8 @@ const ROWS_AT_ONCE: usize = 1024;
 /// Verifies the backup in `from`, and makes the database from it in a data folder that is empty or absent.
 ///
 /// It has this program's format, whichever the one had that was backed up. It is made under another name and gets its
-/// own when it is whole. Whether it is the newest one is not known here: the next start compares it with the log keeper's spool and with what the signing keepers have seen.
+/// own when it is whole. Whether it is the newest one is not known here: the next start compares it with the log keeper's
+/// spool and with what the signing keepers have seen.
 pub async fn restore(config: &Config, from: &Path) -> Result<(), Fatal> {
     let vkey = opening::vkey(config)?;
     let manifest = backup::verify(from, &vkey, |_, _| ()).map_err(fatal)?.manifest;
