@@ -14,7 +14,7 @@ use std::{
 };
 use tests::{Instance, Output, Part, Parts, Settings, checkpoint, copy, dump, have, wait_for};
 
-/// Copies of each kind. The issue is decided by the first few; the rest is for moments that are rare.
+/// Copies of each kind: the first few decide most of it, the rest is for moments that are rare.
 const COPIES: usize = 50;
 
 /// A service that was copied while it worked, and now is stopped.
@@ -232,7 +232,7 @@ fn older_databases_are_refilled_and_nothing_is_lost(past: &Past, parts: &Parts) 
         }
     }
     eprintln!("database only: {refilled} refilled, {damaged} refused as damaged");
-    assert!(refilled >= COPIES / 5, "those that were copied at rest");
+    assert!(refilled >= COPIES - COPIES / 10, "almost all are of one moment");
     if damaged > 0 {
         parts.restore(&past.copies[0].folder, &[Part::Daemon]);
         refilled += 1;
@@ -272,7 +272,7 @@ fn an_older_database_and_spool_are_refused_with_both_heads(past: &Past, parts: &
         log.stop();
     }
     eprintln!("database and spool: {behind} refused for the keeper's head, {damaged} as damaged");
-    assert!(behind >= COPIES / 5);
+    assert!(behind >= COPIES - COPIES / 10, "almost all are of one moment");
     assert_eq!(past.service.signed().len(), signed, "a key was used");
 }
 
@@ -309,5 +309,5 @@ fn everything_restored_is_told_by_whoever_kept_a_head(past: &Past, parts: &Parts
     eprintln!(
         "everything: {told} told by a client that kept a head, {refused} refused for copies that do not fit"
     );
-    assert!(told >= COPIES / 5);
+    assert!(told >= COPIES / 2, "in the middle of a request a journal may be older than its database");
 }
