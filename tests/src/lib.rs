@@ -5,6 +5,7 @@
 
 mod charter;
 pub mod crash;
+mod database;
 mod faultrun;
 mod growth;
 mod history;
@@ -12,6 +13,7 @@ mod instance;
 mod keeper;
 mod module;
 mod page;
+mod parts;
 mod process;
 mod registry;
 pub mod second;
@@ -19,6 +21,7 @@ mod supervisor;
 mod witness;
 mod yubikey;
 
+pub use database::{checkpoint, dump};
 pub use faultrun::{Figures, random_faults};
 pub use growth::{Grown, grow, grow_command};
 pub use history::{End, History, Told};
@@ -28,7 +31,8 @@ pub use instance::{
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
-pub use process::Process;
+pub use parts::{Part, Parts, Process, copy};
+pub use process::Started;
 pub use registry::Registry;
 pub use witness::{OwnWitness, exchange};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};

@@ -29,6 +29,14 @@ pub enum Fatal {
         /// The lock file.
         path: PathBuf,
     },
+    /// Files that were to be relied on are not what they should be. Exit code 10, as of the command line's verifications.
+    #[error("{why}\n  next: {next}")]
+    Verification {
+        /// What is wrong, and where.
+        why: String,
+        /// What an operator can do.
+        next: String,
+    },
     /// Something outside cannot be used now: a socket, a keeper, an address. Exit code 69.
     #[error("{what}: {why}")]
     Unavailable {
@@ -45,6 +53,7 @@ impl Fatal {
         match self {
             Self::Config { .. } | Self::State { .. } => 78,
             Self::Locked { .. } => 75,
+            Self::Verification { .. } => 10,
             Self::Unavailable { .. } => 69,
         }
     }

@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod auth;
+mod backup;
 mod config;
 mod fatal;
 mod frames;
@@ -24,6 +25,7 @@ mod signer;
 mod store;
 mod touches;
 
+pub use backup::{create as create_backup, restore as restore_backup};
 pub use config::{
     Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, RegistryConfig, Scheme, WithoutQuorum,
     WitnessConfig,
