@@ -10,8 +10,10 @@ mod instance;
 mod keeper;
 mod module;
 mod page;
+mod parts;
 mod registry;
 pub mod second;
+mod strace;
 mod supervisor;
 mod yubikey;
 
@@ -23,7 +25,9 @@ pub use instance::{
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
+pub use parts::{Part, Parts};
 pub use registry::Registry;
+pub use strace::{Call, Fault, Strace, WRITES};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};
 
 use std::{

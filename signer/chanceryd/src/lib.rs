@@ -12,20 +12,23 @@ mod generations;
 mod health;
 mod http;
 mod keys;
+mod mark;
 mod opening;
 mod operator;
 mod publish;
 mod refusals;
 mod registry;
+mod scrub;
 mod service;
 pub mod sign;
 mod signer;
 mod store;
 mod touches;
+mod watch;
 
 pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
 pub use fatal::Fatal;
-pub use operator::{admin_token_for_operator, init, rebuild};
+pub use operator::{admin_token_for_operator, init, rebuild, unseal};
 pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of

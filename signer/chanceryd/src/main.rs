@@ -1,5 +1,5 @@
-//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `admin-token` lets an
-//! operator in again when every administrator's token has ended.
+//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `unseal` checks everything
+//! after a seal, `admin-token` lets an operator in again when every administrator's token has ended.
 
 use chanceryd::{Config, Fatal};
 use clap::{Parser, Subcommand};
@@ -32,6 +32,13 @@ enum Command {
     },
     /// Refill a lost or older database from the log keeper's spool.
     Rebuild {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check everything from the disk after a seal, with the daemon stopped and the log keeper running, and lift the seal when
+    /// all is whole.
+    Unseal {
         /// The configuration.
         #[arg(long)]
         config: PathBuf,
@@ -69,6 +76,7 @@ fn run(command: Command) -> Result<(), Fatal> {
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
+            Command::Unseal { config } => chanceryd::unseal(&Config::read(&config)?).await,
             Command::AdminToken { config, out } => {
                 chanceryd::admin_token_for_operator(&Config::read(&config)?, &out).await
             }

@@ -23,7 +23,7 @@ pub use intent::{Action, Change, FileRef, Intent, MAX_CHANGES, PolicyStamp, Requ
 pub use key::{Format, KeyId, Purpose, Signature, SignatureError, Spki, SpkiError};
 pub use leaf::{
     Completion, Denial, Event, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError,
-    MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason,
+    MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason, TokenFault,
 };
 pub use piv::PivSlot;
 

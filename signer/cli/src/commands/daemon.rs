@@ -1,4 +1,4 @@
-//! `chancery init` and `chancery serve`: this process becomes `chanceryd`, so that a supervisor sees the daemon itself.
+//! `chancery init`, `chancery serve` and `chancery unseal`: this process becomes `chanceryd`, so that a supervisor sees the daemon itself.
 
 use crate::{args::Forward, exit::Exit, failure::Failure};
 use std::{
