@@ -8,8 +8,18 @@ use std::{
 };
 
 /// The calls that write durable state, or say that it is durable.
-pub const WRITES: &[&str] =
-    &["pwrite64", "write", "pwritev", "writev", "ftruncate", "fallocate", "fsync", "fdatasync", "rename", "unlink"];
+pub const WRITES: &[&str] = &[
+    "pwrite64",
+    "write",
+    "pwritev",
+    "writev",
+    "ftruncate",
+    "fallocate",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+];
 
 /// strace on a process; ends with it, or when dropped.
 pub struct Strace {
@@ -93,7 +103,8 @@ impl Call {
         let at = words.nth(1)?.parse().ok()?;
         let rest = line.split_once(&format!(" {} ", line.split_whitespace().nth(1)?))?.1;
         let (name, args) = rest.trim_start().split_once('(')?;
-        let path = args.split_once('<').and_then(|(_, tail)| tail.split_once('>')).map_or("", |(path, _)| path);
+        let path =
+            args.split_once('<').and_then(|(_, tail)| tail.split_once('>')).map_or("", |(path, _)| path);
         let known = WRITES.contains(&name);
         known.then(|| Self {
             at,

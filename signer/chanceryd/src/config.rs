@@ -108,7 +108,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { refill_leaves: 4096, connections: 1024, waiting_requests: 4096, scrub_hours: 24, scrub_percent: 20 }
+        Self {
+            refill_leaves: 4096,
+            connections: 1024,
+            waiting_requests: 4096,
+            scrub_hours: 24,
+            scrub_percent: 20,
+        }
     }
 }
 

@@ -109,7 +109,14 @@ impl Health {
     /// Nothing is known to be wrong. A seal is kept in the mark.
     pub(crate) fn new(clock: Arc<dyn Clock>, mark: Option<Arc<MarkFile>>) -> Self {
         let log = Standing::new(clock.now());
-        let inner = Inner { sealed: None, marking: None, clock: None, scrub: (None, None), log, keepers: BTreeMap::new() };
+        let inner = Inner {
+            sealed: None,
+            marking: None,
+            clock: None,
+            scrub: (None, None),
+            log,
+            keepers: BTreeMap::new(),
+        };
         Self { inner: Mutex::new(inner), clock, mark, seal: watch::Sender::new(false) }
     }
 

@@ -134,7 +134,9 @@ mod tests {
     fn a_mark_that_cannot_be_read_counts_as_a_seal() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seal");
-        for bytes in [vec![b' '; BYTES], vec![0; BYTES], b"{\"state\":\"stopped\"}".to_vec(), vec![b'x'; 5000]] {
+        for bytes in
+            [vec![b' '; BYTES], vec![0; BYTES], b"{\"state\":\"stopped\"}".to_vec(), vec![b'x'; 5000]]
+        {
             std::fs::write(&path, bytes).unwrap();
             assert!(matches!(MarkFile::open(dir.path(), now()).unwrap().1, Some(Mark::Sealed { .. })));
         }

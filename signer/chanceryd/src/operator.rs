@@ -63,7 +63,8 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
     let vkey = opening::vkey(config)?;
     let path = Store::path_in(&config.data);
     let (mark, _) = opening::unsealed_mark(config, &SystemClock)?;
-    let Opened { store, mut writer, mut link, .. } = opening::open(config, &vkey, &mark, &SystemClock).await?;
+    let Opened { store, mut writer, mut link, .. } =
+        opening::open(config, &vkey, &mark, &SystemClock).await?;
     let (created, bearer) =
         admin_token("system:operator", "an administrator, made by admin-token", &SystemClock, &path)?;
     // Opened first: a token whose secret has nowhere to go would be lost.

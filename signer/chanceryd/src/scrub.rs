@@ -143,7 +143,14 @@ impl Scrub {
                 Ok(read) => {
                     let Read { leaves, nodes, blobs, bytes } = read;
                     let seconds = begun.elapsed().as_secs();
-                    tracing::info!(leaves, nodes, blobs, bytes, seconds, "everything was read from the disk again and is whole");
+                    tracing::info!(
+                        leaves,
+                        nodes,
+                        blobs,
+                        bytes,
+                        seconds,
+                        "everything was read from the disk again and is whole"
+                    );
                     self.health.scrubbed(read, self.clock.now());
                     wait = self.pace.every;
                 }
@@ -173,7 +180,8 @@ impl Scrub {
             return Ok(walk.read);
         }
         let (ours, size) = (walk.tree.root(), noted.size);
-        let text = format!("{size} leaves fold to the root {ours:?}, and the log key has signed {:?}", noted.root);
+        let text =
+            format!("{size} leaves fold to the root {ours:?}, and the log key has signed {:?}", noted.root);
         Err(StoreError::Contradiction(text))
     }
 }

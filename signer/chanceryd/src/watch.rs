@@ -113,7 +113,8 @@ struct Budget {
 
 impl Budget {
     fn take(&mut self, now: Time) -> bool {
-        let begun = self.since.is_some_and(|since| (0..WINDOW_MS).contains(&(now.unix_ms() - since.unix_ms())));
+        let begun =
+            self.since.is_some_and(|since| (0..WINDOW_MS).contains(&(now.unix_ms() - since.unix_ms())));
         if !begun {
             (self.since, self.taken) = (Some(now), 0);
         }

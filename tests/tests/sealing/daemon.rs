@@ -31,14 +31,19 @@ fn every_failed_write_and_sync_of_the_database_seals_and_nothing_is_written_or_s
     println!("{} calls of one request, {} faults", calls.len(), faults.len());
     assert!(faults.iter().any(|f| f.call == "fdatasync" || f.call == "fsync"), "{calls:?}");
     let (mut sealed, mut missed, mut slowest) = (0, 0, 0.0_f64);
-    for fault in &faults {
+    for (done, fault) in faults.iter().enumerate() {
+        if done % 100 == 99 {
+            println!("{} faults", done + 1);
+        }
         match one(&mut scene, *fault) {
             Some(told) => (sealed, slowest) = (sealed + 1, slowest.max(told)),
             None => missed += 1,
         }
     }
     scene.is_whole();
-    println!("{sealed} seals, {missed} calls that did not come again, slowest answer {slowest:.3} s after its fault");
+    println!(
+        "{sealed} seals, {missed} calls that did not come again, slowest answer {slowest:.3} s after its fault"
+    );
     assert!(sealed * 2 > faults.len(), "{sealed} of {}", faults.len());
 }
 
@@ -60,6 +65,7 @@ fn one(scene: &mut Scene, fault: Fault) -> Option<f64> {
     assert!(told < TOLD.as_secs_f64(), "{fault:?}: told after {told} s: {answer:?}");
     assert!(scene.last_signature() < hit.at + 0.02, "{fault:?}: a key was used after it");
     scene.is_sealed("the database failed");
+    scene.tiles_go_on();
     scene.one_alarm(alarms);
     assert_eq!(scene.parts.stop(Part::Daemon), 0);
     let after: Vec<_> = trace.ended().into_iter().skip_while(|call| !call.injected).skip(1).collect();
@@ -118,9 +124,8 @@ fn a_seal_is_kept_by_one_write_and_one_sync_and_where_these_fail_too_the_next_st
     assert!(status == 200 && health["scrub"]["last"]["leaves"].as_u64() > Some(0), "{health}");
     scene.gets(&tag);
     let history = scene.service().history();
-    let recovered = |leaf: &record::Leaf| {
-        matches!(leaf, record::Leaf::Event(record::Event::Recovered { .. }))
-    };
+    let recovered =
+        |leaf: &record::Leaf| matches!(leaf, record::Leaf::Event(record::Event::Recovered { .. }));
     assert_eq!(history.leaves().iter().filter(|leaf| recovered(leaf)).count(), 1);
     scene.is_whole();
 }
@@ -130,9 +135,7 @@ fn a_stop_in_good_order_is_followed_by_no_word_and_a_kill_by_recovered() {
     let Some(mut scene) = Scene::set() else { return };
     let recovered = |scene: &Scene| {
         let history = scene.service().history();
-        let is = |leaf: &&record::Leaf| {
-            matches!(leaf, record::Leaf::Event(record::Event::Recovered { .. }))
-        };
+        let is = |leaf: &&record::Leaf| matches!(leaf, record::Leaf::Event(record::Event::Recovered { .. }));
         history.leaves().iter().filter(is).count()
     };
     let before = recovered(&scene);

@@ -30,8 +30,7 @@ fn every_failed_write(keeper: Part, folder: &str) {
         let (tag, signed) = (scene.tag(), scene.service().signed().len());
         let trace =
             Strace::attach(scene.parts.pid(keeper), &files(&state), &scene.trace_file(), Some(*fault));
-        let (status, request) =
-            scene.service().post("CHANCERY_TOKEN", &tag, "demo/app", &scene.digest, &tag);
+        let (status, request) = scene.service().post("CHANCERY_TOKEN", &tag, "demo/app", &scene.digest, &tag);
         assert_eq!(status, 202, "{fault:?}: {request}");
         let id = request["id"].as_str().unwrap();
         wait_for("the keeper to end or the request to be published", || {

@@ -175,7 +175,9 @@ impl Log {
         let behind = newest - now.unix_ms();
         let text = || {
             let newest = Time::from_unix_ms(newest).map_or_else(|e| e.to_string(), |time| time.to_string());
-            format!("the clock says {now}, which is {behind} ms before the newest entry of the log ({newest})")
+            format!(
+                "the clock says {now}, which is {behind} ms before the newest entry of the log ({newest})"
+            )
         };
         (behind > MAX_BEHIND_MS).then(text)
     }

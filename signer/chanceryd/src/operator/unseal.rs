@@ -149,7 +149,8 @@ impl Check {
         self.ends.retain(|_, count| *count > 0);
         let rows = disk.ends().await?;
         if rows != self.ends {
-            let text = format!("intents end as {:?} by their leaves and as {rows:?} by their rows", self.ends);
+            let text =
+                format!("intents end as {:?} by their leaves and as {rows:?} by their rows", self.ends);
             return Err(contradiction(text));
         }
         spool_goes_on(&mut self.link, self.walk.tree).await?;
@@ -169,7 +170,8 @@ impl Check {
 /// The spool has the same bytes for these leaves, as far as it goes; and the keeper's root is that of the same leaves.
 async fn spool_agrees(link: &mut LogLink, batch: &Leaves) -> Result<(), Finding> {
     if batch.root_at(link.size).is_some_and(|root| root != link.root) {
-        let text = format!("its {} leaves have another root than the database's first {}", link.size, link.size);
+        let text =
+            format!("its {} leaves have another root than the database's first {}", link.size, link.size);
         return Err(Finding::Spool(text));
     }
     let until = link.size.min(batch.from + batch.leaves.len() as u64);
@@ -214,7 +216,8 @@ async fn rows_agree(
     ends: &mut BTreeMap<Option<String>, u64>,
 ) -> Result<(), Finding> {
     for (index, (_, bytes)) in (batch.from..).zip(&batch.leaves) {
-        let leaf = Leaf::decode(bytes).map_err(|e| contradiction(format!("leaf {index} cannot be read: {e}")))?;
+        let leaf =
+            Leaf::decode(bytes).map_err(|e| contradiction(format!("leaf {index} cannot be read: {e}")))?;
         let end = match &leaf {
             Leaf::Intent(intent) => {
                 disk.intent(index, intent).await?;

@@ -29,7 +29,9 @@ pub(super) fn leaf_row(row: &SqliteRow) -> Result<(u64, Hash, Vec<u8>), StoreErr
     if tlog::leaf_hash(&bytes) == stored {
         Ok((index, stored, bytes))
     } else {
-        Err(StoreError::Contradiction(format!("the bytes of leaf {index} do not have the hash that the tree has for it")))
+        Err(StoreError::Contradiction(format!(
+            "the bytes of leaf {index} do not have the hash that the tree has for it"
+        )))
     }
 }
 
@@ -40,9 +42,9 @@ pub(super) fn missing_leaf(index: u64) -> StoreError {
 /// The bytes under a name, if there are any.
 pub(super) fn blob(name: &Sha256, bytes: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
     match bytes {
-        Some(bytes) if Sha256::of(&bytes) != *name => {
-            Err(StoreError::Contradiction(format!("the stored bytes {name} have another hash than their name")))
-        }
+        Some(bytes) if Sha256::of(&bytes) != *name => Err(StoreError::Contradiction(format!(
+            "the stored bytes {name} have another hash than their name"
+        ))),
         bytes => Ok(bytes),
     }
 }

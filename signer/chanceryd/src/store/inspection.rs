@@ -71,12 +71,11 @@ impl Inspection {
     /// Whether the stored hash at a place of a tile above the leaves is this one.
     pub(crate) async fn node(&mut self, tile: TileId, place: u8, hash: &Hash) -> Result<(), StoreError> {
         let index = tile.index.saturating_mul(tlog::TILE_WIDTH).saturating_add(u64::from(place));
-        let stored: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT hash FROM node WHERE level = ? AND idx = ?")
-                .bind(i64::from(tile.level))
-                .bind(signed(index))
-                .fetch_optional(&mut self.connection)
-                .await?;
+        let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM node WHERE level = ? AND idx = ?")
+            .bind(i64::from(tile.level))
+            .bind(signed(index))
+            .fetch_optional(&mut self.connection)
+            .await?;
         if stored.map(checked::hash).transpose()? == Some(*hash) {
             return Ok(());
         }
@@ -88,11 +87,12 @@ impl Inspection {
     /// Checks the next payloads and files behind a row; gives how many there were, their bytes, and the row to go on
     /// behind. None at the end.
     pub(crate) async fn blobs(&mut self, behind: i64) -> Result<Option<(u64, u64, i64)>, StoreError> {
-        let rows = sqlx::query("SELECT rowid, sha256, bytes FROM blob WHERE rowid > ? ORDER BY rowid LIMIT ?")
-            .bind(behind)
-            .bind(BLOBS)
-            .fetch_all(&mut self.connection)
-            .await?;
+        let rows =
+            sqlx::query("SELECT rowid, sha256, bytes FROM blob WHERE rowid > ? ORDER BY rowid LIMIT ?")
+                .bind(behind)
+                .bind(BLOBS)
+                .fetch_all(&mut self.connection)
+                .await?;
         let (mut last, mut bytes) = (None, 0);
         for row in &rows {
             let name = rows::sha256(row.try_get(1)?)?;

@@ -187,7 +187,9 @@ async fn assert_settings(connection: &mut SqliteConnection) -> Result<(), String
     }
     let automatic: i64 = scalar(connection, "PRAGMA wal_autocheckpoint").await?;
     if automatic != 0 {
-        return Err(format!("PRAGMA wal_autocheckpoint is {automatic}, not 0: an error of a checkpoint would go unseen"));
+        return Err(format!(
+            "PRAGMA wal_autocheckpoint is {automatic}, not 0: an error of a checkpoint would go unseen"
+        ));
     }
     let format: i64 = scalar(connection, "SELECT format FROM head WHERE id = 1").await?;
     if format != FORMAT {

@@ -115,7 +115,8 @@ pub(super) fn scrub_text(scrub: &Scrub) -> String {
             format!("whole: {leaves} entries and {blobs} payloads were read again until {time}")
         },
     );
-    let running = scrub.running.as_ref().map(|r| format!("; being read now, {} of {} entries", r.leaves, r.of));
+    let running =
+        scrub.running.as_ref().map(|r| format!("; being read now, {} of {} entries", r.leaves, r.of));
     last + &running.unwrap_or_default()
 }
 
