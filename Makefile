@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults hardware
+.PHONY: help setup build check test demo bench faults faults-disk hardware
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
 	@echo "make test    all tests"
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
+	@echo "make faults-disk  every write and sync of a request fails, with EIO, ENOSPC, EDQUOT and EROFS: what is sealed, what goes on"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
 	@echo "make bench   signatures per second, and what each one costs, of the release build"
 
@@ -44,6 +45,10 @@ bench: setup
 hardware: build
 	@tests/setup.sh hardware
 	hsm-sim/yubikey/ykman.sh
+
+# Every call that a request makes on durable state, with each of four errors: about an hour on two idle cores.
+faults-disk: build
+	CHANCERY_DISK_FAULTS=all cargo test --workspace --test sealing -- --nocapture --test-threads=1
 
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)

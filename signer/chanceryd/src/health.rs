@@ -2,7 +2,7 @@
 
 use crate::{
     mark::{Mark, MarkFile},
-    scrub::Read,
+    scrub::{Read, Rounds},
 };
 use api::KeeperFault;
 use record::{Clock, KeeperName, KeyId, Time, wire::TokenProblem};
@@ -33,7 +33,7 @@ struct Inner {
     /// Writes the mark of the seal.
     marking: Option<JoinHandle<()>>,
     clock: Option<String>,
-    scrub: (Option<(Read, u64)>, Option<(Read, Time)>),
+    scrub: Rounds,
     log: Standing,
     keepers: BTreeMap<KeeperName, Standing>,
 }
@@ -113,7 +113,7 @@ impl Health {
             sealed: None,
             marking: None,
             clock: None,
-            scrub: (None, None),
+            scrub: Rounds::default(),
             log,
             keepers: BTreeMap::new(),
         };
@@ -173,16 +173,16 @@ impl Health {
 
     /// Notes how far a round of the scrub is, of so many leaves.
     pub(crate) fn scrubbing(&self, read: Read, of: u64) {
-        self.lock().scrub.0 = Some((read, of));
+        self.lock().scrub.running = Some((read, of));
     }
 
     /// Notes a round of the scrub that found everything whole.
     pub(crate) fn scrubbed(&self, read: Read, at: Time) {
-        self.lock().scrub = (None, Some((read, at)));
+        self.lock().scrub = Rounds { running: None, last: Some((read, at)) };
     }
 
-    /// The round that runs, and how many leaves it has to read; the last one, and when it ended.
-    pub(crate) fn scrub(&self) -> (Option<(Read, u64)>, Option<(Read, Time)>) {
+    /// The rounds of the scrub.
+    pub(crate) fn scrub(&self) -> Rounds {
         self.lock().scrub
     }
 

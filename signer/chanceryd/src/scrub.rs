@@ -10,7 +10,7 @@ use crate::{
     health::Health,
     store::{Inspection, StoreError},
 };
-use record::Clock;
+use record::{Clock, Time};
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -41,6 +41,15 @@ pub(crate) struct Read {
     pub blobs: u64,
     /// Bytes of all of these but the hashes.
     pub bytes: u64,
+}
+
+/// The rounds of a daemon.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rounds {
+    /// What the one that runs has read, and how many leaves it has to read.
+    pub running: Option<(Read, u64)>,
+    /// What the last one has read that found everything whole, and when it ended.
+    pub last: Option<(Read, Time)>,
 }
 
 /// One walk over everything, batch after batch.

@@ -370,6 +370,8 @@ impl Connection {
                         Signer(sender).settle(closed).await;
                     }
                 }
+                // Told once, by the seal.
+                Err(_) if context.health.sealed().is_some() => {}
                 Err(e) => tracing::error!(intent = index, error = %e, "an open intent was not closed"),
             }
         });
@@ -378,7 +380,9 @@ impl Connection {
     fn void_later(&self, index: u64, code: Option<FailureCode>) {
         let (context, name) = (self.context.clone(), self.name.clone());
         tokio::spawn(async move {
-            if let Err(e) = sign::write_void(&context, index, name, code).await {
+            if let Err(e) = sign::write_void(&context, index, name, code).await
+                && context.health.sealed().is_none()
+            {
                 tracing::error!(intent = index, error = %e, "an intent that never reached a key was not closed");
             }
         });

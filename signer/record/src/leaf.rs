@@ -384,7 +384,8 @@ pub enum Event {
         noted: u64,
     },
     /// What keeps a keeper's keys from signing has changed: its token is out, or something is wrong with it or with a key.
-    /// A daemon's start does not repeat what an earlier one has said.
+    /// A daemon knows nothing of what an earlier one has told: trouble that lasts is told again after [`Event::Started`], and
+    /// what was told before it says nothing of the time after it.
     TokenTrouble {
         /// When.
         time: Time,

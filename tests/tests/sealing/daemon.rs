@@ -7,6 +7,9 @@ use tests::{Fault, Part, Strace, wait_for};
 /// More leaves than a start and a request make.
 const LEAVES_SINCE_START: u64 = 40;
 
+/// More requests than fit into the write-ahead log before it is moved into the file.
+const REQUESTS_A_CHECKPOINT: usize = 60;
+
 /// The files that a commit writes.
 fn database(scene: &Scene) -> Vec<PathBuf> {
     ["chancery.db", "chancery.db-wal", "chancery.db-shm"].map(|name| scene.parts.data().join(name)).to_vec()
@@ -87,6 +90,34 @@ fn told_of_seal(leaf: &record::Leaf) -> Option<bool> {
         record::Leaf::Event(record::Event::Recovered { .. }) => Some(false),
         _ => None,
     }
+}
+
+/// SQLite's own checkpoints swallow their errors, and the next one's sync seems to succeed.
+#[test]
+fn a_failed_write_or_sync_of_the_file_that_the_log_is_moved_into_is_noticed_and_seals() {
+    let Some(mut scene) = Scene::set() else { return };
+    let file = [scene.parts.data().join("chancery.db")];
+    for (call, errno) in [("fsync", "EIO"), ("pwrite64", "EIO")] {
+        let fault = Fault { call, errno, n: 1 };
+        let trace = Strace::attach(scene.parts.pid(Part::Daemon), &file, &scene.trace_file(), Some(fault));
+        let alarms = scene.alarms();
+        let (tag, answer) = (0..REQUESTS_A_CHECKPOINT)
+            .find_map(|_| {
+                let tag = scene.tag();
+                let answer = scene.ask(&tag);
+                (answer.status != 201).then_some((tag, answer))
+            })
+            .expect("a checkpoint comes some time");
+        answer.is_audit_unavailable();
+        scene.is_sealed("the database failed");
+        scene.one_alarm(alarms);
+        assert_eq!(scene.parts.stop(Part::Daemon), 0);
+        let after: Vec<_> = trace.ended().into_iter().skip_while(|call| !call.injected).skip(1).collect();
+        assert!(after.is_empty(), "{fault:?}: written after it: {after:?}");
+        scene.unseal("the database failed");
+        scene.gets(&tag);
+    }
+    scene.is_whole();
 }
 
 #[test]

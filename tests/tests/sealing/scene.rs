@@ -1,6 +1,6 @@
 //! A service whose processes the test holds, and what must be true whenever it is sealed, and after.
 
-use record::{Digest, OutcomeKind};
+use record::{Clock, Digest, OutcomeKind, SystemClock};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -63,9 +63,9 @@ impl Scene {
         let args = ["-H", "Content-Type: application/json", "-H", &key, "-d", &body];
         let begun = Instant::now();
         let (status, body) = self.service().http("CHANCERY_TOKEN", "/v1/requests?wait=30", &args);
-        let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let at = SystemClock.now().unix_ms() as f64 / 1000.0;
         let body = serde_json::from_str(&body).unwrap_or(Value::Null);
-        Answer { status, body, at: at.as_secs_f64(), took: begun.elapsed() }
+        Answer { status, body, at, took: begun.elapsed() }
     }
 
     /// New requests are refused at once, and reads go on.

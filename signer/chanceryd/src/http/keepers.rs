@@ -6,7 +6,7 @@
 use super::{App, CallerProof, Fail};
 use crate::{
     health::{Health, Standing, Trouble},
-    scrub::Read,
+    scrub::{Read, Rounds},
 };
 use api::{
     KeeperFault, KeeperInfo, KeeperState, KeeperTrouble, Keepers, KeyInfo, Keys, PastTrouble, Scope, Scrub,
@@ -58,7 +58,7 @@ pub(super) async fn list(State(service): State<App>, caller: CallerProof) -> Res
 }
 
 fn scrub(health: &Health) -> Scrub {
-    let (running, last) = health.scrub();
+    let Rounds { running, last } = health.scrub();
     Scrub {
         running: running.map(|(read, of)| ScrubProgress { leaves: read.leaves, of }),
         last: last.map(|(read, time)| {

@@ -368,3 +368,67 @@ async fn insert_nodes(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::{Clock, Event, Nonce, SystemClock};
+
+    fn leaf() -> NewLeaf {
+        let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce: Nonce::random().unwrap() });
+        NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
+    }
+
+    async fn damage(writer: &mut Writer, sql: &'static str) {
+        assert_eq!(sqlx::query(sql).execute(&mut *writer.connection).await.unwrap().rows_affected(), 1);
+    }
+
+    /// INVARIANT(no-write-after-fault)
+    #[tokio::test]
+    async fn no_write_after_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut first = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let (_store, mut second) = Store::open(&path).await.unwrap();
+        second.commit(1, &[leaf()], &[]).await.unwrap();
+        let fault = first.commit(1, &[leaf()], &[]).await.unwrap_err();
+        assert!(fault.is_integrity() && fault.full().contains("another writer moved the head"), "{}", fault.full());
+        let wal = dir.path().join("chancery.db-wal");
+        let written = std::fs::read(&wal).unwrap();
+        let again = first.commit(1, &[leaf()], &[]).await.unwrap_err();
+        assert!(again.is_integrity() && again.full().contains("nothing is written after a fault"));
+        first.close().await;
+        drop(second);
+        assert_eq!(std::fs::read(&wal).unwrap(), written, "neither moved nor removed");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_it_was_does_not_leave_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let leaves: Vec<NewLeaf> = (0..300).map(|_| leaf()).collect();
+        writer.commit(1, &leaves, &[]).await.unwrap();
+        let (store, _) = Store::open(&path).await.unwrap();
+        assert_eq!(store.leaves(0, 300).await.unwrap().len(), 300);
+        let full = BTreeSet::from([TileId { level: 0, index: 0 }]);
+        assert!(store.tiles(full.clone(), 300).await.is_ok());
+        damage(&mut writer, "UPDATE leaf SET bytes = x'00' WHERE idx = 7").await;
+        for why in [
+            store.leaf(7).await.unwrap_err(),
+            store.leaves(0, 256).await.unwrap_err(),
+            writer.leaves(5, 10, 4096).await.unwrap_err(),
+        ] {
+            assert!(why.is_integrity() && why.full().contains("leaf 7"), "{}", why.full());
+        }
+        damage(&mut writer, "UPDATE leaf SET hash = zeroblob(32) WHERE idx = 9").await;
+        let why = store.tiles(full, 300).await.unwrap_err();
+        assert!(why.is_integrity() && why.full().contains("tile 0/0"), "{}", why.full());
+        damage(&mut writer, "DELETE FROM leaf WHERE idx = 290").await;
+        let why = store.leaves(280, 20).await.unwrap_err();
+        assert!(why.full().contains("leaf 290 is missing"), "{}", why.full());
+        sqlx::query("INSERT INTO blob VALUES (zeroblob(32), x'01')").execute(&mut *writer.connection).await.unwrap();
+        let why = store.blob(&record::Sha256::from_bytes([0; 32])).await.unwrap_err();
+        assert!(why.is_integrity() && why.full().contains(&"0".repeat(64)), "{}", why.full());
+    }
+}

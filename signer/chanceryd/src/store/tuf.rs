@@ -79,10 +79,15 @@ impl Store {
 
     /// All repositories that have a collection, or the beginning of one.
     pub(crate) async fn collections(&self) -> Result<Vec<Repository>, StoreError> {
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT DISTINCT repository FROM intent ORDER BY repository")
-                .fetch_all(&self.readers)
-                .await?;
+        // From one name of the index to the next: a start does not read every intent there ever was.
+        let names: Vec<String> = sqlx::query_scalar(
+            "WITH RECURSIVE next (name) AS (
+                 SELECT min(repository) FROM intent UNION ALL
+                 SELECT (SELECT min(repository) FROM intent WHERE repository > next.name) FROM next WHERE name IS NOT NULL
+             ) SELECT name FROM next WHERE name IS NOT NULL",
+        )
+        .fetch_all(&self.readers)
+        .await?;
         names.iter().map(|n| parse(n)).collect()
     }
 
