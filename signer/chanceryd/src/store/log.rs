@@ -392,7 +392,11 @@ mod tests {
         let (_store, mut second) = Store::open(&path).await.unwrap();
         second.commit(1, &[leaf()], &[]).await.unwrap();
         let fault = first.commit(1, &[leaf()], &[]).await.unwrap_err();
-        assert!(fault.is_integrity() && fault.full().contains("another writer moved the head"), "{}", fault.full());
+        assert!(
+            fault.is_integrity() && fault.full().contains("another writer moved the head"),
+            "{}",
+            fault.full()
+        );
         let wal = dir.path().join("chancery.db-wal");
         let written = std::fs::read(&wal).unwrap();
         let again = first.commit(1, &[leaf()], &[]).await.unwrap_err();
@@ -427,7 +431,10 @@ mod tests {
         damage(&mut writer, "DELETE FROM leaf WHERE idx = 290").await;
         let why = store.leaves(280, 20).await.unwrap_err();
         assert!(why.full().contains("leaf 290 is missing"), "{}", why.full());
-        sqlx::query("INSERT INTO blob VALUES (zeroblob(32), x'01')").execute(&mut *writer.connection).await.unwrap();
+        sqlx::query("INSERT INTO blob VALUES (zeroblob(32), x'01')")
+            .execute(&mut *writer.connection)
+            .await
+            .unwrap();
         let why = store.blob(&record::Sha256::from_bytes([0; 32])).await.unwrap_err();
         assert!(why.is_integrity() && why.full().contains(&"0".repeat(64)), "{}", why.full());
     }
