@@ -46,9 +46,9 @@ hardware: build
 	@tests/setup.sh hardware
 	hsm-sim/yubikey/ykman.sh
 
-# Every call that a request makes on durable state, with each of four errors: about an hour on two idle cores.
+# Every call that a request makes on durable state, with each of four errors; with N=.. every sync and N of the writes.
 faults-disk: build
-	CHANCERY_DISK_FAULTS=all cargo test --workspace --test sealing -- --nocapture --test-threads=1
+	CHANCERY_DISK_FAULTS=$(or $(N),all) cargo test --workspace --test sealing -- --nocapture --test-threads=1
 
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)

@@ -133,14 +133,7 @@ impl Health {
         );
         inner.sealed = Some(reason.to_owned());
         let sealed = Mark::sealed(reason, self.clock.now());
-        // On a thread of its own: a disk that fails may also be slow, and nobody waits for it.
-        inner.marking = self.mark.clone().map(|mark| {
-            std::thread::spawn(move || {
-                if let Err(e) = mark.write(&sealed) {
-                    tracing::warn!(error = %e, "the seal could not be kept for the next start, which will check everything");
-                }
-            })
-        });
+        inner.marking = self.mark.clone().and_then(|mark| keep(mark, sealed));
         drop(inner);
         self.seal.send_replace(true);
     }
@@ -268,6 +261,18 @@ impl Health {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes the mark of a seal on a thread of its own: a disk that fails may also be slow, and nobody waits for it.
+fn keep(mark: Arc<MarkFile>, sealed: Mark) -> Option<JoinHandle<()>> {
+    const LOST: &str = "the seal could not be kept for the next start, which will check everything";
+    let write = move || {
+        if let Err(e) = mark.write(&sealed) {
+            tracing::warn!(error = %e, "{LOST}");
+        }
+    };
+    let thread = std::thread::Builder::new().name("seal".into()).spawn(write);
+    thread.map_err(|e| tracing::warn!(error = %e, "{LOST}")).ok()
 }
 
 #[cfg(test)]

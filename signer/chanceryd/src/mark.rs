@@ -11,6 +11,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// Bytes of the file: one block of every usual file system.
@@ -61,6 +62,8 @@ impl Mark {
 pub(crate) struct MarkFile {
     file: File,
     path: PathBuf,
+    /// Whether this process has sealed, held while it writes: a seal is the last thing that it writes here.
+    sealed: Mutex<bool>,
 }
 
 impl MarkFile {
@@ -71,7 +74,7 @@ impl MarkFile {
         let failed = |e: io::Error| Fatal::Disk { path: path.clone(), why: e.to_string() };
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mark = Self { file: file.map_err(failed)?, path: path.clone() };
+        let mark = Self { file: file.map_err(failed)?, path: path.clone(), sealed: Mutex::new(false) };
         let said = mark.read(now).map_err(failed)?;
         if said.is_none() {
             mark.write(&Mark::Running {}).and_then(|()| File::open(data)?.sync_all()).map_err(failed)?;
@@ -95,8 +98,13 @@ impl MarkFile {
         Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| unreadable())))
     }
 
-    /// Overwrites the mark; it is on the disk when this returns.
+    /// Overwrites the mark; it is on the disk when this returns. After a seal nothing is written any more.
     pub(crate) fn write(&self, mark: &Mark) -> io::Result<()> {
+        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *sealed {
+            return Ok(());
+        }
+        *sealed = matches!(mark, Mark::Sealed { .. });
         self.file.write_all_at(&mark.encode()?, 0)?;
         self.file.sync_data()
     }
@@ -116,18 +124,31 @@ mod tests {
         let (file, said) = MarkFile::open(dir.path(), now()).unwrap();
         assert_eq!(said, None);
         let worst = "\u{1}".repeat(100_000);
+        drop(file);
         for mark in [
-            Mark::sealed("the disk", now()),
-            Mark::sealed(&worst, now()),
-            Mark::sealed(&"\u{10348}".repeat(1000), now()),
             Mark::Unsealed { reason: "the disk".into(), at: now() },
             Mark::Running {},
             Mark::Stopped {},
+            Mark::sealed("the disk", now()),
+            Mark::sealed(&worst, now()),
+            Mark::sealed(&"\u{10348}".repeat(1000), now()),
         ] {
+            let (file, _) = MarkFile::open(dir.path(), now()).unwrap();
             file.write(&mark).unwrap();
             assert_eq!(std::fs::metadata(file.path()).unwrap().len(), BYTES as u64);
             assert_eq!(MarkFile::open(dir.path(), now()).unwrap().1, Some(mark));
         }
+    }
+
+    #[test]
+    fn nothing_is_written_over_the_seal_of_this_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, _) = MarkFile::open(dir.path(), now()).unwrap();
+        let seal = Mark::sealed("the disk", now());
+        for mark in [&seal, &Mark::Running {}, &Mark::Stopped {}] {
+            file.write(mark).unwrap();
+        }
+        assert_eq!(MarkFile::open(dir.path(), now()).unwrap().1, Some(seal));
     }
 
     #[test]

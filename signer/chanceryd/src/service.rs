@@ -164,10 +164,11 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     // Readers first: the last connection moves SQLite's write-ahead log into the file.
     service.store.close().await;
     match tokio::time::timeout(STOP, log.stop()).await {
-        Ok(()) if told && service.health.sealed().is_none() => put_mark(&mark, &Mark::Stopped {})?,
+        Ok(()) if told => put_mark(&mark, &Mark::Stopped {})?,
         Ok(()) => {}
         Err(_) => tracing::warn!("the log keeper is away: what is committed is appended at the next start"),
     }
+    service.health.finish_marking();
     served
 }
 

@@ -179,21 +179,22 @@ impl Answer {
     }
 }
 
-/// Whether every call meets every error.
-pub(super) fn all() -> bool {
-    std::env::var("CHANCERY_DISK_FAULTS").is_ok_and(|v| v == "all")
+/// How many of a process's writes meet every error; none for the short form.
+fn wanted() -> Option<usize> {
+    let wanted = std::env::var("CHANCERY_DISK_FAULTS").ok()?;
+    Some(if wanted == "all" { usize::MAX } else { wanted.parse().expect("`all` or a number") })
 }
 
-/// Faults on the calls that one request makes: in the short form each sync, and `writes` of the writes.
+/// Faults on the calls that one request makes: on each sync, and on so many of the writes.
 pub(super) fn faults(calls: &[Call], writes: usize) -> Vec<Fault> {
     let mut errnos = ERRNOS.into_iter().cycle();
     let mut faults = Vec::new();
     for name in WRITES {
         let count = calls.iter().filter(|call| call.name == *name).count();
-        let sync = name.ends_with("sync");
-        let step = if all() || sync { 1 } else { count.div_ceil(writes).max(1) };
+        let most = if name.ends_with("sync") { count } else { wanted().unwrap_or(writes) };
+        let step = count.div_ceil(most.max(1)).max(1);
         for n in (1..=count).step_by(step) {
-            let of = if all() { &ERRNOS[..] } else { &[errnos.next().unwrap()] };
+            let of = if wanted().is_some() { &ERRNOS[..] } else { &[errnos.next().unwrap()] };
             faults.extend(of.iter().map(|errno| Fault { call: name, errno, n }));
         }
     }

@@ -74,9 +74,7 @@ pub(super) async fn create(
             );
         }
         RequestState::Ready | RequestState::Signing | RequestState::Recorded => {
-            if let Some(why) = service.health.sealed() {
-                return Err(Fail::audit_unavailable(&format!("sealed: {why}")));
-            }
+            ends_some_time(&service)?;
             StatusCode::ACCEPTED
         }
     };
@@ -227,7 +225,18 @@ pub(super) async fn show(
     if row.by != *proof.principal() && !proof.has(Scope::Audit) {
         return Err(unknown());
     }
-    Ok(Json(wait_for(&service, &id, wait.wait.unwrap_or(0), wait.touch).await?))
+    let seconds = wait.wait.unwrap_or(0);
+    let request = wait_for(&service, &id, seconds, wait.touch).await?;
+    if seconds > 0 && !request.state.is_final() {
+        ends_some_time(&service)?;
+    }
+    Ok(Json(request))
+}
+
+/// Tells who waits for the end of a request that this daemon will not bring it there.
+fn ends_some_time(service: &Service) -> Result<(), Fail> {
+    let sealed = service.health.sealed();
+    sealed.map_or(Ok(()), |why| Err(Fail::audit_unavailable(&format!("sealed: {why}"))))
 }
 
 /// The request as soon as it is final or waits for a touch that the caller does not know of, or as it stands when the time
@@ -395,10 +404,10 @@ async fn make_collection(service: App, proof: Proof, repository: Repository) -> 
         made = service.publisher.create(Approved::without_people(allowed)) => made,
         () = service.health.until_sealed() => Err("sealed".into()),
     };
-    made.map_err(|why| match service.health.sealed() {
-        Some(why) => Fail::audit_unavailable(&format!("sealed: {why}")),
-        None => Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &why).retryable(),
-    })
+    if made.is_err() {
+        ends_some_time(&service)?;
+    }
+    made.map_err(|why| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &why).retryable())
 }
 
 /// `GET /v1/repositories?name=GUN`.
