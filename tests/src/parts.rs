@@ -79,19 +79,35 @@ impl Parts {
         self.running[&part].id()
     }
 
-    /// Starts a process, and waits for a keeper's socket.
+    /// Starts a process, and waits for a keeper's socket. One that ends is started again as its supervisor would, unless
+    /// that helps nothing.
     pub fn start(&mut self, part: Part) {
+        self.spawn(part);
+        let Some(socket) = self.socket(part) else { return };
+        wait_for("a keeper's socket", || {
+            let child = self.running.get_mut(&part).unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                let said = self.service.log_of(part.name());
+                assert!(
+                    !matches!(status.code(), Some(74 | 78)),
+                    "the {} ended: {status} {said}",
+                    part.name()
+                );
+                self.spawn(part);
+            }
+            socket.exists().then_some(())
+        });
+    }
+
+    fn spawn(&mut self, part: Part) {
         let mut command = self.command(part, "serve");
         let log = self.service.dir().join(format!("logs/{}.log", part.name()));
         let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let socket = self.socket(part);
-        if let Some(socket) = &socket {
+        if let Some(socket) = self.socket(part) {
+            // One of a keeper that was killed would look like one that serves.
             let _absent = fs::remove_file(socket);
         }
         self.running.insert(part, command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        if let Some(socket) = socket {
-            wait_for("a keeper's socket", || socket.exists().then_some(()));
-        }
     }
 
     /// Ends a process as its supervisor would; its exit code.
