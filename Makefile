@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults faults-disk hardware
+.PHONY: help setup build check test demo bench faults faults-disk crash hardware interop-log
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
@@ -10,8 +10,10 @@ help:
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
 	@echo "make faults-disk  every write and sync of a request fails, with EIO, ENOSPC, EDQUOT and EROFS: what is sealed, what goes on"
+	@echo "make interop-log  other people's programs (cosign, litewitness, Tessera's fsck, sigstore-verify) judge the log"
+	@echo "make crash   1 000 kills, a kill at every file-system call of a request, 1 000 power cuts (as root): nothing is lost (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
-	@echo "make bench   signatures per second, and what each one costs, of the release build"
+	@echo "make bench   signatures per second, and what each one and a large log cost, of the release build (GROWTH=entries)"
 
 setup:
 	@tests/setup.sh
@@ -31,6 +33,7 @@ check:
 
 test: build
 	@tests/setup.sh modules
+	@tests/setup.sh interop
 	tests/run.sh
 
 demo: build
@@ -40,7 +43,7 @@ bench: setup
 	@echo "== building for release (a first build takes about ten minutes on two cores)"
 	cargo build --release --workspace --bins
 	cargo build --release -p hsm-sim-pkcs11
-	target/release/bench
+	GROWTH=$(or $(GROWTH),10000000) target/release/bench
 
 hardware: build
 	@tests/setup.sh hardware
@@ -50,5 +53,12 @@ hardware: build
 faults-disk: build
 	CHANCERY_DISK_FAULTS=$(or $(N),all) cargo test --workspace --test sealing -- --nocapture --test-threads=1
 
+interop-log: build
+	@tests/setup.sh interop all
+	tests/interop/log.sh
+
 faults: build
 	target/debug/faultrun $(or $(N),10000) $(SEED)
+
+crash: build
+	target/debug/crash all $(or $(N),1000) $(SEED)

@@ -14,7 +14,7 @@ tools=target/tools
 declare -A packages=(
   [softhsm2-util]=softhsm2 [pkcs11-tool]=opensc [skopeo]=skopeo [umoci]=umoci [docker-registry]=docker-registry
   [notary]=notary [cc]=build-essential [openssl]=openssl [curl]=curl [jq]=jq [xxd]=xxd [python3]=python3
-  [ps]=procps [strace]=strace [pkg-config]=pkg-config [yubico-piv-tool]=yubico-piv-tool
+  [ps]=procps [strace]=strace [ssh-agent]=openssh-client [unshare]=util-linux [pkg-config]=pkg-config [yubico-piv-tool]=yubico-piv-tool
 )
 # file -> Debian package: libraries, and programs that are no commands of users
 declare -A files=(
@@ -76,6 +76,9 @@ fi
 
 # The PKCS#11 modules that only `make test` wants.
 if [ "${1:-}" = modules ]; then tests/modules.sh; fi
+
+# The log's judges, which tell `make test` whether others' programs believe it.
+if [ "${1:-}" = interop ]; then tests/interop.sh "${@:2}"; fi
 
 if [ "${1:-}" = judges ] && ! cargo deny --version 2>/dev/null | grep -qF "$deny"; then
   echo "== installing cargo-deny $deny (about four minutes on two cores, once a machine)"

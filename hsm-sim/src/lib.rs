@@ -24,4 +24,4 @@ pub use forwarder::forwarder;
 pub use journal::{Entry, Journal, MAX_JOURNAL_BYTES, SignFunction};
 pub use module::{Module, Provisioned, PublicKey};
 pub use softhsm::{Journaled, SoftHsm};
-pub use tools::{missing, skip};
+pub use tools::{cached, cached_version, missing, skip};

@@ -37,8 +37,8 @@ pub fn missing(tools: &[&str]) -> Option<String> {
     })
 }
 
-/// Where `tests/modules.sh` puts what Debian's own installation does not bring.
-pub(crate) fn cached(file: &str) -> PathBuf {
+/// Where `tests/modules.sh` and `tests/interop.sh` put what Debian's own installation does not bring.
+pub fn cached(file: &str) -> PathBuf {
     let folder = env::var_os("CHANCERY_TOOLS").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/chancery-tools"),
         PathBuf::from,
@@ -46,8 +46,8 @@ pub(crate) fn cached(file: &str) -> PathBuf {
     folder.join(file)
 }
 
-/// The version that `tests/modules.sh` notes beside what it puts there.
-pub(crate) fn cached_version(folder: &str) -> Result<String, Error> {
+/// The version that these scripts note beside what they put there.
+pub fn cached_version(folder: &str) -> Result<String, Error> {
     let file = cached(folder).join("version");
     let text = fs::read_to_string(&file).map_err(Error::file("read the version", &file))?;
     Ok(text.trim().to_owned())

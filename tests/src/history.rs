@@ -73,11 +73,11 @@ impl History {
             match leaf {
                 Leaf::Intent(intent) => {
                     by_index.insert(index, told.len());
-                    by_payload.entry((intent.payload, intent.key)).or_default().push(told.len());
+                    by_payload.entry((intent.digest(), intent.key)).or_default().push(told.len());
                     told.push(Told { index, intent: intent.clone(), end: End::Open, code: None });
                 }
                 Leaf::Completion(c) => {
-                    let same = by_payload.get(&(c.payload, c.key())).map_or(&[][..], Vec::as_slice);
+                    let same = by_payload.get(&(c.digest(), c.key())).map_or(&[][..], Vec::as_slice);
                     let open = same.iter().find(|place| told[**place].end == End::Open);
                     told[*open.expect("a completion has an earlier open intent")].end = End::Signed;
                 }

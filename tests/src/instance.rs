@@ -28,7 +28,10 @@ pub const TARGETS_KEY: &[u8] = &[2];
 /// And of its snapshot key.
 pub const SNAPSHOT_KEY: &[u8] = &[3];
 
-/// `CKM_ECDSA`: the keys that sign for clients. The log key signs notes with `CKM_EDDSA`.
+/// And of the key of the log's entry timestamps.
+const SET_KEY: &[u8] = &[0x10];
+
+/// `CKM_ECDSA`: the keys that sign for clients, and the SET key. The log key signs notes with `CKM_EDDSA`.
 const CKM_ECDSA: u64 = 0x1041;
 
 /// What a test wants other than the default.
@@ -46,9 +49,26 @@ pub struct Instance {
     pub registry: Registry,
     /// What the tokens are made to do wrong; nothing at first.
     pub faults: Faults,
-    folder: TempDir,
+    folder: Folder,
     port: u16,
     dev: Option<Child>,
+}
+
+/// Where an instance lies.
+enum Folder {
+    /// Removed with it.
+    Passing(TempDir),
+    /// Left where it is.
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Passing(folder) => folder.path(),
+            Self::Kept(folder) => folder,
+        }
+    }
 }
 
 /// What a command printed, and how it ended.
@@ -71,9 +91,29 @@ impl Instance {
     /// A fresh service with settings.
     pub fn with(settings: &Settings) -> Self {
         let folder = tempfile::Builder::new().prefix("chy").tempdir().unwrap();
-        let registry = Registry::start(&folder.path().join("registry"));
-        let faults = Faults::create(&folder.path().join("faults")).unwrap();
-        let mut instance = Self { registry, faults, folder, port: free_port(), dev: None };
+        Self::within(Folder::Passing(folder), (free_port(), free_port()), settings)
+    }
+
+    /// The service in this folder, taken up again if there is one, and left there in the end. Its ports are those of its
+    /// first start.
+    pub fn kept_in(folder: &Path, settings: &Settings) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let file = folder.join("ports");
+        if !file.exists() {
+            fs::write(&file, format!("{} {}", free_port(), free_port())).unwrap();
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let (service, registry) = text.split_once(' ').unwrap();
+        let ports = (service.parse().unwrap(), registry.parse().unwrap());
+        Self::within(Folder::Kept(folder.to_owned()), ports, settings)
+    }
+
+    fn within(folder: Folder, (port, registry): (u16, u16), settings: &Settings) -> Self {
+        let registry = Registry::start(&folder.path().join("registry"), registry);
+        let faults = folder.path().join("faults");
+        let _left_over = fs::remove_dir_all(&faults);
+        let faults = Faults::create(&faults).unwrap();
+        let mut instance = Self { registry, faults, folder, port, dev: None };
         instance.resume(settings);
         instance
     }
@@ -81,6 +121,12 @@ impl Instance {
     /// The folder of `chancery dev`.
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("dev")
+    }
+
+    /// Leaves the folder behind when all is over, for people to look at; where it is.
+    pub(crate) fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
     }
 
     /// The port of the service.
@@ -147,7 +193,7 @@ impl Instance {
     }
 
     /// Both tokens are SoftHSM's, behind a module that journals what their keys sign.
-    fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
+    pub(crate) fn token_environment(&self) -> [(&'static str, PathBuf); 3] {
         let softhsm = hsm_sim::SoftHsm::installed().unwrap();
         let control = self.faults.folder().to_owned();
         [("HSM_SIM_MODULE", softhsm), ("HSM_SIM_JOURNAL", self.journal()), ("HSM_SIM_CONTROL", control)]
@@ -174,6 +220,13 @@ impl Instance {
     /// SHA-256 of every payload that an image key really signed, in order: the token's word, not the daemon's.
     pub fn signed(&self) -> Vec<Sha256> {
         signed(&self.journal())
+    }
+
+    /// How many entry timestamps the log's token has signed.
+    pub fn entry_timestamps(&self) -> usize {
+        let of_set_key =
+            |entry: &Entry| matches!(entry, Entry::Signature { key_id, .. } if key_id == SET_KEY);
+        Journal::read(&self.journal()).unwrap().iter().filter(|entry| of_set_key(entry)).count()
     }
 
     /// What the tokens answered to each login, in order.
@@ -263,7 +316,12 @@ impl Instance {
 
     /// Waits until signatures can be asked for.
     pub fn wait_until_ready(&self) {
-        wait_for("the service to be ready", || (self.http("", "/readyz", &[]).0 == 200).then_some(()));
+        wait_for("the service to be ready", || self.ready().then_some(()));
+    }
+
+    /// Whether signatures can be asked for.
+    pub fn ready(&self) -> bool {
+        self.http("", "/readyz", &[]).0 == 200
     }
 
     /// The log as an auditor reads it, every entry proven; none before the first checkpoint.
@@ -324,18 +382,23 @@ impl Instance {
 
     /// Runs `chancery` with the token that this variable of `DIR/env` holds.
     pub fn chancery_as(&self, token: &str, args: &[&str]) -> Output {
+        Output::of(&mut self.command_as(token, args))
+    }
+
+    /// `chancery` as an auditor runs it, to be run.
+    pub fn auditor(&self, args: &[&str]) -> Command {
+        self.command_as("CHANCERY_AUDITOR_TOKEN", args)
+    }
+
+    fn command_as(&self, token: &str, args: &[&str]) -> Command {
         let mut env = self.env();
         if let Some(value) = env.get(token).cloned() {
             env.insert("CHANCERY_TOKEN".into(), value);
         }
         let home = self.folder.path().join("home");
-        Output::of(
-            Command::new(binary("chancery"))
-                .args(args)
-                .envs(env)
-                .env("HOME", &home)
-                .env("XDG_STATE_HOME", &home),
-        )
+        let mut command = Command::new(binary("chancery"));
+        command.args(args).envs(env).env("HOME", &home).env("XDG_STATE_HOME", &home);
+        command
     }
 
     /// A file of the Docker Content Trust server as clients get it.
@@ -484,7 +547,7 @@ pub(crate) fn signed(journal: &Path) -> Vec<Sha256> {
 /// What an image key signed, if that is what the entry says.
 pub(crate) fn payload(entry: Entry) -> Option<Sha256> {
     match entry {
-        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), .. } => {
+        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), key_id, .. } if key_id != SET_KEY => {
             Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
         }
         Entry::Signature { .. } | Entry::Login { .. } => None,
@@ -502,7 +565,7 @@ pub(crate) fn ended(pid: u32) -> bool {
     stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -4,20 +4,25 @@
 //! beside a registry of its own. Nothing in it sleeps for a fixed time: every wait is for a state, with a limit.
 
 mod charter;
+pub mod crash;
 mod faultrun;
+mod growth;
 mod history;
 mod instance;
 mod keeper;
 mod module;
 mod page;
 mod parts;
+mod process;
 mod registry;
 pub mod second;
 mod strace;
 mod supervisor;
+mod witness;
 mod yubikey;
 
 pub use faultrun::{Figures, random_faults};
+pub use growth::{Grown, grow, grow_command};
 pub use history::{End, History, Told};
 pub use instance::{
     DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, Signal, TARGETS_KEY,
@@ -26,8 +31,10 @@ pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
 pub use parts::{Part, Parts};
+pub use process::Process;
 pub use registry::Registry;
 pub use strace::{Call, Fault, Strace, WRITES};
+pub use witness::{OwnWitness, exchange};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};
 
 use std::{

@@ -1,6 +1,6 @@
 //! A real registry (Debian's docker-registry) on loopback, and images in it.
 
-use crate::{free_port, wait_for};
+use crate::wait_for;
 use record::Digest;
 use std::{
     fs,
@@ -18,9 +18,8 @@ pub struct Registry {
 
 impl Registry {
     /// Starts one that keeps its files in `folder`.
-    pub fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path, port: u16) -> Self {
         fs::create_dir_all(folder).unwrap();
-        let port = free_port();
         let config = folder.join("config.yml");
         let data = folder.join("data");
         let text = format!(

@@ -1,5 +1,7 @@
 //! What an auditor finds out about a running service's log, most of it from published files and the log's key alone.
 
+use hsm_sim::Rule;
+use record::{Completion, Leaf, PayloadDigest, Sha256};
 use serde_json::Value;
 use std::{
     fs,
@@ -253,6 +255,65 @@ fn the_second_verifier_reads_a_server_too() {
     fs::write(checkpoint.path(), other).unwrap();
     let said = Output::of(&mut python);
     assert_eq!(said.code, 10, "{said:?}");
+}
+
+#[test]
+fn timestamps_and_signed_bytes_are_auditors_and_one_entry_gets_one_timestamp() {
+    if !have("docker-registry") {
+        return;
+    }
+    let mut service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let history = service.history();
+    let signed: Vec<(usize, Completion)> = (history.leaves().iter().enumerate())
+        .filter_map(|(at, leaf)| if let Leaf::Completion(c) = leaf { Some((at, c.clone())) } else { None })
+        .collect();
+    let (index, completion) = signed.last().unwrap();
+    let PayloadDigest::Sha256(digest_of_payload) = completion.digest() else {
+        panic!("a P-256 key signs SHA-256")
+    };
+    let (set, payload) = (format!("/v1/log/set/{index}"), format!("/v1/log/payload/{digest_of_payload}"));
+    for path in [&set, &payload] {
+        assert_eq!(
+            (service.http("", path, &[]).0, service.http("CHANCERY_TOKEN", path, &[]).0),
+            (401, 403),
+            "{path}"
+        );
+    }
+    let auditor = |service: &Instance, path: &str| service.http("CHANCERY_AUDITOR_TOKEN", path, &[]);
+    let (status, bytes) = auditor(&service, &payload);
+    assert_eq!((status, Sha256::of(bytes.as_bytes())), (200, digest_of_payload));
+    let (status, first) = auditor(&service, &set);
+    assert_eq!(status, 200, "{first}");
+    assert_eq!((auditor(&service, &set), service.entry_timestamps()), ((200, first.clone()), 1));
+    let stamp: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(stamp["Payload"]["logIndex"], *index);
+    for (path, status) in [
+        ("/v1/log/set/0".to_owned(), 404),
+        (format!("/v1/log/set/{}", u64::MAX), 404),
+        ("/v1/log/set/x".to_owned(), 400),
+        (format!("/v1/log/payload/{}", "0".repeat(64)), 404),
+    ] {
+        assert_eq!(auditor(&service, &path).0, status, "{path}");
+    }
+    // Nobody waits for what the token cannot do now, and nothing is broken by it.
+    service.faults.add(Rule::answer("C_SignInit", "CKR_FUNCTION_FAILED").key(&[0x10])).unwrap();
+    let (other, _) = signed.first().unwrap();
+    let (status, problem) = auditor(&service, &format!("/v1/log/set/{other}"));
+    assert!(status == 503 && problem.contains("\"retryable\":true"), "{status} {problem}");
+    service.faults.clear().unwrap();
+    service.wait_until_ready();
+    assert_eq!(auditor(&service, &format!("/v1/log/set/{other}")).0, 200);
+    // A log keeper that has lost its SET key: everything else works.
+    assert_eq!(service.stop(), 0);
+    let keeper = service.dir().join("log/keeper.toml");
+    let config = fs::read_to_string(&keeper).unwrap();
+    fs::write(&keeper, config.split("[set_key]").next().unwrap()).unwrap();
+    service.resume(&tests::Settings::default());
+    let (status, problem) = auditor(&service, &set);
+    assert!(status == 501 && problem.contains("no-set-key"), "{status} {problem}");
+    assert_eq!(service.sign("demo/app", &digest, "v2").code, 0);
 }
 
 /// Every file below a folder.

@@ -73,6 +73,7 @@ def ed_point(data):
         x = x * pow(2, (Q - 1) // 4, Q) % Q
     need(y < Q and (x * x - square) % Q == 0 and (x or not sign), "32 bytes that are no point of Ed25519")
     x = Q - x if x & 1 != sign else x
+    need(ed_mul(8, (x, y, 1, x * y % Q))[0], "a point of small order, under which anything verifies")
     return x, y, 1, x * y % Q
 
 
@@ -84,51 +85,111 @@ def ed25519(public, message, signature):
     return s < ORDER and (p[0] * q[2] - q[0] * p[2]) % Q == 0 and (p[1] * q[2] - q[1] * p[2]) % Q == 0
 
 
-# ECDSA over P-256 (FIPS 186-5), in Jacobian coordinates; None is the point at infinity.
-M = 2**256 - 2**224 + 2**192 + 2**96 - 1
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-BASE = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
-        0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5, 1)
-SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200" "04")
+class Curve:
+    """ECDSA over y^2 = x^3 - 3x + b (FIPS 186-5), in Jacobian coordinates; None is the point at infinity."""
+
+    def __init__(self, name, m, n, b, x, y, spki):
+        self.name, self.m, self.n, self.b, self.base = name, m, n, b, (x, y, 1)
+        self.size, self.spki = (m.bit_length() + 7) // 8, bytes.fromhex(spki) + b"\4"
+
+    def double(self, p):
+        if p is None:
+            return None
+        (x, y, z), m = p, self.m
+        square, delta = y * y % m, z * z % m
+        beta, alpha = x * square % m, 3 * (x - delta) * (x + delta) % m
+        x3 = (alpha * alpha - 8 * beta) % m
+        return x3, (alpha * (4 * beta - x3) - 8 * square * square) % m, 2 * y * z % m
+
+    def add(self, p, q):
+        if p is None or q is None:
+            return p or q
+        m = self.m
+        zp, zq = p[2] * p[2] % m, q[2] * q[2] % m
+        u, s = p[0] * zq % m, p[1] * q[2] * zq % m
+        h, r = (q[0] * zp - u) % m, (q[1] * p[2] * zp - s) % m
+        if h == 0:
+            return self.double(p) if r == 0 else None
+        hh, v = h * h % m, u * h * h % m
+        x = (r * r - h * hh - 2 * v) % m
+        return x, (r * (v - x) - s * h * hh) % m, h * p[2] * q[2] % m
+
+    def verifies(self, spki, digest, signature):
+        need(spki.startswith(self.spki) and len(spki) == len(self.spki) + 2 * self.size, f"a key that is not of {self.name}")
+        x, y = int.from_bytes(spki[-2 * self.size:-self.size]), int.from_bytes(spki[-self.size:])
+        m, n = self.m, self.n
+        need(x < m and y < m and (y * y - x * x * x + 3 * x - self.b) % m == 0, f"a key that is no point of {self.name}")
+        r, s = der_integers(signature)
+        if not (0 < r < n and 0 < s < n):
+            return False
+        w = pow(s, -1, n)
+        u, v, key, point = int.from_bytes(digest) * w % n, r * w % n, (x, y, 1), None
+        table = [None, self.base, key, self.add(self.base, key)]
+        for bit in range(n.bit_length() - 1, -1, -1):
+            point = self.add(self.double(point), table[(u >> bit & 1) + 2 * (v >> bit & 1)])
+        return point is not None and point[0] * pow(point[2] * point[2], -1, m) % m % n == r
 
 
-def ec_double(p):
-    if p is None:
-        return None
-    x, y, z = p
-    square, delta = y * y % M, z * z % M
-    beta, alpha = x * square % M, 3 * (x - delta) * (x + delta) % M
-    x3 = (alpha * alpha - 8 * beta) % M
-    return x3, (alpha * (4 * beta - x3) - 8 * square * square) % M, 2 * y * z % M
+P256 = Curve("P-256", 2**256 - 2**224 + 2**192 + 2**96 - 1,
+             0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+             0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B,
+             0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+             0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+             "3059301306072a8648ce3d020106082a8648ce3d030107034200")
+P384 = Curve("P-384", 2**384 - 2**128 - 2**96 + 2**32 - 1,
+             0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
+             0xB3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF,
+             0xAA87CA22BE8B05378EB1C71EF320AD746E1D3B628BA79B9859F741E082542A385502F25DBF55296C3A545E3872760AB7,
+             0x3617DE4A96262C6F5D9E98BF9292DC29F8F41DBD289A147CE9DA3113B5F0B8C00A60B1CE1D7E819D7A431D7C90EA0E5F,
+             "3076301006072a8648ce3d020106052b81040022036200")
 
 
-def ec_add(p, q):
-    if p is None or q is None:
-        return p or q
-    zp, zq = p[2] * p[2] % M, q[2] * q[2] % M
-    u, s = p[0] * zq % M, p[1] * q[2] * zq % M
-    h, r = (q[0] * zp - u) % M, (q[1] * p[2] * zp - s) % M
-    if h == 0:
-        return ec_double(p) if r == 0 else None
-    hh, v = h * h % M, u * h * h % M
-    x = (r * r - h * hh - 2 * v) % M
-    return x, (r * (v - x) - s * h * hh) % M, h * p[2] * q[2] % M
+def der(tag, *parts):
+    """One DER value."""
+    content = b"".join(parts)
+    length = len(content).to_bytes((len(content).bit_length() + 7) // 8 or 1)
+    return bytes([tag]) + (length if len(content) < 128 else bytes([128 + len(length)]) + length) + content
 
 
-def ecdsa(spki, digest, signature):
-    need(spki.startswith(SPKI) and len(spki) == len(SPKI) + 64, "a key that is not of P-256")
-    x, y = int.from_bytes(spki[-64:-32]), int.from_bytes(spki[-32:])
-    need(x < M and y < M and (y * y - x * x * x + 3 * x - B) % M == 0, "a key that is no point of P-256")
-    r, s = der_integers(signature)
-    if not (0 < r < N and 0 < s < N):
-        return False
-    w = pow(s, -1, N)
-    u, v, key, point = int.from_bytes(digest) * w % N, r * w % N, (x, y, 1), None
-    table = [None, BASE, key, ec_add(BASE, key)]
-    for bit in range(255, -1, -1):
-        point = ec_add(ec_double(point), table[(u >> bit & 1) + 2 * (v >> bit & 1)])
-    return point is not None and point[0] * pow(point[2] * point[2], -1, M) % M % N == r
+def rsa_pss(spki, bits, digest, signature):
+    """RSASSA-PSS with SHA-256 and a salt of 32 bytes (RFC 8017, 8.1.2 and 9.1.2)."""
+    def key(n, e):
+        parts = [der(2, number.to_bytes(number.bit_length() // 8 + 1)) for number in (n, e)]
+        return der(48, bytes.fromhex("300d06092a864886f70d0101010500"), der(3, b"\0", der(48, *parts)))
+
+    # The one spelling of a key of this size is longer than its exponent by a fixed number of bytes.
+    start = key(2**bits - 1, 65537).index(b"\xff" * (bits // 8))
+    n, rest = int.from_bytes(spki[start:start + bits // 8]), spki[start + bits // 8:]
+    e = int.from_bytes(rest[2:])
+    need(n.bit_length() == bits and 1 < e < 2**33 and n & e & 1 and spki == key(n, e), f"a key that is not of RSA with {bits} bits")
+    s, size = int.from_bytes(signature), bits // 8
+    need(len(signature) == size, "a signature of another length than its key's")
+    block = pow(s, e, n).to_bytes(size) if s < n else bytes(size)
+    masked, h = block[:-33], block[-33:-1]
+    mask = b"".join(sha256(h + i.to_bytes(4)) for i in range(len(masked) // 32 + 1))
+    plain = bytes(a ^ b for a, b in zip(masked, mask))
+    plain = bytes([plain[0] & 0x7F]) + plain[1:]
+    salt = plain[-32:]
+    return (s < n and block[-1] == 0xBC and masked[0] < 128 and plain[:-32] == bytes(len(plain) - 33) + b"\1"
+            and h == sha256(bytes(8) + digest + salt))
+
+
+ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")
+
+
+def ed25519_spki(spki, message, signature):
+    need(spki.startswith(ED25519_SPKI) and len(spki) == 44 and len(signature) == 64, "a key or a signature that is not of Ed25519")
+    return ed25519(spki[12:], message, signature)
+
+
+# Each kind of key: the hash that it signs, and whether a signature is its. Ed25519 signs the message itself.
+ALGORITHMS = {
+    "PKIX_ECDSA_P256_SHA_256": ("SHA2_256", P256.verifies),
+    "PKIX_ECDSA_P384_SHA_384": ("SHA2_384", P384.verifies),
+    **{f"PKIX_RSA_PSS_{bits}_SHA256": ("SHA2_256", lambda key, digest, made, bits=bits: rsa_pss(key, bits, digest, made))
+       for bits in (2048, 3072, 4096)},
+}
+HASH_BYTES = {"SHA2_256": 32, "SHA2_384": 48}
 
 
 def der_integers(data):
@@ -154,11 +215,21 @@ def verifier_key(text):
     try:
         name, key_id, key = text.split("+", 2)
         key = unbase64(key)
-        need(len(key) == 33 and key[0] == 1, "it is not of Ed25519")
-        need(sha256(name.encode() + b"\n" + key)[:4].hex() == key_id, "its parts do not belong together")
+        need(key[:1] in (b"\1", b"\2"), "it is neither of Ed25519 nor of ECDSA")
+        need(len(key) == (33 if key[0] == 1 else 92), "its key has another length")
+        # The id of an ECDSA key does not depend on the name.
+        named = name.encode() + b"\n" + key if key[0] == 1 else key[1:]
+        need(sha256(named)[:4].hex() == key_id, "its parts do not belong together")
     except (Wrong, ValueError) as error:
         raise Usage(f"{text!r} is no verifier key of a log: {error}") from error
     return name, key_id, key
+
+
+def signs(key, text, signature):
+    """Whether this log key (with its kind's byte) signed a note's text."""
+    if key[0] == 1:
+        return len(signature) == 64 and ed25519(key[1:], text, signature)
+    return P256.verifies(key[1:], sha256(text), signature)
 
 
 def checkpoint(note, vkey):
@@ -172,7 +243,7 @@ def checkpoint(note, vkey):
         data = unbase64(data)
         need(dash == "\u2014" and len(data) > 4, "a line that is no signature")
         if by == name and data[:4].hex() == key_id:
-            need(len(data) == 68 and ed25519(key[1:], text.encode(), data[4:]), "a signature of the log that does not verify")
+            need(signs(key, text.encode(), data[4:]), "a signature of the log that does not verify")
             signed = True
     need(signed, "a checkpoint that the log's key has not signed")
     origin, size, root = text[:-1].split("\n")
@@ -285,14 +356,18 @@ EVENTS = {
     "spool-rolled-back": EVENT | {"spool": int, "noted": int},
     "refusals-limited": EVENT | {"by": str, "from": str},
     "refusals-counted": EVENT | {"by?": str, "from": str, "until": str, "count": int},
+    "witness-lost": EVENT | {"witness": str, "code": str},
+    "witness-conflict": EVENT | {"witness": str, "claimed": int, "size": int},
+    "witness-back": EVENT | {"witness": str, "since": str},
 }
+SIGNATURE = {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}
 KINDS = {
     "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER]},
     "intent": {"log": str, "keeper": str, "key": str, "purpose": str, "format": str, "time": str, "nonce": str,
-               "repository": str, "policy?": POLICY, "requested?": REQUESTED, "retries?": int, "action": ACTIONS, "payload": str},
-    "hashedrekord": {"hashedRekordV002": {
-        "data": {"algorithm": str, "digest": str},
-        "signature": {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}}},
+               "repository": str, "policy?": POLICY, "requested?": REQUESTED, "retries?": int, "action": ACTIONS, "payload": str,
+               "payload_sha384?": str},
+    "hashedrekord": {"hashedRekordV002": {"data": {"algorithm": str, "digest": str}, "signature": SIGNATURE}},
+    "signature": {"data": {"algorithm": str, "content": str, "digest": str}, "signature": SIGNATURE},
     "outcome": {"intent": int, "outcome": str, "time": str, "keeper": str, "code?": str},
     "denied": {"request": str, "by": str, "time": str, "nonce": str, "action": str, "repository": str, "tag?": str,
                "digest?": str, "policy": POLICY, "reasons": [{"rule": str, "remedy": str, "message": str}]},
@@ -343,7 +418,7 @@ class Meaning:
             shaped(leaf["spec"], KINDS[leaf["kind"]], leaf["kind"])
             need((index == 0) == (leaf["kind"] == "genesis"), "the genesis entry is the first one, and no other")
             kinds = {"genesis": self.genesis, "intent": self.intent, "hashedrekord": self.completion,
-                     "outcome": self.outcome, "event": self.event, "denied": lambda *_: None}
+                     "signature": self.completion_with_message, "outcome": self.outcome, "event": self.event, "denied": lambda *_: None}
             kinds[leaf["kind"]](index, leaf["spec"])
         except (Wrong, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.findings.append(f"entry {index}: {error!r}")
@@ -362,7 +437,8 @@ class Meaning:
             self.presented[spec["name"], sha256(unbase64(key["spki"])).hex()] = key["purpose"]
 
     def intent(self, index, spec):
-        self.open[index] = spec["keeper"], spec["key"], spec["payload"]
+        # A completion names the payload in the hash that its key signs, and so does the intent.
+        self.open[index] = spec["keeper"], spec["key"], spec.get("payload_sha384", spec["payload"])
         need(spec["log"] == self.origin, "an intent of another log")
         [action] = spec["action"]
         certificate = action == "root-certificate"
@@ -371,17 +447,29 @@ class Meaning:
         need(self.presented.get((spec["keeper"], spec["key"])) == spec["purpose"], "a key that its keeper has not presented")
 
     def completion(self, _, spec):
-        [(name, record)] = spec.items()
-        verifier = record["signature"]["verifier"]
-        need((name, record["data"]["algorithm"], verifier["keyDetails"]) ==
-             ("hashedRekordV002", "SHA2_256", "PKIX_ECDSA_P256_SHA_256"), "a completion of another algorithm")
-        spki, digest = unbase64(verifier["publicKey"]["rawBytes"]), unbase64(record["data"]["digest"])
+        record = spec["hashedRekordV002"]
+        algorithm, digest = record["data"]["algorithm"], unbase64(record["data"]["digest"])
+        details = record["signature"]["verifier"]["keyDetails"]
+        hash_of, verifies = ALGORITHMS.get(details, (None, None))
+        need(algorithm == hash_of and len(digest) == HASH_BYTES[algorithm], f"a completion of the algorithm {details}, {algorithm}")
+        self.ended(record["signature"], digest, lambda spki, content: verifies(spki, digest, content))
+
+    def completion_with_message(self, _, spec):
+        data, details = spec["data"], spec["signature"]["verifier"]["keyDetails"]
+        message, digest = unbase64(data["content"]), unbase64(data["digest"])
+        need((details, data["algorithm"]) == ("PKIX_ED25519", "SHA2_256"), f"a completion of the algorithm {details}")
+        need(sha256(message) == digest and len(message) <= 32768, "a digest that is not the message's, or too long a message")
+        self.ended(spec["signature"], digest, lambda spki, content: ed25519_spki(spki, message, content))
+
+    def ended(self, signature, digest, verifies):
+        """Closes the oldest open intent for this key and payload."""
+        spki = unbase64(signature["verifier"]["publicKey"]["rawBytes"])
         wanted = sha256(spki).hex(), digest.hex()
         oldest = next((i for i, (_, *rest) in self.open.items() if tuple(rest) == wanted), None)
         need(oldest is not None, "a signature that no open intent announced")
         del self.open[oldest]
         self.ends["signed"] += 1
-        need(ecdsa(spki, digest, unbase64(record["signature"]["content"])), "a signature that does not verify")
+        need(verifies(spki, unbase64(signature["content"])), "a signature that does not verify")
 
     def outcome(self, _, spec):
         need(spec["intent"] in self.open, "an outcome of no open intent")

@@ -216,6 +216,10 @@ pub struct Keepers {
     /// How far the daemon is with reading everything from its disk again.
     #[serde(default)]
     pub scrub: Scrub,
+    /// What somebody should look at although signatures are made, one sentence each: such as a witness that does not
+    /// cosign the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
 }
 
 /// The rounds in which a daemon reads everything from its disk again. What they find seals it.
@@ -437,6 +441,10 @@ pub struct Readiness {
     pub log_size: u64,
     /// What is missing, one sentence each; empty when ready.
     pub problems: Vec<String>,
+    /// What somebody should look at although signatures are made, one sentence each: such as a witness that does not
+    /// cosign the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
 }
 
 /// An RFC 9457 problem document.

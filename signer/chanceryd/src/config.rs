@@ -1,5 +1,9 @@
 //! The daemon's configuration: one TOML file, every unknown member refused, every error naming file and member.
 
+mod witnesses;
+
+pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
+
 use crate::fatal::Fatal;
 use record::KeeperName;
 use serde::Deserialize;
@@ -46,6 +50,9 @@ pub struct LogConfig {
     pub socket: PathBuf,
     /// The log key, a C2SP verifier key; its name is the log's origin.
     pub vkey: String,
+    /// The witnesses of the published checkpoint; without this nobody is asked.
+    #[serde(default)]
+    pub witnesses: Option<WitnessConfig>,
 }
 
 /// Where a signing keeper is.
@@ -147,6 +154,9 @@ impl Config {
         for registry in &self.registries {
             record::Repository::parse(&format!("{}/x", registry.host))
                 .map_err(|e| format!("[[registry]] host {:?}: {e}", registry.host))?;
+        }
+        if let Some(witnesses) = &self.log.witnesses {
+            witnesses.check()?;
         }
         if self.limits.connections == 0 || self.limits.waiting_requests == 0 {
             return Err("[limits] connections and waiting_requests must be at least 1".into());

@@ -1,14 +1,15 @@
-//! What works and what does not, in one place: the seal, the log keeper, the signing keepers; and since when.
+//! What works and what does not, in one place: the seal, the log keeper, the signing keepers, the witnesses; and since when.
 
 use crate::{
     mark::{Mark, MarkFile},
+    publication::Patience,
     scrub::{Read, Rounds},
 };
 use api::KeeperFault;
 use record::{Clock, KeeperName, KeyId, Time, wire::TokenProblem};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::JoinHandle,
 };
 use tokio::sync::watch;
@@ -16,6 +17,8 @@ use tokio::sync::watch;
 /// Shared by all parts; reads and writes never wait for anything slow.
 pub(crate) struct Health {
     inner: Mutex<Inner>,
+    /// Set if nothing is signed too far ahead of the witnesses.
+    patience: OnceLock<Arc<Patience>>,
     clock: Arc<dyn Clock>,
     /// Where a seal is kept for the next start.
     mark: Option<Arc<MarkFile>>,
@@ -36,6 +39,8 @@ struct Inner {
     scrub: Rounds,
     log: Standing,
     keepers: BTreeMap<KeeperName, Standing>,
+    /// By the part of the daemon that raises them.
+    alarms: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// Why a keeper cannot be used.
@@ -116,8 +121,10 @@ impl Health {
             scrub: Rounds::default(),
             log,
             keepers: BTreeMap::new(),
+            alarms: BTreeMap::new(),
         };
-        Self { inner: Mutex::new(inner), clock, mark, seal: watch::Sender::new(false) }
+        let (patience, seal) = (OnceLock::new(), watch::Sender::new(false));
+        Self { inner: Mutex::new(inner), patience, clock, mark, seal }
     }
 
     /// Stops everything that writes, until a full check from disk has found the state whole (`chancery unseal`). The first
@@ -190,11 +197,40 @@ impl Health {
         self.lock().log.clone()
     }
 
-    /// Why nothing can be written to the log now, if that is so.
+    /// Why no signature can be begun in the log now, if that is so.
     pub(crate) fn log_problem(&self) -> Option<String> {
-        let inner = self.lock();
-        let sealed = inner.sealed.as_ref().map(|why| format!("sealed: {why}"));
-        sealed.or_else(|| inner.log.trouble.as_ref().map(|t| format!("log keeper: {}", t.why)))
+        let problem = {
+            let inner = self.lock();
+            let sealed = inner.sealed.as_ref().map(|why| format!("sealed: {why}"));
+            sealed.or_else(|| inner.log.trouble.as_ref().map(|t| format!("log keeper: {}", t.why)))
+        };
+        problem.or_else(|| self.unwitnessed())
+    }
+
+    /// From now on nothing is signed too far ahead of the witnesses.
+    pub(crate) fn wait_for_witnesses(&self, patience: Arc<Patience>) {
+        // Once in a daemon's life.
+        let _first = self.patience.set(patience);
+    }
+
+    /// Why the log is too far ahead of its witnesses, if it is.
+    pub(crate) fn unwitnessed(&self) -> Option<String> {
+        self.patience.get().and_then(|patience| patience.problem())
+    }
+
+    /// Whether the newest checkpoint waits for its witnesses.
+    pub(crate) fn awaits_quorum(&self) -> bool {
+        self.patience.get().is_some_and(|patience| patience.is_missing())
+    }
+
+    /// Replaces what one part of the daemon finds wrong without keeping signatures from being made.
+    pub(crate) fn set_alarms(&self, part: &'static str, alarms: Vec<String>) {
+        self.lock().alarms.insert(part, alarms);
+    }
+
+    /// One sentence for each thing that somebody should look at, although signatures are made.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        self.lock().alarms.values().flatten().cloned().collect()
     }
 
     /// Notes that a signing keeper can be used, or why not.

@@ -15,6 +15,7 @@ mod keys;
 mod mark;
 mod opening;
 mod operator;
+mod publication;
 mod publish;
 mod refusals;
 mod registry;
@@ -26,9 +27,12 @@ mod store;
 mod touches;
 mod watch;
 
-pub use config::{Config, KeeperConfig, Limits, LogConfig, RegistryConfig, Scheme};
+pub use config::{
+    Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, RegistryConfig, Scheme, WithoutQuorum,
+    WitnessConfig,
+};
 pub use fatal::Fatal;
-pub use operator::{admin_token_for_operator, init, rebuild, unseal};
+pub use operator::{Witnesses, admin_token_for_operator, init, rebuild, unseal, write_trusted_root};
 pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of

@@ -1,7 +1,7 @@
 //! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `unseal` checks everything
 //! after a seal, `admin-token` lets an operator in again when every administrator's token has ended.
 
-use chanceryd::{Config, Fatal};
+use chanceryd::{Config, Fatal, Witnesses};
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -23,6 +23,13 @@ enum Command {
         /// Where the administrator's token is written; the file must not exist.
         #[arg(long)]
         admin_token_file: PathBuf,
+        /// Where `trusted_root.json` is written, by which cosign believes this log; the file must not exist [default: standard
+        /// output].
+        #[arg(long)]
+        trusted_root: Option<PathBuf>,
+        /// No public witness shall ever cosign this log: its key may be on P-256, which they do not take.
+        #[arg(long)]
+        no_public_witnesses: bool,
     },
     /// Serve until SIGTERM or SIGINT.
     Serve {
@@ -71,8 +78,10 @@ fn run(command: Command) -> Result<(), Fatal> {
     let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
     runtime.block_on(async {
         match command {
-            Command::Init { config, admin_token_file } => {
-                chanceryd::init(&Config::read(&config)?, &admin_token_file).await
+            Command::Init { config, admin_token_file, trusted_root, no_public_witnesses } => {
+                let witnesses = if no_public_witnesses { Witnesses::OwnOnly } else { Witnesses::Public };
+                let made = chanceryd::init(&Config::read(&config)?, &admin_token_file, witnesses).await?;
+                chanceryd::write_trusted_root(&made, trusted_root.as_deref())
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,

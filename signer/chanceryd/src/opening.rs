@@ -1,5 +1,5 @@
 //! Opening what is there: the database, held by one process, brought to one head with the log keeper's spool, and
-//! compared with what the signing keepers have seen. Nothing here makes state, or lowers a head.
+//! compared with what the signing keepers and the witnesses have seen. Nothing here makes state, or lowers a head.
 
 use crate::{
     audit::{self, LinkError, LogLink, RecoverError, Refill},
@@ -7,6 +7,7 @@ use crate::{
     fatal::Fatal,
     generations::Generations,
     mark::{Mark, MarkFile},
+    publication::Witnesses,
     signer,
     store::{Store, StoreError, Writer},
 };
@@ -22,6 +23,7 @@ pub(crate) struct Opened {
     pub writer: Writer,
     pub link: LogLink,
     pub generations: Arc<Generations>,
+    pub witnesses: Option<Witnesses>,
 }
 
 /// Opens the mark of the data folder; gives what it said. A seal stops everything but `chancery unseal`.
@@ -55,6 +57,7 @@ pub(crate) async fn open(
 
 async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
     let path = Store::path_in(&config.data);
+    let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let (store, mut writer) = Store::open(&path).await?;
     check_identity(&writer, vkey, &path)?;
     if writer.head().size == 0 {
@@ -67,7 +70,10 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
     let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
     let generations = Arc::new(Generations::new(stored));
     compare_with_keepers(config, &store, writer.head().size, &generations).await?;
-    Ok(Opened { store, writer, link, generations })
+    if let Some(witnesses) = &mut witnesses {
+        witnesses.compare(&mut writer, vkey, &path).await?;
+    }
+    Ok(Opened { store, writer, link, generations, witnesses })
 }
 
 /// What may get better by itself is no matter for an operator: a supervisor tries again.

@@ -14,17 +14,34 @@ use crate::{
     signer,
     store::{NewLeaf, Store},
 };
+use formats::sigstore::TrustedRoot;
 use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
-use std::{os::unix::fs::OpenOptionsExt, path::Path};
+use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use tlog::VerifierKey;
 
 /// Life of an administrator's token that is made on this machine.
 const ADMIN_TOKEN_S: i64 = 90 * 86_400;
 
-/// Makes a new log: an empty database, the genesis leaf, and the first administrator's token.
-pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal> {
+/// Which witnesses a new log may ever want. Nothing remembers it but the log's key, whose type stands in the genesis leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witnesses {
+    /// Public ones too: the log key must be one that they take.
+    Public,
+    /// Only the operator's own, or none.
+    OwnOnly,
+}
+
+/// Makes a new log: an empty database, the genesis leaf, and the first administrator's token. Gives the `trusted_root.json` by
+/// which Sigstore's clients believe this log, with the keys that its keeper has presented.
+pub async fn init(
+    config: &Config,
+    admin_token_file: &Path,
+    witnesses: Witnesses,
+) -> Result<TrustedRoot, Fatal> {
+    let vkey = opening::vkey(config)?;
+    suits(&vkey, witnesses)?;
     std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
     let _lock = opening::lock(&config.data)?;
-    let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;
     opening::load_policy(config)?;
     let mut link = connect(config, &vkey, 0).await?;
@@ -53,7 +70,37 @@ pub async fn init(config: &Config, admin_token_file: &Path) -> Result<(), Fatal>
     writer.close().await;
     let (mark, _) = MarkFile::open(&config.data, clock.now())?;
     mark.write(&Mark::Stopped {}).map_err(|e| state(mark.path(), e.to_string()))?;
-    Ok(())
+    Ok(TrustedRoot::of_log(&vkey, link.set_key.as_ref()))
+}
+
+/// Writes the trusted root into a file that did not exist, or to standard output.
+pub fn write_trusted_root(trusted_root: &TrustedRoot, file: Option<&Path>) -> Result<(), Fatal> {
+    let place = file.unwrap_or(Path::new("standard output"));
+    let lost = |why: String| Fatal::State {
+        path: place.to_owned(),
+        why: format!("the log was made, but its trusted root could not be written: {why}"),
+        next:
+            "make it with `chancery log trusted-root --vkey VKEY`, from the [log] vkey of the configuration"
+                .into(),
+    };
+    let text = trusted_root.to_json().map_err(|e| lost(e.to_string()))?;
+    let written = match file {
+        Some(path) => std::fs::File::create_new(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all())),
+        None => std::io::stdout().write_all(text.as_bytes()),
+    };
+    written.map_err(|e| lost(e.to_string()))
+}
+
+/// A log keeps its key, so that one which public witnesses refuse is an operator's decision, made before there is a log.
+fn suits(vkey: &VerifierKey, witnesses: Witnesses) -> Result<(), Fatal> {
+    if witnesses == Witnesses::OwnOnly || vkey.is_for_public_witnesses() {
+        return Ok(());
+    }
+    let why = "it is a P-256 key: public witnesses cosign only logs with an Ed25519 key, and a log keeps its key. Make an Ed25519 \
+               key (chancery-keeper admin key generate --type ed25519 --origin NAME), or, if no public witness shall ever \
+               cosign this log, say so: init --no-public-witnesses";
+    Err(Fatal::Config { path: "[log] vkey".into(), why: why.into() })
 }
 
 /// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the
@@ -168,7 +215,6 @@ fn new_secret_file(path: &Path) -> Result<std::fs::File, Fatal> {
 }
 
 fn write_secret(file: &mut std::fs::File, path: &Path, text: &str) -> Result<(), Fatal> {
-    use std::io::Write;
     let written = file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|e| state(path, format!("the administrator's token could not be written: {e}")))
 }

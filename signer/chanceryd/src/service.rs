@@ -10,6 +10,7 @@ use crate::{
     keys::KeyDirectory,
     mark::{Mark, MarkFile},
     opening::{self, Opened, state},
+    publication::{Publication, Published},
     publish::{Publisher, Workshop},
     refusals::Refusals,
     registry::Registries,
@@ -37,6 +38,7 @@ const NEWEST: u64 = 64;
 pub(crate) struct Service {
     pub store: Store,
     pub log: Log,
+    pub published: Published,
     pub health: Arc<Health>,
     pub policy: Arc<PolicySet>,
     pub keys: Arc<KeyDirectory>,
@@ -59,7 +61,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let path = Store::path_in(&config.data);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (mark, before) = opening::unsealed_mark(config, clock.as_ref())?;
-    let Opened { store, writer, link, generations } =
+    let Opened { store, writer, link, generations, witnesses } =
         opening::open(config, &vkey, &mark, clock.as_ref()).await?;
     if before == Some(Mark::Stopped {}) {
         put_mark(&mark, &Mark::Running {})?;
@@ -69,7 +71,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let parts = Parts {
         writer,
         socket: config.log.socket.clone(),
-        vkey,
+        vkey: vkey.clone(),
         refill: Refill::UpTo(config.limits.refill_leaves),
         clock: clock.clone(),
         link: Some(link),
@@ -78,7 +80,9 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let newest = newest_leaves(&store, parts.writer.head().size).await.map_err(|e| state(&path, e.full()))?;
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
     newest.iter().for_each(|leaf| log.saw_time(leaf));
+    let (publication, published) = Publication::new(&log, vkey, witnesses, health.clone(), clock.clone());
     tokio::spawn(sequencer.run());
+    tokio::spawn(publication.run());
     let keys = Arc::new(KeyDirectory::new(
         configured(config, &store, &health).await.map_err(|e| state(&path, e.full()))?,
     ));
@@ -139,6 +143,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let service = Arc::new(Service {
         store,
         log: log.clone(),
+        published,
         health,
         policy,
         keys,

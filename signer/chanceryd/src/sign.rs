@@ -47,8 +47,8 @@ use crate::{
 use policy::{Ask, Caller, Facts, PolicySet};
 use record::{
     Action, Change, Clock, Completion, Denial, Digest, FailureCode, ImageRef, Intent, KeeperName, KeyId,
-    Leaf, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId, Requested, Signature,
-    Spki, Tag, Time,
+    Leaf, MessageTooLong, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId, Requested,
+    Signature, SignedData, Spki, Tag, Time,
     wire::{Extra, SignResult},
 };
 
@@ -86,8 +86,15 @@ pub struct Receipt {
     index: u64,
     intent: Intent,
     bytes: Vec<u8>,
-    spki: Spki,
+    asked: Asked,
     extra: Extra,
+}
+
+/// The key that is asked, and what it signs of the payload.
+#[derive(Debug, Clone)]
+struct Asked {
+    spki: Spki,
+    data: SignedData,
 }
 
 /// What the keeper said to one receipt.
@@ -95,17 +102,15 @@ pub struct Receipt {
 pub struct Answered {
     index: u64,
     intent: Intent,
-    spki: Option<Spki>,
+    asked: Option<Asked>,
     result: SignResult,
 }
 
-/// A signature that verifies over the intent's payload with the pinned key.
+/// A completion that verifies: the pinned key's, over the intent's payload.
 #[derive(Debug)]
 pub struct Checked {
     index: u64,
-    intent: Intent,
-    spki: Spki,
-    signature: Signature,
+    completion: Completion,
 }
 
 /// A signature whose completion stands in the log, under a note.
@@ -134,6 +139,9 @@ pub(crate) enum SignError {
     /// The bytes cannot be built; no intent was written.
     #[error("the bytes to sign cannot be built: {0}")]
     Build(#[from] formats::BuildError),
+    /// They are more than this kind of key signs; no intent was written.
+    #[error(transparent)]
+    TooLong(#[from] MessageTooLong),
     /// No keeper presents the key that must sign.
     #[error("no signing keeper presents the key {0}")]
     NoKey(KeyId),
@@ -389,11 +397,12 @@ async fn write_intent(pipeline: &Pipeline<'_>, draft: Draft) -> Result<Receipt, 
         retries: draft.retries,
         action: draft.action,
         payload: record::Sha256::of(b""),
+        payload_sha384: None,
     };
     let payload = formats::build(&intent, &draft.extra, &pipeline.keys.for_building())?;
-    intent.payload = record::Sha256::of(&payload);
+    let data = intent.name_payload(spki.algorithm(), &payload)?;
     let Placed { index, bytes } = pipeline.log.append_intent(intent.clone(), payload).await?;
-    Ok(Receipt { index, intent, bytes, spki, extra: draft.extra })
+    Ok(Receipt { index, intent, bytes, asked: Asked { spki, data }, extra: draft.extra })
 }
 
 impl Receipt {
@@ -409,9 +418,9 @@ impl Receipt {
 }
 
 async fn ask(signer: &Signer, receipt: Receipt) -> Result<Answered, SignError> {
-    let (index, intent, spki) = (receipt.index, receipt.intent.clone(), receipt.spki.clone());
+    let (index, intent, asked) = (receipt.index, receipt.intent.clone(), receipt.asked.clone());
     let result = signer.ask(receipt).await?;
-    Ok(Answered { index, intent, spki: Some(spki), result })
+    Ok(Answered { index, intent, asked: Some(asked), result })
 }
 
 /// What ended without a signature: the intent, how, and what to tell the caller.
@@ -424,24 +433,30 @@ struct Unsigned {
 }
 
 fn check(answered: Answered) -> Result<Checked, Box<Unsigned>> {
-    let Answered { index, intent, spki, result } = answered;
-    let keeper = intent.keeper.clone();
+    let Answered { index, intent, asked, result } = answered;
+    let keeper = intent.keeper;
     let unsigned = |outcome, code, error| Box::new(Unsigned { index, keeper, outcome, code, error });
-    match (result, spki) {
-        (SignResult::Signed { signature }, Some(spki)) if spki.verifies(&intent.payload, &signature) => {
-            Ok(Checked { index, intent, spki, signature })
-        }
-        (SignResult::Signed { .. }, _) => Err(unsigned(OutcomeKind::Unknown, None, SignError::BadSignature)),
-        (SignResult::Failed { code }, _) => {
+    match result {
+        SignResult::Signed { signature } => match asked.and_then(|asked| asked.completed(signature)) {
+            Some(completion) => Ok(Checked { index, completion }),
+            None => Err(unsigned(OutcomeKind::Unknown, None, SignError::BadSignature)),
+        },
+        SignResult::Failed { code } => {
             Err(unsigned(OutcomeKind::Failed, Some(code.clone()), SignError::Failed(code)))
         }
-        (SignResult::Lost {}, _) => Err(unsigned(OutcomeKind::Unknown, None, SignError::Unknown)),
+        SignResult::Lost {} => Err(unsigned(OutcomeKind::Unknown, None, SignError::Unknown)),
+    }
+}
+
+impl Asked {
+    /// The completion that this signature makes, if it is the key's over what it was asked to sign.
+    fn completed(self, signature: Signature) -> Option<Completion> {
+        Completion::new(self.spki, self.data, signature).ok().filter(Completion::verifies)
     }
 }
 
 async fn record(log: &Log, checked: Checked) -> Result<Recorded, SignError> {
-    let Checked { index, intent, spki, signature } = checked;
-    let completion = Completion { payload: intent.payload, signature, spki };
+    let Checked { index, completion } = checked;
     let placed = log.append_end(Leaf::Completion(completion)).await?;
     Ok(Recorded { closed: Closed { index, leaf: placed.bytes, at: placed.index } })
 }
@@ -471,10 +486,21 @@ pub(crate) async fn finish_abandoned(
     if spki.is_none() && matches!(result, SignResult::Signed { .. }) {
         return Err(SignError::NoKey(intent.key));
     }
-    match check(Answered { index, intent, spki, result }) {
+    let asked = match spki {
+        Some(spki) => Some(asked_of(context, &intent, spki).await?),
+        None => None,
+    };
+    match check(Answered { index, intent, asked, result }) {
         Ok(checked) => Ok(record(&context.log, checked).await?.closed),
         Err(unsigned) => Ok(write_outcome(&context.log, context.clock.as_ref(), unsigned).await?.0),
     }
+}
+
+/// What this key was asked to sign, from the intent's payload as it was stored with it.
+async fn asked_of(context: &Context, intent: &Intent, spki: Spki) -> Result<Asked, SignError> {
+    let missing = || StoreError::Contradiction(format!("the payload {} is not stored", intent.payload));
+    let payload = context.store.blob(&intent.payload).await?.ok_or_else(missing)?;
+    Ok(Asked { data: SignedData::of(spki.algorithm(), &payload)?, spki })
 }
 
 /// Closes an intent that its keeper never used and never will.

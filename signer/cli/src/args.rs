@@ -9,8 +9,10 @@ use record::{ImageRef, KeyId, Origin, Repository, RequestId, Tag, TokenId};
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 mod log;
+mod witness;
 
 pub(crate) use log::*;
+pub(crate) use witness::*;
 
 /// Signs container images with keys in hardware, and shows what was signed and why.
 #[derive(Debug, Parser)]
@@ -213,6 +215,30 @@ pub(crate) struct DevArgs {
     /// The log's name [first start: log.chancery.test]
     #[arg(long, value_name = "HOSTNAME")]
     pub(crate) origin: Option<Origin>,
+    /// The kind of the log's key; public witnesses take only ed25519 [first start: ed25519]
+    #[arg(long, value_enum)]
+    pub(crate) log_key: Option<LogKeyType>,
+}
+
+/// The kinds of key that a log can have.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogKeyType {
+    #[default]
+    Ed25519,
+    P256,
+}
+
+impl LogKeyType {
+    /// The word for `chancery-keeper admin key generate --type`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ed25519",
+            Self::P256 => "p256",
+        }
+    }
 }
 
 /// A registry by its host, and how to speak to it.

@@ -12,8 +12,9 @@ mod dev;
 pub mod exit;
 mod failure;
 mod output;
+mod witness;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LogCommand};
 use clap::Parser;
 use connect::Connection;
 use exit::Exit;
@@ -48,13 +49,16 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() })
 }
 
-/// Runs the command; Ctrl-C ends it with code 130. `dev` and the foreground daemon take the signal themselves.
+/// Runs the command; Ctrl-C ends it with code 130. `dev`, the foreground daemon and the witness take the signal themselves.
 async fn finish(cli: Cli, output: &mut Output) -> Result<Exit, Failure> {
     let connection = Connection::new(&cli.globals);
     let command = match cli.command {
         Command::Dev(args) => return dev::run(args, output).await,
         Command::Init(forward) => return Err(commands::daemon::exec("init", &forward)),
         Command::Unseal(forward) => return Err(commands::daemon::exec("unseal", &forward)),
+        Command::Log(LogCommand::Witness(command)) => {
+            return commands::log_witness::run(command, output).await;
+        }
         Command::Serve(forward) => return Err(commands::daemon::exec("serve", &forward)),
         other => other,
     };

@@ -9,7 +9,8 @@ use crate::dct::{
     snapshot, targets,
 };
 use record::{
-    Action, Change, FileRef, Intent, KeyId, MAX_CHANGES, Purpose, RoleKeys, Sha256, Signature, Spki, Time,
+    Action, Algorithm, Change, FileRef, Intent, KeyId, MAX_CHANGES, Purpose, RoleKeys, Sha256, Signature,
+    Spki, Time,
     wire::{Blob, Child, Extra},
 };
 use std::collections::BTreeMap;
@@ -54,6 +55,14 @@ pub enum BuildError {
         id: KeyId,
         /// What it is needed for.
         purpose: Purpose,
+    },
+    /// A key that makes no signatures which the clients of these files know.
+    #[error("key {id} is of the type {algorithm}, and clients of these files know p256 keys only")]
+    Algorithm {
+        /// The key.
+        id: KeyId,
+        /// What it is.
+        algorithm: Algorithm,
     },
     /// One key in two roles.
     #[error("key {0} stands for two roles; each role needs a key of its own")]
@@ -182,6 +191,7 @@ pub fn seal(
     if spki.id() != intent.key {
         return Err(BuildError::Key);
     }
+    check_p256(spki)?;
     if !spki.verifies(&hash, sig) {
         return Err(BuildError::Signature);
     }
@@ -238,7 +248,15 @@ fn encode(signed: &Value) -> Result<Vec<u8>, BuildError> {
 }
 
 fn known(keys: &Keys, id: KeyId, purpose: Purpose) -> Result<&Spki, BuildError> {
-    keys.get(&id).ok_or(BuildError::UnknownKey { id, purpose })
+    let key = keys.get(&id).ok_or(BuildError::UnknownKey { id, purpose })?;
+    check_p256(key).map(|()| key)
+}
+
+fn check_p256(key: &Spki) -> Result<(), BuildError> {
+    match key.algorithm() {
+        Algorithm::EcdsaP256 => Ok(()),
+        algorithm => Err(BuildError::Algorithm { id: key.id(), algorithm }),
+    }
 }
 
 /// A key has one purpose, so it stands for one role.

@@ -24,6 +24,10 @@
 //! [key]                              # role log
 //! cka_id = "01"                      # or slot = "9a", on a YubiKey
 //! vkey = "log.example.com+3f1c9a20+AQ..."
+//!
+//! [set_key]                          # role log, optional: signs entry timestamps for clients from before Rekor v2
+//! cka_id = "02"                      # or slot = "9c", on a YubiKey
+//! spki = "MFkw..."                   # base64 of its DER, P-256
 //! ```
 //!
 //! Relative paths start at the file's own folder. It promises that a file which somebody else could have written is
@@ -32,8 +36,8 @@
 mod piv;
 
 use crate::exit::Fatal;
-use crate::token::{CkaId, KeyRef};
-use record::{KeeperName, Origin, PivSlot};
+use crate::token::{CkaId, KeyRef, PublicKey};
+use record::{Algorithm, KeeperName, Origin, PivSlot, Spki};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -73,6 +77,16 @@ pub struct LogConfig {
     pub token: TokenConfig,
     /// The log key.
     pub key: LogKey,
+    /// The key of entry timestamps, where there is one.
+    pub set_key: Option<SetKey>,
+}
+
+impl LogConfig {
+    /// The keys that its token must have, and what operators call them.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'static str, &KeyRef, &PublicKey)> {
+        let set_key = self.set_key.as_ref().map(|key| ("SET key", &key.id, &key.public));
+        std::iter::once(("log key", &self.key.id, &self.key.public)).chain(set_key)
+    }
 }
 
 /// A signing keeper's configuration.
@@ -108,8 +122,21 @@ pub struct Listen {
 pub struct LogKey {
     /// The key in the token.
     pub id: KeyRef,
-    /// Its public half.
+    /// Its public half, with the log's name.
     pub vkey: tlog::VerifierKey,
+    /// The same as the token shows it.
+    pub public: PublicKey,
+}
+
+/// The key of signed entry timestamps (SETs) as it is pinned. It signs nothing else.
+#[derive(Debug, Clone)]
+pub struct SetKey {
+    /// The key in the token.
+    pub id: KeyRef,
+    /// Its public half.
+    pub spki: Spki,
+    /// The same, as tokens show it.
+    pub public: PublicKey,
 }
 
 /// How to reach a token, by its kind.
@@ -272,6 +299,7 @@ struct LogFile {
     socket_gid: Option<u32>,
     token: TokenTable,
     key: KeyTable,
+    set_key: Option<SetKeyTable>,
 }
 
 #[derive(Deserialize)]
@@ -294,6 +322,14 @@ struct KeyTable {
     cka_id: Option<CkaId>,
     slot: Option<PivSlot>,
     vkey: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetKeyTable {
+    cka_id: Option<CkaId>,
+    slot: Option<PivSlot>,
+    spki: Spki,
 }
 
 #[derive(Deserialize)]
@@ -324,16 +360,38 @@ impl LogFile {
                 format!("names {:?}, the origin is {}", vkey.name(), self.origin),
             ));
         }
+        let public = PublicKey::of_log(&vkey)
+            .ok_or_else(|| wrong(file, "key.vkey", "is of a kind that no token signs with here".into()))?;
         let id = KeyRef::from_members(self.key.cka_id, self.key.slot)
             .map_err(|e| wrong(file, "key", e.to_string()))?;
+        let set_key = self.set_key.map(|table| table.check(file, &id, &public)).transpose()?;
         Ok(LogConfig {
             file: file.to_owned(),
             origin: self.origin,
             state: beside(file, self.state),
             listen: listen(file, self.socket, self.allow_uid, self.socket_gid)?,
             token: self.token.check(file)?,
-            key: LogKey { id, vkey },
+            key: LogKey { id, vkey, public },
+            set_key,
         })
+    }
+}
+
+impl SetKeyTable {
+    fn check(self, file: &Path, log_key: &KeyRef, log_public: &PublicKey) -> Result<SetKey, Fatal> {
+        let id = KeyRef::from_members(self.cka_id, self.slot)
+            .map_err(|e| wrong(file, "set_key", e.to_string()))?;
+        let public = PublicKey::P256(self.spki.clone());
+        if self.spki.algorithm() != Algorithm::EcdsaP256 {
+            let why = format!("is a {} key: older clients take P-256 only", self.spki.algorithm());
+            return Err(wrong(file, "set_key.spki", why));
+        }
+        if id == *log_key || public == *log_public {
+            let why =
+                "is the log key: a SET key is a key of its own, since whoever believes it asks for no proof";
+            return Err(wrong(file, "set_key", why.into()));
+        }
+        Ok(SetKey { id, spki: self.spki, public })
     }
 }
 
@@ -450,6 +508,38 @@ mod tests {
 
     const SIGN: &str = "role = 'sign'\nname = 'signing'\ncharter = 'charter.toml'\nstate = 'state'\n\
         socket = 's.sock'\n[token]\nmodule = '/m.so'\nlabel = 't'\npin_file = 'pin'\n";
+
+    /// A log keeper's file with these lines at its end.
+    fn log(more: &str) -> String {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes();
+        let vkey = tlog::VerifierKey::new_ed25519("log.example.com", key).unwrap();
+        format!(
+            "role = 'log'\norigin = 'log.example.com'\nstate = 'state'\nsocket = 's.sock'\n[token]\nmodule = '/m.so'\n\
+             label = 't'\npin_file = 'pin'\n[key]\ncka_id = '01'\nvkey = '{vkey}'\n{more}"
+        )
+    }
+
+    #[test]
+    fn a_set_key_is_another_key_than_the_logs() {
+        use p256::pkcs8::EncodePublicKey;
+        let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let spki = Spki::from_der(key.verifying_key().to_public_key_der().unwrap().as_bytes()).unwrap();
+        let table =
+            |place: &str| format!("[set_key]\n{place}\nspki = {}\n", serde_json::to_string(&spki).unwrap());
+        let Ok(Config::Log(config)) = read(&log("")) else { panic!("not read") };
+        assert!(config.set_key.is_none());
+        let Ok(Config::Log(config)) = read(&log(&table("cka_id = '02'"))) else { panic!("not read") };
+        assert_eq!(config.set_key.unwrap().spki, spki);
+        for (more, word) in [
+            (table("cka_id = '01'"), "a key of its own"),
+            (table("slot = '9a'\ncka_id = '02'"), "set_key"),
+            (table("cka_id = '02'\nvkey = 'x'"), "vkey"),
+            ("[set_key]\ncka_id = '02'\nspki = 'AAAA'\n".into(), "spki"),
+        ] {
+            let error = read(&log(&more)).unwrap_err();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
 
     fn read(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();

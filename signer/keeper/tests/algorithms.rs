@@ -15,7 +15,7 @@ use hsm_sim::{Faults, Insertion, Rule, Token as Shown};
 use keeper::config::{PinSource, Pkcs11Config, TokenConfig};
 use keeper::token::{self, CkaId, Key, KeyRef, PublicKey, Token, TokenError};
 use place::Place;
-use record::Sha256;
+use record::{Algorithm, Completion, Leaf, SignedData};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -89,24 +89,26 @@ fn open() -> (Arc<dyn Token>, Vec<Key>) {
     (token, keys)
 }
 
-/// Signs with each key; what is returned was verified.
+/// Signs with each key; what is returned was verified, and makes a completion that an auditor verifies again.
 fn sign_all(token: &dyn Token, keys: &[Key]) {
-    let digest = Sha256::of(b"content");
-    let lengths: Vec<usize> = keys
-        .iter()
-        .map(|key| match key.public() {
-            PublicKey::P256(_) => token.sign_p256(key, &digest, &|_| {}).map(|_| 64),
-            PublicKey::P384(_) => token.sign_p384(key, &[7; 48]).map(|s| s.len()),
-            PublicKey::Rsa(_) => token.sign_rsa_pss(key, &digest).map(|s| s.len()),
-            PublicKey::Ed25519(_) => token.sign_ed25519(key, b"message").map(|s| s.len()),
-        })
-        .map(|signed| signed.unwrap_or_else(|e| panic!("{e}")))
-        .collect();
-    assert_eq!(lengths, [64, 96, 256, 384, 64]);
+    for (key, (_, kind)) in keys.iter().zip(KINDS) {
+        let spki = key.public().spki().unwrap();
+        assert_eq!(spki.algorithm().as_str(), kind);
+        let data = SignedData::of(spki.algorithm(), b"content").unwrap();
+        let signature = token.sign(key, &data, &|_| {}).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let leaf = Leaf::Completion(Completion::new(spki, data, signature).unwrap()).encode().unwrap();
+        let Leaf::Completion(read) = Leaf::decode(&leaf).unwrap() else { panic!("{kind}") };
+        assert!(read.verifies(), "{kind}");
+    }
+}
+
+/// A digest as P-256 keys sign it.
+fn digest() -> SignedData {
+    SignedData::of(Algorithm::EcdsaP256, b"content").unwrap()
 }
 
 #[test]
-fn every_kind_of_key_signs_and_no_other_kinds_method_does() {
+fn every_kind_of_key_signs_what_its_completion_names_and_nothing_in_another_kinds_form() {
     child("child_signs_with_every_kind");
 }
 
@@ -115,23 +117,15 @@ fn every_kind_of_key_signs_and_no_other_kinds_method_does() {
 fn child_signs_with_every_kind() {
     let (token, keys) = open();
     sign_all(token.as_ref(), &keys);
-    let refused = |error: TokenError| matches!(error, TokenError::NotSigned { .. });
-    let digest = Sha256::of(b"content");
     for key in &keys {
-        let is = |public: fn(&PublicKey) -> bool| public(key.public());
-        assert!(
-            is(|k| matches!(k, PublicKey::P256(_)))
-                || refused(token.sign_p256(key, &digest, &|_| {}).unwrap_err())
-        );
-        assert!(
-            is(|k| matches!(k, PublicKey::P384(_))) || refused(token.sign_p384(key, &[7; 48]).unwrap_err())
-        );
-        assert!(
-            is(|k| matches!(k, PublicKey::Rsa(_))) || refused(token.sign_rsa_pss(key, &digest).unwrap_err())
-        );
-        assert!(
-            is(|k| matches!(k, PublicKey::Ed25519(_))) || refused(token.sign_ed25519(key, b"m").unwrap_err())
-        );
+        let kind = key.public().spki().unwrap().algorithm();
+        for other in Algorithm::ALL {
+            let data = SignedData::of(other, b"content").unwrap();
+            let same_form = data == SignedData::of(kind, b"content").unwrap();
+            let signed = token.sign(key, &data, &|_| {});
+            assert!(same_form == signed.is_ok(), "{kind}, asked as {other}: {signed:?}");
+            assert!(same_form || matches!(signed, Err(TokenError::NotSigned { .. })));
+        }
     }
 }
 
@@ -167,13 +161,13 @@ fn a_token_that_comes_back_with_another_key_under_the_same_id_signs_nothing() {
 fn child_meets_another_key() {
     let faults = emptied();
     let (token, keys) = open();
-    let digest = Sha256::of(b"content");
-    token.sign_p256(&keys[0], &digest, &|_| {}).unwrap();
+    let digest = digest();
+    token.sign(&keys[0], &digest, &|_| {}).unwrap();
     faults.remove_token().unwrap();
     replace_key_01();
     faults.insert_token(Insertion::default()).unwrap();
     for _ in 0..3 {
-        let error = token.sign_p256(&keys[0], &digest, &|_| {}).unwrap_err();
+        let error = token.sign(&keys[0], &digest, &|_| {}).unwrap_err();
         assert!(matches!(&error, TokenError::Busy { code, .. } if code.as_str() == "token-gone"), "{error}");
     }
     assert!(token.ended().is_none());
@@ -192,11 +186,11 @@ fn child_spends_one_try() {
     faults.set_token(Shown::default().always_authenticate()).unwrap();
     let (token, keys) = open();
     let wrong = faults.add(Rule::answer("C_Login", "CKR_PIN_INCORRECT")).unwrap();
-    let digest = Sha256::of(b"content");
+    let digest = digest();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let error = token.sign_p256(&keys[0], &digest, &|_| {}).unwrap_err();
+                let error = token.sign(&keys[0], &digest, &|_| {}).unwrap_err();
                 assert!(
                     matches!(&error, TokenError::NotSigned { code, .. } if code.as_str() == "token-pin"),
                     "{error}"
@@ -219,10 +213,10 @@ fn a_signature_that_may_exist_is_never_followed_by_another() {
 fn child_may_have_signed() {
     let faults = emptied();
     let (token, keys) = open();
-    let digest = Sha256::of(b"content");
+    let digest = digest();
     for rv in ["CKR_DEVICE_ERROR", "CKR_SESSION_CLOSED", "CKR_FUNCTION_FAILED", "CKR_BUFFER_TOO_SMALL"] {
         let rule = faults.add(Rule::answer("C_Sign", rv).after()).unwrap();
-        let error = token.sign_p256(&keys[0], &digest, &|_| {}).unwrap_err();
+        let error = token.sign(&keys[0], &digest, &|_| {}).unwrap_err();
         assert!(matches!(error, TokenError::Unknown { .. }), "{rv}: {error}");
         assert_eq!(faults.fired(&rule).unwrap(), 1, "{rv}");
         faults.release(&rule).unwrap();

@@ -1,4 +1,5 @@
-//! Digests: SHA-256 only. [`Digest`] is an image digest in its OCI spelling, [`Sha256`] any other hash, in hex.
+//! Digests. [`Digest`] is an image digest in its OCI spelling, [`Sha256`] any other hash, in hex; [`Sha384`] is there for
+//! the payloads of P-384 keys alone.
 
 use sha2::Digest as _;
 use std::{fmt, str::FromStr};
@@ -9,6 +10,9 @@ pub enum DigestError {
     /// Not 64 lower-case hex digits.
     #[error("a SHA-256 value is 64 lower-case hex digits")]
     Hex,
+    /// Not 96 lower-case hex digits.
+    #[error("a SHA-384 value is 96 lower-case hex digits")]
+    Hex384,
     /// Another algorithm, or none.
     #[error("an image digest is sha256: and 64 lower-case hex digits; no other algorithm is accepted")]
     Algorithm,
@@ -70,16 +74,61 @@ impl FromStr for Sha256 {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let mut bytes = [0u8; 32];
-        if text.len() != 64 {
-            return Err(DigestError::Hex);
-        }
-        for (out, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *out =
-                pair.iter().try_fold(0u8, |acc, &c| Some(acc << 4 | nibble(c)?)).ok_or(DigestError::Hex)?;
-        }
-        Ok(Self(bytes))
+        unhex(text).map(Self).ok_or(DigestError::Hex)
     }
+}
+
+/// The SHA-384 of a payload, as ECDSA on P-384 signs it; written as 96 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha384([u8; 48]);
+
+impl Sha384 {
+    /// The SHA-384 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha384::digest(bytes).into())
+    }
+
+    /// A value computed elsewhere.
+    pub fn from_bytes(bytes: [u8; 48]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 48 bytes.
+    pub fn as_bytes(&self) -> &[u8; 48] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha384 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha384 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Sha384 {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        unhex(text).map(Self).ok_or(DigestError::Hex384)
+    }
+}
+
+/// Bytes from exactly as many lower-case hex digits.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0u8; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (out, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *out = pair.iter().try_fold(0u8, |acc, &c| Some(acc << 4 | nibble(c)?))?;
+    }
+    Some(bytes)
 }
 
 fn nibble(c: u8) -> Option<u8> {
@@ -143,6 +192,7 @@ macro_rules! serde_as_text {
     };
 }
 serde_as_text!(Sha256);
+serde_as_text!(Sha384);
 serde_as_text!(Digest);
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The intent: everything that will be signed and why, written down before any key is used.
 //!
 //! The bytes to sign are a pure function of an intent and the files it names by hash; daemon and keeper both build
-//! them, and the intent's `payload` is the SHA-256 they must agree on.
+//! them, and the intent's `payload` is the SHA-256 they must agree on. No two of them with other bytes end alike: a completion names
+//! the payload in the hash that its key signs, and the intent names it in that hash too.
 
 use crate::{
-    Digest, Format, KeeperName, KeyId, Nonce, Origin, Principal, Purpose, Repository, RequestId, Sha256, Tag,
-    Time,
+    Algorithm, Digest, Format, KeeperName, KeyId, MessageTooLong, Nonce, Origin, PayloadDigest, Principal,
+    Purpose, Repository, RequestId, Sha256, Sha384, SignedData, Tag, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,31 @@ pub struct Intent {
     pub action: Action,
     /// SHA-256 of the exact bytes to sign.
     pub payload: Sha256,
+    /// Their SHA-384, if and only if the key is on P-384: what it signs, and its completion names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_sha384: Option<Sha384>,
+}
+
+impl Intent {
+    /// What the completion of this intent names of its payload.
+    pub fn digest(&self) -> PayloadDigest {
+        self.payload_sha384.map_or(PayloadDigest::Sha256(self.payload), PayloadDigest::Sha384)
+    }
+
+    /// Names the bytes that a key of this kind shall sign; gives what it signs of them.
+    pub fn name_payload(
+        &mut self,
+        algorithm: Algorithm,
+        payload: &[u8],
+    ) -> Result<SignedData, MessageTooLong> {
+        let data = SignedData::of(algorithm, payload)?;
+        self.payload = Sha256::of(payload);
+        self.payload_sha384 = match &data {
+            SignedData::Sha384(sha384) => Some(*sha384),
+            SignedData::Sha256(_) | SignedData::Message(_) => None,
+        };
+        Ok(data)
+    }
 }
 
 /// The hashes of the policy set and schema that decided.

@@ -1,10 +1,11 @@
 //! Leaves of the log: one JSON document each, RFC 8785 canonical, under 64 KiB, in one envelope
-//! `{"apiVersion","kind","spec"}`. Completions are Rekor v2 `hashedrekord` 0.0.2 to the byte, so that stock clients
-//! verify them; all other kinds are Chancery's own, version `1`.
+//! `{"apiVersion","kind","spec"}`. Completions are Rekor v2 `hashedrekord` 0.0.2 to the byte wherever that form can hold
+//! them; all other kinds are Chancery's own, version `1`.
 
+use crate::completion::{self, HashedRekord, OverMessage};
 use crate::{
-    Digest, Intent, KeeperName, KeyId, Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId, Sha256,
-    Spki, Tag, Time, TokenId, canonical, canonical::CanonicalError, key::Signature, wire::Blob,
+    Completion, Digest, Intent, KeeperName, KeyId, Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId,
+    Sha256, Spki, Tag, Time, TokenId, canonical, canonical::CanonicalError,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -13,7 +14,6 @@ pub const MAX_LEAF_BYTES: usize = 65_535;
 
 /// What one leaf says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "leaves live one at a time; boxing would only add noise")]
 pub enum Leaf {
     /// The first leaf of a log.
     Genesis(Genesis),
@@ -49,7 +49,6 @@ pub enum LeafError {
 }
 
 const OWN_VERSION: &str = "1";
-const REKOR_VERSION: &str = "0.0.2";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -65,7 +64,10 @@ impl Leaf {
         let bytes = match self {
             Self::Genesis(spec) => envelope("genesis", OWN_VERSION, spec),
             Self::Intent(spec) => envelope("intent", OWN_VERSION, spec),
-            Self::Completion(spec) => envelope("hashedrekord", REKOR_VERSION, &HashedRekord::from(spec)),
+            Self::Completion(spec) => {
+                let (kind, version) = spec.kind();
+                envelope(kind, version, &completion::Spec::from(spec))
+            }
             Self::Outcome(spec) => envelope("outcome", OWN_VERSION, spec),
             Self::Denial(spec) => envelope("denied", OWN_VERSION, spec),
             Self::Event(spec) => envelope("event", OWN_VERSION, spec),
@@ -83,7 +85,8 @@ impl Leaf {
         let leaf = match (outer.kind.as_str(), outer.api_version.as_str()) {
             ("genesis", OWN_VERSION) => Self::Genesis(spec(bytes)?),
             ("intent", OWN_VERSION) => Self::Intent(spec(bytes)?),
-            ("hashedrekord", REKOR_VERSION) => Self::Completion(spec::<HashedRekord>(bytes)?.try_into()?),
+            completion::HASHED_REKORD => Self::Completion(spec::<HashedRekord>(bytes)?.try_into()?),
+            completion::SIGNATURE => Self::Completion(spec::<OverMessage>(bytes)?.try_into()?),
             ("outcome", OWN_VERSION) => Self::Outcome(spec(bytes)?),
             ("denied", OWN_VERSION) => Self::Denial(spec(bytes)?),
             ("event", OWN_VERSION) => Self::Event(spec(bytes)?),
@@ -109,7 +112,7 @@ impl Leaf {
         match self {
             Self::Genesis(_) => "genesis",
             Self::Intent(_) => "intent",
-            Self::Completion(_) => "hashedrekord",
+            Self::Completion(completion) => completion.kind().0,
             Self::Outcome(_) => "outcome",
             Self::Denial(_) => "denied",
             Self::Event(_) => "event",
@@ -166,17 +169,6 @@ pub struct KeyRecord {
     pub repositories: Vec<String>,
     /// Attributes read back from the token, as words such as `CKA_LOCAL=true` or `PIV_TOUCH=always`, sorted.
     pub evidence: Vec<String>,
-}
-
-/// A signature over the payload of an intent. Completions match the intents for the same (key, payload) in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Completion {
-    /// SHA-256 of the signed bytes.
-    pub payload: Sha256,
-    /// The signature.
-    pub signature: Signature,
-    /// The key.
-    pub spki: Spki,
 }
 
 /// An intent's end without a signature in our hands.
@@ -442,8 +434,45 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// A witness of the log does not cosign its checkpoints any more.
+    WitnessLost {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Its name in the policy of witnesses.
+        witness: String,
+        /// What was wrong at first, such as `unreachable` or `bad-answer`.
+        code: FailureCode,
+    },
+    /// A witness says that it has cosigned a larger checkpoint than this log has, and shows none. Nobody signs that word.
+    WitnessConflict {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Its name in the policy of witnesses.
+        witness: String,
+        /// The size that it claims, at most [`MAX_CLAIMED`].
+        claimed: u64,
+        /// The size of the checkpoint that it was asked to cosign.
+        size: u64,
+    },
+    /// A witness that was lost, or in conflict, cosigns again.
+    WitnessBack {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Its name in the policy of witnesses.
+        witness: String,
+        /// Since when it did not.
+        since: Time,
+    },
 }
 
+/// The largest number of an entry that strangers have chosen: RFC 8785 carries whole numbers below 2^53.
+pub const MAX_CLAIMED: u64 = (1 << 53) - 1;
 /// Why a key, or a whole token, cannot sign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -472,94 +501,10 @@ impl Event {
             | Self::TokenWell { time, .. }
             | Self::ClockStepped { time, .. }
             | Self::RefusalsLimited { time, .. }
-            | Self::RefusalsCounted { time, .. } => *time,
+            | Self::RefusalsCounted { time, .. }
+            | Self::WitnessLost { time, .. }
+            | Self::WitnessConflict { time, .. }
+            | Self::WitnessBack { time, .. } => *time,
         }
-    }
-}
-
-// Rekor v2 hashedrekord 0.0.2, `spec` member (rekor-tiles, `HashedRekordLogEntryV002`, protojson in JCS).
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HashedRekord {
-    #[serde(rename = "hashedRekordV002")]
-    v002: V002,
-}
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct V002 {
-    data: RekorData,
-    signature: RekorSignature,
-}
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RekorData {
-    algorithm: String,
-    digest: Blob,
-}
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RekorSignature {
-    content: Blob,
-    verifier: RekorVerifier,
-}
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RekorVerifier {
-    key_details: String,
-    public_key: RekorKey,
-}
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RekorKey {
-    raw_bytes: Blob,
-}
-
-impl From<&Completion> for HashedRekord {
-    fn from(c: &Completion) -> Self {
-        Self {
-            v002: V002 {
-                data: RekorData { algorithm: "SHA2_256".into(), digest: Blob(c.payload.as_bytes().to_vec()) },
-                signature: RekorSignature {
-                    content: Blob(c.signature.to_der()),
-                    verifier: RekorVerifier {
-                        key_details: "PKIX_ECDSA_P256_SHA_256".into(),
-                        public_key: RekorKey { raw_bytes: Blob(c.spki.der().to_vec()) },
-                    },
-                },
-            },
-        }
-    }
-}
-
-impl TryFrom<HashedRekord> for Completion {
-    type Error = LeafError;
-
-    fn try_from(leaf: HashedRekord) -> Result<Self, LeafError> {
-        use serde::de::Error as _;
-        let shape = |why: &str| LeafError::Canonical(CanonicalError::Shape(serde_json::Error::custom(why)));
-        let V002 { data, signature } = leaf.v002;
-        if data.algorithm != "SHA2_256" || signature.verifier.key_details != "PKIX_ECDSA_P256_SHA_256" {
-            return Err(shape("hashedrekord of another algorithm than P-256 with SHA-256"));
-        }
-        let digest: [u8; 32] =
-            data.digest.0.try_into().map_err(|_| shape("a SHA-256 digest has 32 bytes"))?;
-        Ok(Self {
-            payload: Sha256::from_bytes(digest),
-            signature: Signature::from_der(&signature.content.0).map_err(|e| shape(&e.to_string()))?,
-            spki: Spki::from_der(&signature.verifier.public_key.raw_bytes.0)
-                .map_err(|e| shape(&e.to_string()))?,
-        })
-    }
-}
-
-impl Completion {
-    /// Whether the signature is the key's over the payload.
-    pub fn verifies(&self) -> bool {
-        self.spki.verifies(&self.payload, &self.signature)
-    }
-
-    /// The key's id.
-    pub fn key(&self) -> KeyId {
-        self.spki.id()
     }
 }

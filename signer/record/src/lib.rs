@@ -4,8 +4,10 @@
 //! [`canonical::encode`] is the only way to bytes, and [`canonical::decode`] accepts nothing but what it wrote.
 //! It does not know: networks, files, tokens, policy, or how a leaf gets into the log.
 
+mod algorithm;
 pub mod canonical;
 mod clock;
+mod completion;
 mod digest;
 mod ids;
 mod image;
@@ -13,19 +15,27 @@ mod intent;
 mod key;
 mod leaf;
 mod piv;
+mod signature;
+mod spki;
 pub mod wire;
 
+pub use algorithm::Algorithm;
 pub use clock::{Clock, FixedClock, SystemClock, Time, TimeError};
-pub use digest::{Digest, DigestError, Sha256, Sha256Stream};
+pub use completion::{Completion, CompletionError};
+pub use digest::{Digest, DigestError, Sha256, Sha256Stream, Sha384};
 pub use ids::{KeeperName, Nonce, Origin, Principal, RequestId, TokenId};
 pub use image::{ImageRef, Repository, Tag};
 pub use intent::{Action, Change, FileRef, Intent, MAX_CHANGES, PolicyStamp, Requested, RoleKeys};
-pub use key::{Format, KeyId, Purpose, Signature, SignatureError, Spki, SpkiError};
+pub use key::{Format, KeyId, Purpose};
 pub use leaf::{
-    Completion, Denial, Event, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError,
+    Denial, Event, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError, MAX_CLAIMED,
     MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason, TokenFault,
 };
 pub use piv::PivSlot;
+pub use signature::{
+    MAX_MESSAGE_BYTES, Message, MessageTooLong, PayloadDigest, Signature, SignatureError, SignedData,
+};
+pub use spki::{PSS_SALT, Spki, SpkiError};
 
 /// A name or number that does not fit its grammar. The text says which rule was broken and never echoes more than
 /// the offending value's first 80 characters.

@@ -3,7 +3,7 @@
 //! Unknown and duplicate members are refused. Hashes travel as hex, bytes as base64. This module knows shapes and
 //! limits only; what a message means is in the two programs.
 
-use crate::{FailureCode, KeeperName, KeyId, KeyRecord, Origin, PivSlot, Sha256, Time, key::Signature};
+use crate::{FailureCode, KeeperName, KeyId, KeyRecord, Origin, PivSlot, Sha256, Signature, Spki, Time};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};
@@ -65,6 +65,11 @@ pub enum ToLog {
     },
     /// Sign a note over the durable head.
     Note {},
+    /// Sign an entry timestamp (SET, Rekor v1) of the completion that the keeper has at this index.
+    Set {
+        /// Its index.
+        index: u64,
+    },
     /// Read leaves.
     Read {
         /// First index.
@@ -90,6 +95,9 @@ pub enum FromLog {
         size: u64,
         /// Their root.
         root: Sha256,
+        /// The key that signs SETs, if the keeper has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set_key: Option<Spki>,
     },
     /// Another connection holds the lease.
     Busy {},
@@ -104,6 +112,15 @@ pub enum FromLog {
     Noted {
         /// Whole text with its signature line.
         note: String,
+    },
+    /// The signed entry timestamp, verified with the key in `Welcome`.
+    SetSigned {
+        /// The entry in the form of Rekor v1, built by the keeper from its own copy.
+        body: Blob,
+        /// The keeper's clock, in whole seconds since 1970.
+        integrated_time: i64,
+        /// Over the RFC 8785 form of body, time, key and index.
+        signature: Signature,
     },
     /// Leaves as asked, fewer where the spool ends.
     Leaves {

@@ -11,6 +11,7 @@
 mod bundle;
 mod checkpoint;
 mod cosignature;
+mod cosigner_key;
 mod frontier;
 mod hash;
 mod node;
@@ -28,6 +29,7 @@ mod witness_rule;
 pub use bundle::{BundleError, MAX_ENTRY_LEN, decode_bundle, encode_bundle};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cosignature::{cosignature_line, cosigned_message};
+pub use cosigner_key::CosignerKey;
 pub use frontier::{Frontier, FrontierError, frontier_from_tiles, tiles_for_frontier};
 pub use hash::{Hash, HashError, empty_root, leaf_hash, node_hash};
 pub use note::{MAX_NOTE_LEN, MAX_SIGNATURES, Note, NoteError, NoteSignature, signed_note};
@@ -41,7 +43,7 @@ pub use proof::{
 };
 pub use proof_file::{LogProof, LogProofError, MAX_LOG_PROOF_LEN};
 pub use tile::{TILE_WIDTH, TileError, TileId, Tiles, decode_tile, encode_tile, tile_width};
-pub use verifier_key::{CosignerKey, Ed25519Key, VerifierKey, VerifierKeyError};
+pub use verifier_key::{LogKey, VerifierKey, VerifierKeyError};
 pub use verify::{LogReport, VerifyError, verify_log};
 pub use witness::{
     AddCheckpoint, MAX_REQUEST_LEN, WitnessError, decode_cosignatures, decode_size, encode_cosignatures,

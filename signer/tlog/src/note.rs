@@ -3,7 +3,7 @@
 //! Promises: [`Note::verify`] succeeds only if the key signed the text and none of its signature lines is wrong.
 //! Does not know what the text says, and holds no private key: the caller signs the text wherever that key lives.
 
-use crate::{Ed25519Key, VerifierKey, verifier_key::is_key_name};
+use crate::{CosignerKey, VerifierKey, verifier_key::is_key_name};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{fmt, str::FromStr};
 
@@ -126,9 +126,9 @@ impl Note {
 
     /// What `judge` finds in each signature of a key, of which there is at least one. One that it refuses makes the whole
     /// note worthless.
-    pub(crate) fn each_by<const TYPE: u8, T>(
+    pub(crate) fn each_by<T>(
         &self,
-        key: &Ed25519Key<TYPE>,
+        key: &impl NoteKey,
         judge: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NoteError> {
         let by_key = self.signatures.iter().filter(|s| s.id == key.key_id() && s.name == key.name());
@@ -141,9 +141,35 @@ impl Note {
     }
 }
 
-/// Makes a note of `text` and its signature by `key`. The signature is verified first, so that a token's wrong answer never
-/// becomes a note.
-pub fn signed_note(text: &str, key: &VerifierKey, signature: &[u8; 64]) -> Result<String, NoteError> {
+/// A key whose signature lines are found by its name and id.
+pub(crate) trait NoteKey: fmt::Display {
+    fn name(&self) -> &str;
+    fn key_id(&self) -> u32;
+}
+
+impl NoteKey for VerifierKey {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn key_id(&self) -> u32 {
+        self.key_id()
+    }
+}
+
+impl NoteKey for CosignerKey {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn key_id(&self) -> u32 {
+        self.key_id()
+    }
+}
+
+/// Makes a note of `text` and its signature by `key`: the 64 bytes of RFC 8032 for Ed25519, ASN.1 DER for ECDSA. The
+/// signature is verified first, so that a token's wrong answer never becomes a note.
+pub fn signed_note(text: &str, key: &VerifierKey, signature: &[u8]) -> Result<String, NoteError> {
     check_text(text)?;
     let sig = signature.to_vec();
     let line = NoteSignature { name: key.name().to_owned(), id: key.key_id(), sig };

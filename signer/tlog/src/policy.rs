@@ -1,7 +1,8 @@
 //! Trust policies (C2SP tlog-policy): which logs and witnesses are known, and which of them must have signed a checkpoint.
 //!
 //! Promises: a policy that parsed has exactly one quorum, every name in it is defined before it is used, and no witness
-//! counts twice. Only Ed25519 keys are accepted: 0x01 for logs, 0x04 for witnesses. Does not know who decided on a policy.
+//! counts twice. Keys of logs are of the types 0x01 and 0x02, those of witnesses of 0x04. Does not know who decided on a
+//! policy.
 
 use crate::{CosignerKey, MAX_SIGNATURES, Note, NoteError, VerifierKey, VerifierKeyError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,12 +143,16 @@ impl WitnessPolicy {
     pub fn demand(&self, checkpoint: &Note) -> Result<Vec<Witnessed>, PolicyError> {
         let found = self.witnessed(checkpoint)?;
         let names: BTreeSet<&str> = found.iter().map(|w| w.name.as_str()).collect();
-        let signed =
-            |place: usize| self.witnesses.get(place).is_some_and(|w| names.contains(w.name.as_str()));
-        if self.quorum.as_ref().is_none_or(|quorum| quorum.is_reached(&signed)) {
+        if self.is_reached_by(|witness| names.contains(witness.name.as_str())) {
             return Ok(found);
         }
         Err(PolicyError::Quorum { have: found.len(), known: self.witnesses.len() })
+    }
+
+    /// Whether these witnesses together are the quorum. A policy that asks for no witness is reached by nobody's word.
+    pub fn is_reached_by(&self, signed: impl Fn(&PolicyWitness) -> bool) -> bool {
+        let signed = |place: usize| self.witnesses.get(place).is_some_and(&signed);
+        self.quorum.as_ref().is_none_or(|quorum| quorum.is_reached(&signed))
     }
 }
 
@@ -212,7 +217,7 @@ impl Reader {
 
     fn log(&mut self, key: &str, url: Option<&&str>) -> Result<(), Fault> {
         let key: VerifierKey = key.parse().map_err(Fault::Key)?;
-        if self.logs.iter().any(|log| log.key.public_key() == key.public_key()) {
+        if self.logs.iter().any(|log| log.key.key() == key.key()) {
             return Err(Fault::Rule("this log's key stands on an earlier line"));
         }
         limited(self.logs.len())?;

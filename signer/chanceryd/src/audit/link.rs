@@ -1,7 +1,9 @@
 //! The connection to the log keeper: the writer's lease. One message, one answer.
 
 use crate::frames::{self, FrameSink, Frames};
+use formats::sigstore::{EntryTimestamp, SignedEntryTimestamp};
 use record::wire::{Blob, FrameError, FromLog, PROTO, ToLog};
+use record::{Completion, Spki};
 use std::path::Path;
 use tlog::{Checkpoint, Hash, VerifierKey};
 
@@ -14,8 +16,8 @@ pub(crate) enum LinkError {
     /// Another daemon holds the lease.
     #[error("another daemon holds the log keeper's lease")]
     Busy,
-    /// The log key's token could not sign a note now; nothing is lost, the keeper signs the next one it is asked for.
-    #[error("the log key's token made no note ({code}): {detail}")]
+    /// The keeper's token could not sign now; nothing is lost, the keeper signs the next that it is asked for.
+    #[error("the log key's token did not sign ({code}): {detail}")]
     Token {
         /// The keeper's code.
         code: String,
@@ -41,6 +43,8 @@ pub(crate) struct LogLink {
     frames: Frames,
     sink: FrameSink,
     vkey: VerifierKey,
+    /// The key of the keeper's entry timestamps, if it has one.
+    pub set_key: Option<Spki>,
     /// This lease's number.
     pub epoch: u64,
     /// Leaves in the spool.
@@ -59,7 +63,7 @@ impl LogLink {
         let daemon = format!("chanceryd {}", std::process::id());
         sink.send(&ToLog::Hello { proto: PROTO, daemon, epoch: known }).await?;
         match frames.answer().await? {
-            FromLog::Welcome { origin, vkey: shown, epoch, size, root } => {
+            FromLog::Welcome { origin, vkey: shown, epoch, size, root, set_key } => {
                 if shown != vkey.to_string() || origin.as_str() != vkey.name() {
                     return Err(LinkError::Violation(format!(
                         "it keeps the log {shown}, and {vkey} is configured"
@@ -69,6 +73,7 @@ impl LogLink {
                     frames,
                     sink,
                     vkey: vkey.clone(),
+                    set_key,
                     epoch,
                     size,
                     root: Hash(*root.as_bytes()),
@@ -100,13 +105,9 @@ impl LogLink {
 
     /// A note over the keeper's head, verified with the pinned key.
     pub(crate) async fn note(&mut self) -> Result<String, LinkError> {
-        let note = match self.ask(&ToLog::Note {}).await {
-            Ok(FromLog::Noted { note }) => note,
-            Ok(other) => return Err(unexpected(other)),
-            Err(LinkError::Refused { code, detail }) if code.starts_with("token-") => {
-                return Err(LinkError::Token { code, detail });
-            }
-            Err(e) => return Err(e),
+        let note = match self.ask(&ToLog::Note {}).await? {
+            FromLog::Noted { note } => note,
+            other => return Err(unexpected(other)),
         };
         let checkpoint = Checkpoint::open(&note, &self.vkey)
             .map_err(|e| LinkError::Violation(format!("its note does not verify: {e}")))?;
@@ -118,6 +119,29 @@ impl LogLink {
                 checkpoint.size, self.size
             )))
         }
+    }
+
+    /// The signed entry timestamp of a completion, verified to say what it must; `None` if the keeper has no key for them.
+    pub(crate) async fn timestamp(
+        &mut self,
+        index: u64,
+        completion: &Completion,
+    ) -> Result<Option<SignedEntryTimestamp>, LinkError> {
+        let Some(set_key) = self.set_key.clone() else { return Ok(None) };
+        let (body, time, signature) = match self.ask(&ToLog::Set { index }).await? {
+            FromLog::SetSigned { body, integrated_time, signature } => (body, integrated_time, signature),
+            other => return Err(unexpected(other)),
+        };
+        let expected = EntryTimestamp::of(completion, index, time, &set_key).ok();
+        expected
+            .filter(|timestamp| *timestamp.body() == *body.0)
+            .and_then(|timestamp| timestamp.signed(&signature, &set_key))
+            .map(Some)
+            .ok_or_else(|| {
+                LinkError::Violation(format!(
+                    "its timestamp of entry {index} is not of this entry, or does not verify"
+                ))
+            })
     }
 
     /// Leaves from the spool; fewer than `n` only at its end.
@@ -142,6 +166,9 @@ impl LogLink {
     async fn ask(&mut self, message: &ToLog) -> Result<FromLog, LinkError> {
         self.sink.send(message).await?;
         match self.frames.answer().await? {
+            FromLog::Refused { code, detail } if code.as_str().starts_with("token-") => {
+                Err(LinkError::Token { code: code.to_string(), detail })
+            }
             FromLog::Refused { code, detail } => Err(LinkError::Refused { code: code.to_string(), detail }),
             answer => Ok(answer),
         }

@@ -7,16 +7,19 @@ mod link;
 mod proofs;
 mod recover;
 mod sequencer;
+mod timestamps;
 
 pub(crate) use link::{LinkError, LogLink};
 pub(crate) use recover::{RecoverError, Refill, reconcile, recover};
 pub(crate) use sequencer::{Parts, Sequencer};
+pub(crate) use timestamps::TimestampError;
 
 use crate::{
     health::Health,
     store::{NewLeaf, NewRow, Rejected, Store, StoreError},
 };
-use record::{Leaf, LeafError, Time};
+use formats::sigstore::SignedEntryTimestamp;
+use record::{Completion, Leaf, LeafError, Time};
 use std::{
     sync::{
         Arc,
@@ -72,8 +75,19 @@ pub(crate) enum AppendError {
 /// What goes to the writer.
 #[derive(Debug)]
 enum Work {
-    Leaf { leaf: Box<NewLeaf>, reply: oneshot::Sender<Result<Placed, AppendError>> },
-    Row { row: Box<NewRow>, reply: oneshot::Sender<Result<(), AppendError>> },
+    Leaf {
+        leaf: Box<NewLeaf>,
+        reply: oneshot::Sender<Result<Placed, AppendError>>,
+    },
+    Row {
+        row: Box<NewRow>,
+        reply: oneshot::Sender<Result<(), AppendError>>,
+    },
+    Timestamp {
+        index: u64,
+        completion: Box<Completion>,
+        reply: oneshot::Sender<Result<SignedEntryTimestamp, TimestampError>>,
+    },
     Stop(oneshot::Sender<()>),
 }
 
@@ -84,6 +98,7 @@ pub(crate) struct Log {
     noted: watch::Receiver<Option<Noted>>,
     store: Store,
     cache: Arc<proofs::TileCache>,
+    timestamps: Arc<timestamps::Timestamps>,
     health: Arc<Health>,
     origin: record::Origin,
     /// The latest time that a leaf has, in milliseconds since 1970.
@@ -100,8 +115,8 @@ impl Log {
     ) -> (Self, Sequencer) {
         let (work, queue) = mpsc::channel(QUEUE);
         let (publish, noted) = watch::channel(None);
-        let (cache, newest_ms) = (Arc::default(), Arc::default());
-        let log = Self { work, noted, store, cache, health: health.clone(), origin, newest_ms };
+        let (cache, newest_ms, timestamps) = Default::default();
+        let log = Self { work, noted, store, cache, timestamps, health: health.clone(), origin, newest_ms };
         (log, Sequencer::new(sequencer, queue, publish, health))
     }
 
@@ -110,12 +125,16 @@ impl Log {
         self.submit(leaf, None).await
     }
 
-    /// Writes an intent together with the bytes that are to be signed.
+    /// Writes an intent together with the bytes that are to be signed. Refused while the log has run too far ahead of
+    /// its witnesses: what ends and what happens is written all the same.
     pub(crate) async fn append_intent(
         &self,
         intent: record::Intent,
         payload: Vec<u8>,
     ) -> Result<Placed, AppendError> {
+        if let Some(why) = self.health.unwitnessed() {
+            return Err(AppendError::Unavailable(why));
+        }
         self.submit(Leaf::Intent(intent), Some(payload)).await
     }
 
@@ -190,6 +209,16 @@ impl Log {
     /// The newest signed head; `None` before the first.
     pub(crate) fn noted(&self) -> Option<Noted> {
         self.noted.borrow().clone()
+    }
+
+    /// Each signed head as it comes.
+    pub(crate) fn watch_noted(&self) -> watch::Receiver<Option<Noted>> {
+        self.noted.clone()
+    }
+
+    /// Whether the writer has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.work.is_closed()
     }
 
     /// How many leaves the newest note covers.

@@ -48,6 +48,17 @@ impl Log {
         Ok(to_record(proof))
     }
 
+    /// The same between two sizes whose roots nobody has shown: they are taken from the tree's edges.
+    pub(crate) async fn consistency_of_sizes(&self, old: u64, new: u64) -> Result<Vec<Sha256>, StoreError> {
+        let (old_root, root) = (self.root_at(old).await?, self.root_at(new).await?);
+        self.consistency(old, &old_root, &Noted { size: new, root, note: "".into() }).await
+    }
+
+    /// The root of the first `size` leaves.
+    pub(crate) async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
+        self.store.root_at(size).await
+    }
+
     /// Tiles of the tree of `size` leaves.
     pub(crate) async fn tiles(&self, ids: BTreeSet<TileId>, size: u64) -> Result<Tiles, StoreError> {
         let mut found = Tiles::default();

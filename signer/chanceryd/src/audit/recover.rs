@@ -10,6 +10,9 @@ use tlog::Hash;
 const MAX_APPEND_BYTES: usize = 4 * 1024 * 1024;
 /// Leaves in one message to the keeper.
 const MAX_APPEND: u64 = record::wire::MAX_ITEMS as u64;
+/// Leaves in one commit of a refill, and their bytes: so many that the wait for the disk does not count, and few enough
+/// to be held in memory.
+const REFILL_COMMIT: (usize, usize) = (4096, 16 * 1024 * 1024);
 
 /// How far a database may be refilled from the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +155,7 @@ async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -
     }
     compare(spool, fold.root(), link.root)?;
     while writer.head().size < spool {
-        let leaves =
-            read(link, writer.head().size).await?.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        let leaves = read_batch(link, writer.head().size).await?;
         let (placed, _) = writer.commit(link.epoch, &leaves, &[]).await?;
         if let Some(why) = placed.into_iter().find_map(Result::err) {
             return Err(RecoverError::Fork(format!(
@@ -162,6 +164,20 @@ async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -
         }
     }
     Ok(())
+}
+
+/// The leaves of one commit.
+async fn read_batch(link: &mut LogLink, from: u64) -> Result<Vec<NewLeaf>, RecoverError> {
+    let (mut leaves, mut bytes) = (Vec::new(), 0);
+    let mut at = from;
+    while at < link.size && leaves.len() < REFILL_COMMIT.0 && bytes < REFILL_COMMIT.1 {
+        for leaf in read(link, at).await? {
+            bytes += leaf.len();
+            leaves.push(decode(leaf)?);
+            at += 1;
+        }
+    }
+    Ok(leaves)
 }
 
 async fn read(link: &mut LogLink, from: u64) -> Result<Vec<Vec<u8>>, RecoverError> {

@@ -1,7 +1,7 @@
 //! The one writer. Whatever waits while a commit is in flight is the next batch: no timer, no artificial delay.
 
 use super::{
-    AppendError, LinkError, LogLink, Noted, Placed, Refill, Work, reconcile,
+    AppendError, LinkError, LogLink, Noted, Placed, Refill, TimestampError, Work, reconcile,
     recover::{RecoverError, recover},
 };
 use crate::{
@@ -9,7 +9,8 @@ use crate::{
     health::Health,
     store::{Committed, NewLeaf, NewRow, StoreError, Writer},
 };
-use record::{Clock, Leaf};
+use formats::sigstore::SignedEntryTimestamp;
+use record::{Clock, Completion, Leaf};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tlog::VerifierKey;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,12 +50,20 @@ pub(crate) struct Sequencer {
     health: Arc<Health>,
 }
 
+/// A completion whose timestamp somebody waits for.
+struct TimestampWork {
+    index: u64,
+    completion: Box<Completion>,
+    reply: oneshot::Sender<Result<SignedEntryTimestamp, TimestampError>>,
+}
+
 /// What one commit takes; closings of intents stand before everything else.
 #[derive(Default)]
 struct Batch {
     leaves: Vec<(NewLeaf, oneshot::Sender<Result<Placed, AppendError>>)>,
     rows: Vec<(NewRow, oneshot::Sender<Result<(), AppendError>>)>,
     bytes: usize,
+    timestamp: Option<TimestampWork>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -66,6 +75,12 @@ impl Sequencer {
         health: Arc<Health>,
     ) -> Self {
         Self { parts, queue, publish, health }
+    }
+
+    /// Lets readers see a note that no keeper has made.
+    #[cfg(test)]
+    pub(crate) fn show(&self, noted: Noted) {
+        self.publish.send_replace(Some(noted));
     }
 
     /// Publishes the head it starts with, then works until every handle is dropped.
@@ -80,8 +95,14 @@ impl Sequencer {
                     Err(_) => break,
                 }
             }
-            let stop = batch.stop.take();
+            let (stop, timestamp) = (batch.stop.take(), batch.timestamp.take());
             self.turn(batch).await;
+            // Behind the leaves: a signature that somebody waits for goes first.
+            if let Some(TimestampWork { index, completion, reply }) = timestamp
+                && !reply.is_closed()
+            {
+                answer(reply, self.timestamp(index, &completion).await);
+            }
             if let Some(reply) = stop {
                 // INVARIANT(no-write-after-fault): closing the database writes and syncs.
                 if self.health.sealed().is_none() {
@@ -223,6 +244,28 @@ impl Sequencer {
         Ok(())
     }
 
+    async fn timestamp(
+        &mut self,
+        index: u64,
+        completion: &Completion,
+    ) -> Result<SignedEntryTimestamp, TimestampError> {
+        self.prepare().await.map_err(TimestampError::Unavailable)?;
+        let Some(link) = self.parts.link.as_mut() else {
+            return Err(TimestampError::Unavailable("the log keeper is away".into()));
+        };
+        match link.timestamp(index, completion).await {
+            Ok(None) => Err(TimestampError::NoKey),
+            Ok(Some(set)) => Ok(set),
+            Err(LinkError::Refused { code, detail }) => Err(TimestampError::Refused { code, detail }),
+            Err(e @ LinkError::Token { .. }) => Err(TimestampError::Unavailable(e.to_string())),
+            Err(e) => {
+                let why = e.to_string();
+                self.lose_link(e.into());
+                Err(TimestampError::Unavailable(why))
+            }
+        }
+    }
+
     /// Takes the lease again and compares heads.
     async fn reconnect(&mut self) -> Result<(), RecoverError> {
         let known = self.parts.writer.head().epoch;
@@ -264,12 +307,18 @@ impl Batch {
                 self.leaves.push((*leaf, reply));
             }
             Work::Row { row, reply } => self.rows.push((*row, reply)),
+            Work::Timestamp { index, completion, reply } => {
+                self.timestamp = Some(TimestampWork { index, completion, reply });
+            }
             Work::Stop(reply) => self.stop = Some(reply),
         }
     }
 
     fn has_room(&self) -> bool {
-        self.stop.is_none() && self.leaves.len() + self.rows.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
+        self.stop.is_none()
+            && self.timestamp.is_none()
+            && self.leaves.len() + self.rows.len() < MAX_BATCH
+            && self.bytes < MAX_BATCH_BYTES
     }
 
     fn refuse(self, why: &str) {

@@ -54,6 +54,7 @@ pub(super) async fn list(State(service): State<App>, caller: CallerProof) -> Res
         log: state(service.health.log()),
         keepers,
         scrub: scrub(&service.health),
+        alarms: service.health.alarms(),
     }))
 }
 

@@ -1,43 +1,36 @@
-//! The log as C2SP tlog-tiles publish it: checkpoint and hash tiles for everybody, entry bundles for auditors.
+//! The log as C2SP tlog-tiles publish it: checkpoint and hash tiles for everybody, entry bundles for auditors. And for auditors
+//! what stock clients need of a signature besides: the signed bytes, and an entry timestamp.
 
 use super::{App, CallerProof, Fail};
-use crate::audit::Noted;
+use crate::audit::TimestampError;
 use api::Scope;
 use axum::{
+    Json,
     extract::{FromRequestParts, Path, State},
-    http::{HeaderValue, header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use record::{Leaf, Sha256};
+use std::collections::BTreeSet;
 use tlog::{TILE_WIDTH, TileKind, TilePath};
 
-/// The published checkpoint changes at most this often; notes in between are internal evidence.
-const PUBLISH_EVERY: Duration = Duration::from_secs(1);
-
-/// What was last published, and when.
-static PUBLISHED: Mutex<Option<(Instant, Noted)>> = Mutex::new(None);
+/// Nothing below a tile's or bundle's path ever changes: a wider one has another path.
+const UNCHANGING: &str = "max-age=31536000, immutable";
 
 /// `GET /v1/log/checkpoint`.
 pub(super) async fn checkpoint(State(service): State<App>) -> Result<Response, Fail> {
-    let newest = service.log.noted().ok_or_else(|| Fail::audit_unavailable("there is no signed head yet"))?;
-    let note = publish(newest).note.to_string();
+    // A checkpoint that waits for its witnesses is not waited for here.
+    let noted = match service.health.awaits_quorum() {
+        true => service.published.newest(),
+        false => service.published.covering(service.log.noted_size()).await,
+    };
+    let missing = || match service.health.unwitnessed() {
+        Some(why) => Fail::audit_unavailable(&why),
+        None => Fail::audit_unavailable("there is no signed head yet"),
+    };
+    let note = noted.ok_or_else(missing)?.note.to_string();
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, note).into_response())
-}
-
-fn publish(newest: Noted) -> Noted {
-    let mut published = PUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    match published.as_ref() {
-        Some((at, noted)) if at.elapsed() < PUBLISH_EVERY && noted.size <= newest.size => noted.clone(),
-        _ => {
-            *published = Some((Instant::now(), newest.clone()));
-            newest
-        }
-    }
 }
 
 /// A caller, if it shows a token at all.
@@ -55,7 +48,9 @@ impl FromRequestParts<App> for MaybeCaller {
     }
 }
 
-/// `GET /v1/log/tile/...`.
+/// `GET /v1/log/tile/...`: every tile and bundle of the tree under the newest note, at any width that it has had. The published
+/// checkpoint's are among them, and stay so when they have grown. What is beyond it is no secret and no promise: notes in
+/// between are given to those whose signatures they prove, and they must be able to check them.
 pub(super) async fn tile(
     State(service): State<App>,
     MaybeCaller(caller): MaybeCaller,
@@ -64,7 +59,7 @@ pub(super) async fn tile(
     let missing = || Fail::not_found("no such tile in the published tree");
     let path = TilePath::parse(&format!("tile/{path}")).map_err(|_| missing())?;
     let size = service.log.noted_size();
-    let bytes = match (path.kind(), path.tile()) {
+    let (bytes, cache) = match (path.kind(), path.tile()) {
         (TileKind::Entries, _) => {
             let demanded =
                 || Fail::unauthenticated("entries are for auditors: send a token with the scope `audit`");
@@ -75,8 +70,9 @@ pub(super) async fn tile(
                 .filter(|from| from + path.width() <= size)
                 .ok_or_else(missing)?;
             let entries = service.store.leaves(from, path.width()).await?;
-            tlog::encode_bundle(entries.iter().map(Vec::as_slice))
-                .map_err(|e| Fail::audit_unavailable(&e.to_string()))?
+            let bundle = tlog::encode_bundle(entries.iter().map(Vec::as_slice))
+                .map_err(|e| Fail::audit_unavailable(&e.to_string()))?;
+            (bundle, format!("private, {UNCHANGING}"))
         }
         (_, Some(id)) => {
             if tlog::tile_width(id, size) < path.width() {
@@ -85,14 +81,56 @@ pub(super) async fn tile(
             let tiles = service.log.tiles(BTreeSet::from([id]), size).await?;
             let width = usize::try_from(path.width()).unwrap_or(0);
             let hashes = tiles.get(id).and_then(|hashes| hashes.get(..width)).ok_or_else(missing)?;
-            tlog::encode_tile(hashes)
+            (tlog::encode_tile(hashes), format!("public, {UNCHANGING}"))
         }
         (_, None) => return Err(missing()),
     };
-    let mut response = bytes.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
-    Ok(response)
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CACHE_CONTROL, cache)];
+    Ok((headers, bytes).into_response())
+}
+
+/// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion.
+pub(super) async fn entry_timestamp(
+    State(service): State<App>,
+    caller: CallerProof,
+    Path(index): Path<u64>,
+) -> Result<Response, Fail> {
+    caller.demand(Scope::Audit)?;
+    let leaf =
+        if index < service.log.noted_size() { service.store.leaves(index, 1).await?.pop() } else { None };
+    let leaf = leaf.ok_or_else(|| Fail::not_found("the log has no such entry"))?;
+    let Ok(Leaf::Completion(completion)) = Leaf::decode(&leaf) else {
+        return Err(Fail::not_found("this entry is no signature: only those have a timestamp"));
+    };
+    Ok(Json(service.log.timestamp(index, completion).await?).into_response())
+}
+
+impl From<TimestampError> for Fail {
+    fn from(error: TimestampError) -> Self {
+        let (status, code) = match &error {
+            TimestampError::NoKey => (StatusCode::NOT_IMPLEMENTED, "no-set-key"),
+            TimestampError::Refused { .. } => (StatusCode::CONFLICT, "keeper-refused"),
+            TimestampError::Unavailable(_) => {
+                let unavailable =
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &error.to_string());
+                return unavailable.retryable();
+            }
+        };
+        Self::new(status, code, &error.to_string())
+    }
+}
+
+/// `GET /v1/log/payload/{sha256}`: the bytes that were to be signed, by the digest in intent and completion.
+pub(super) async fn payload(
+    State(service): State<App>,
+    caller: CallerProof,
+    Path(sha256): Path<Sha256>,
+) -> Result<Response, Fail> {
+    caller.demand(Scope::Audit)?;
+    let bytes = service.store.blob(&sha256).await?.ok_or_else(|| {
+        Fail::not_found("no bytes of this digest are kept: none were to be signed, or the database was rebuilt from the log, which has digests only")
+    })?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }

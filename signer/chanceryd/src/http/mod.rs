@@ -141,6 +141,8 @@ fn routes(service: App) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/log/checkpoint", get(log::checkpoint))
         .route("/v1/log/tile/{*path}", get(log::tile))
+        .route("/v1/log/set/{index}", get(log::entry_timestamp))
+        .route("/v1/log/payload/{sha256}", get(log::payload))
         .route("/v2/", get(dct::ping))
         .route("/v2/{*path}", get(dct::read))
         .fallback(async || Fail::not_found("no such path: see the API reference"))
@@ -170,12 +172,14 @@ async fn tell(State(service): State<App>, request: Request, next: Next) -> Respo
 async fn ready(State(service): State<App>) -> Response {
     let problems = service.health.problems();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    (
-        status,
-        Json(Readiness { ready: problems.is_empty(), version, log_size: service.log.noted_size(), problems }),
-    )
-        .into_response()
+    let readiness = Readiness {
+        ready: problems.is_empty(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        log_size: service.log.noted_size(),
+        problems,
+        alarms: service.health.alarms(),
+    };
+    (status, Json(readiness)).into_response()
 }
 
 /// A caller with a live token.

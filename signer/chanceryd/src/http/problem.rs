@@ -61,9 +61,9 @@ impl Fail {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
-    /// The log cannot be written now.
+    /// The log cannot be written now, or may not grow further without its witnesses.
     pub(crate) fn audit_unavailable(why: &str) -> Self {
-        let detail = format!("nothing is signed while the audit log cannot be written: {why}");
+        let detail = format!("nothing is signed while the audit log is not as it must be: {why}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &detail).retryable()
     }
 
@@ -114,7 +114,8 @@ fn title(code: &str) -> &'static str {
         "overloaded" => "Too much at once",
         "unknown-outcome" => "It is not known whether a signature was made",
         "signing-failed" => "No signature was made",
-        "keeper-refused" => "The signing keeper refuses this",
+        "keeper-refused" => "The keeper refuses this",
+        "no-set-key" => "This log gives no entry timestamps",
         _ => "The request failed",
     }
 }
@@ -164,6 +165,8 @@ impl IntoResponse for Fail {
         let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        // A tile that is not there yet must not stay away because somebody in between remembers that.
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

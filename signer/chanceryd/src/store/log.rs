@@ -181,6 +181,7 @@ impl Writer {
         let mut frontier = self.frontier.clone();
         let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut placed = Vec::with_capacity(leaves.len());
+        let mut presented = project::Presented::default();
         for new in leaves {
             let index = frontier.size();
             match project::check(&mut tx, &new.leaf).await? {
@@ -191,7 +192,7 @@ impl Writer {
                     frontier.append_with(hash, |tile, place, hash| nodes.push((tile, place, hash)));
                     insert_leaf(&mut tx, index, &hash, &new.bytes).await?;
                     insert_nodes(&mut tx, &nodes).await?;
-                    project::apply(&mut tx, index, new).await?;
+                    project::apply(&mut tx, &mut presented, index, new).await?;
                     placed.push(Ok(index));
                 }
             }

@@ -223,3 +223,33 @@ pub(crate) fn unsigned(value: i64) -> u64 {
 pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How SQLite would find the rows of a statement, one step a line.
+    async fn plan(connection: &mut SqliteConnection, sql: &str) -> String {
+        let sql = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(sql).fetch_all(connection).await.unwrap();
+        steps.into_iter().map(|(.., step)| step + "\n").collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_start_and_a_request_ask_for_is_found_without_a_walk_over_the_whole_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Store::path_in(folder.path());
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        let mut connection = options(&path).connect().await.unwrap();
+        for (sql, index) in [
+            (tuf::COLLECTIONS, "SEARCH intent USING COVERING INDEX intent_role (repository>?)"),
+            (tuf::NEWEST_SIGNED, "SEARCH intent USING INDEX intent_signed (keeper=?)"),
+            (requests::REPOSITORIES_WAITING, "INDEX request_waiting"),
+            (requests::WAITING_COUNT, "INDEX request_waiting"),
+        ] {
+            let plan = plan(&mut connection, sql).await;
+            assert!(plan.contains(index), "{sql}: {plan}");
+            assert!(!plan.contains("SCAN intent"), "{sql}: {plan}");
+        }
+    }
+}

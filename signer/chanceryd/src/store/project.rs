@@ -4,7 +4,7 @@
 use super::{NewLeaf, Rejected, StoreError, checked, rows, signed, tuf, unsigned};
 use record::{
     Action, Change, Completion, Denial, Event, FileRef, Intent, KeeperRecord, Leaf, Outcome, OutcomeKind,
-    Repository, Sha256,
+    PayloadDigest, Repository, Sha256,
     wire::{Blob, Child, Extra},
 };
 use sqlx::{Row, SqliteConnection};
@@ -19,12 +19,12 @@ pub(super) async fn check(
 ) -> Result<Result<(), Rejected>, StoreError> {
     Ok(match leaf {
         // INVARIANT(one-open): completions carry no intent index; they match because there is only one.
-        Leaf::Intent(intent) => match open_intent(connection, intent.key.sha256(), intent.payload).await? {
+        Leaf::Intent(intent) => match open_intent(connection, intent.key.sha256(), intent.digest()).await? {
             Some(_) => Err(Rejected::Open),
             None => Ok(()),
         },
         Leaf::Completion(c) => {
-            open_intent(connection, c.key().sha256(), c.payload).await?.map(|_| ()).ok_or(Rejected::NoIntent)
+            open_intent(connection, c.key().sha256(), c.digest()).await?.map(|_| ()).ok_or(Rejected::NoIntent)
         }
         Leaf::Outcome(o) => {
             let sql = "SELECT end_leaf IS NULL FROM intent WHERE idx = ?";
@@ -36,12 +36,29 @@ pub(super) async fn check(
     })
 }
 
+/// The keys that keepers have presented, read once a transaction and again after a leaf that changes them.
+#[derive(Default)]
+pub(super) struct Presented(Option<formats::Keys>);
+
+impl Presented {
+    async fn keys(&mut self, connection: &mut SqliteConnection) -> Result<&formats::Keys, StoreError> {
+        match &mut self.0 {
+            Some(keys) => Ok(keys),
+            none => Ok(none.insert(all_keys(connection).await?)),
+        }
+    }
+}
+
 /// Applies a leaf that was placed at `index`.
 pub(super) async fn apply(
     connection: &mut SqliteConnection,
+    presented: &mut Presented,
     index: u64,
     new: &NewLeaf,
 ) -> Result<(), StoreError> {
+    if matches!(new.leaf, Leaf::Genesis(_) | Leaf::Event(Event::Keeper { .. })) {
+        *presented = Presented::default();
+    }
     match &new.leaf {
         Leaf::Genesis(genesis) => {
             for keeper in &genesis.keepers {
@@ -49,7 +66,7 @@ pub(super) async fn apply(
             }
             Ok(())
         }
-        Leaf::Intent(intent) => open(connection, index, intent, new.payload.as_deref()).await,
+        Leaf::Intent(intent) => open(connection, presented, index, intent, new.payload.as_deref()).await,
         Leaf::Completion(completion) => complete(connection, index, completion).await,
         Leaf::Outcome(outcome) => end(connection, index, outcome).await,
         Leaf::Denial(denial) => deny(connection, index, denial).await,
@@ -60,7 +77,7 @@ pub(super) async fn apply(
 async fn open_intent(
     connection: &mut SqliteConnection,
     key: Sha256,
-    payload: Sha256,
+    payload: PayloadDigest,
 ) -> Result<Option<u64>, StoreError> {
     let index: Option<i64> =
         sqlx::query_scalar("SELECT idx FROM intent WHERE key = ? AND payload = ? AND end_leaf IS NULL")
@@ -73,20 +90,21 @@ async fn open_intent(
 
 async fn open(
     connection: &mut SqliteConnection,
+    presented: &mut Presented,
     index: u64,
     intent: &Intent,
     payload: Option<&[u8]>,
 ) -> Result<(), StoreError> {
     let payload = match payload {
         Some(bytes) => bytes.to_vec(),
-        None => rebuild_payload(connection, intent).await?,
+        None => rebuild_payload(connection, presented, intent).await?,
     };
     put_blob(connection, &payload).await?;
     sqlx::query("INSERT INTO intent (idx, keeper, key, payload, repository, purpose, version) VALUES (?, ?, ?, ?, ?, ?, ?)")
         .bind(signed(index))
         .bind(intent.keeper.as_str())
         .bind(intent.key.sha256().as_bytes().to_vec())
-        .bind(intent.payload.as_bytes().to_vec())
+        .bind(intent.digest().as_bytes().to_vec())
         .bind(intent.repository.as_str())
         .bind(intent.purpose.as_str())
         .bind(intent.action.version().map(signed))
@@ -133,14 +151,14 @@ async fn complete(
     completion: &Completion,
 ) -> Result<(), StoreError> {
     let contradiction = || StoreError::Contradiction(format!("completion {index} has no open intent"));
-    let at = open_intent(connection, completion.key().sha256(), completion.payload)
+    let at = open_intent(connection, completion.key().sha256(), completion.digest())
         .await?
         .ok_or_else(contradiction)?;
     let intent = read_intent(connection, at).await?;
     close(connection, at, index, "signed").await?;
-    let payload = read_blob(connection, &completion.payload).await?;
+    let payload = read_blob(connection, &intent.payload).await?;
     let extra = seal_extra(connection, &intent).await?;
-    let file = formats::seal(&intent, &extra, &payload, &completion.spki, &completion.signature)
+    let file = formats::seal(&intent, &extra, &payload, completion.spki(), completion.signature())
         .map_err(|e| StoreError::Contradiction(format!("intent {at} gives no file: {e}")))?;
     put_blob(connection, &file).await?;
     match &intent.action {
@@ -338,7 +356,10 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
         | Event::TokenWell { .. }
         | Event::ClockStepped { .. }
         | Event::RefusalsLimited { .. }
-        | Event::RefusalsCounted { .. } => Ok(()),
+        | Event::RefusalsCounted { .. }
+        | Event::WitnessLost { .. }
+        | Event::WitnessConflict { .. }
+        | Event::WitnessBack { .. } => Ok(()),
     }
 }
 
@@ -386,7 +407,11 @@ async fn read_intent(connection: &mut SqliteConnection, index: u64) -> Result<In
 }
 
 /// Builds the bytes of an intent again from the log's other leaves, for a refill.
-async fn rebuild_payload(connection: &mut SqliteConnection, intent: &Intent) -> Result<Vec<u8>, StoreError> {
+async fn rebuild_payload(
+    connection: &mut SqliteConnection,
+    presented: &mut Presented,
+    intent: &Intent,
+) -> Result<Vec<u8>, StoreError> {
     let extra = match &intent.action {
         Action::Targets { prev, .. } => {
             Extra::Targets { prev: previous(connection, &intent.repository, prev.as_ref()).await? }
@@ -400,8 +425,8 @@ async fn rebuild_payload(connection: &mut SqliteConnection, intent: &Intent) -> 
         }
         Action::Root { .. } | Action::RootCertificate { .. } => seal_extra(connection, intent).await?,
     };
-    let keys = all_keys(connection).await?;
-    formats::build(intent, &extra, &keys).map_err(|e| {
+    let keys = presented.keys(connection).await?;
+    formats::build(intent, &extra, keys).map_err(|e| {
         StoreError::Contradiction(format!("an intent for {} gives no bytes: {e}", intent.repository))
     })
 }

@@ -86,6 +86,13 @@ impl NewRow {
 
 const COLUMNS: &str = "id, principal, fingerprint, repository, tag, digest, created_ms, intent, targets_version, completion, denied, problem";
 
+// By the index of what waits: refused requests have no intent either, and there are as many of them as there ever were.
+pub(super) const REPOSITORIES_WAITING: &str =
+    "SELECT DISTINCT repository FROM request INDEXED BY request_waiting
+     WHERE intent IS NULL AND denied IS NULL AND problem IS NULL";
+pub(super) const WAITING_COUNT: &str = "SELECT count(*) FROM request INDEXED BY request_waiting
+     WHERE intent IS NULL AND denied IS NULL AND problem IS NULL";
+
 impl Store {
     /// A request by its id.
     pub(crate) async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
@@ -126,18 +133,13 @@ impl Store {
 
     /// Repositories that have waiting requests.
     pub(crate) async fn repositories_waiting(&self) -> Result<Vec<Repository>, StoreError> {
-        let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT repository FROM request WHERE intent IS NULL AND denied IS NULL AND problem IS NULL",
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let rows: Vec<String> = sqlx::query_scalar(REPOSITORIES_WAITING).fetch_all(&self.readers).await?;
         rows.iter().map(|name| parse(name)).collect()
     }
 
     /// How many requests wait, over all repositories.
     pub(crate) async fn waiting_count(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM request WHERE intent IS NULL AND denied IS NULL AND problem IS NULL";
-        Ok(unsigned(sqlx::query_scalar(sql).fetch_one(&self.readers).await?))
+        Ok(unsigned(sqlx::query_scalar(WAITING_COUNT).fetch_one(&self.readers).await?))
     }
 }
 

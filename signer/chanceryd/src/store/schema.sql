@@ -34,6 +34,7 @@ CREATE TABLE intent (
 CREATE UNIQUE INDEX intent_one_open ON intent (key, payload) WHERE end_leaf IS NULL;
 CREATE INDEX intent_open ON intent (keeper) WHERE end_leaf IS NULL;
 CREATE INDEX intent_open_in ON intent (repository) WHERE end_leaf IS NULL;
+CREATE INDEX intent_signed ON intent (keeper) WHERE end_kind = 'signed';
 CREATE INDEX intent_role ON intent (repository, purpose, version);
 
 -- Signed metadata files. targets_version: which targets a snapshot or timestamp leads to. below: SHA-256 of the

@@ -45,6 +45,17 @@ impl Collection {
 
 const COLUMNS: &str = "role, version, payload, sha256, length, created_ms, expires_ms, intent, completion, targets_version, below";
 
+/// From one name to the next in the index: what a start costs grows with the repositories, not with their history.
+pub(super) const COLLECTIONS: &str = "WITH RECURSIVE name (repository) AS (
+         SELECT min(repository) FROM intent
+         UNION ALL
+         SELECT (SELECT min(repository) FROM intent WHERE repository > name.repository) FROM name
+         WHERE name.repository IS NOT NULL
+     )
+     SELECT repository FROM name WHERE repository IS NOT NULL";
+pub(super) const NEWEST_SIGNED: &str =
+    "SELECT idx FROM intent WHERE keeper = ? AND end_kind = 'signed' ORDER BY idx DESC LIMIT 1";
+
 impl Store {
     /// The collection as the next step of its publishing needs it.
     pub(crate) async fn collection(&self, repository: &Repository) -> Result<Collection, StoreError> {
@@ -79,15 +90,7 @@ impl Store {
 
     /// All repositories that have a collection, or the beginning of one.
     pub(crate) async fn collections(&self) -> Result<Vec<Repository>, StoreError> {
-        // From one name of the index to the next: a start does not read every intent there ever was.
-        let names: Vec<String> = sqlx::query_scalar(
-            "WITH RECURSIVE next (name) AS (
-                 SELECT min(repository) FROM intent UNION ALL
-                 SELECT (SELECT min(repository) FROM intent WHERE repository > next.name) FROM next WHERE name IS NOT NULL
-             ) SELECT name FROM next WHERE name IS NOT NULL",
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let names: Vec<String> = sqlx::query_scalar(COLLECTIONS).fetch_all(&self.readers).await?;
         names.iter().map(|n| parse(n)).collect()
     }
 
@@ -205,9 +208,8 @@ impl Store {
 
     /// The newest intent that a keeper has signed, as the log knows.
     pub(crate) async fn newest_signed(&self, keeper: &KeeperName) -> Result<Option<u64>, StoreError> {
-        let sql = "SELECT idx FROM intent WHERE keeper = ? AND end_kind = 'signed' ORDER BY idx DESC LIMIT 1";
         let index: Option<i64> =
-            sqlx::query_scalar(sql).bind(keeper.as_str()).fetch_optional(&self.readers).await?;
+            sqlx::query_scalar(NEWEST_SIGNED).bind(keeper.as_str()).fetch_optional(&self.readers).await?;
         Ok(index.map(unsigned))
     }
 

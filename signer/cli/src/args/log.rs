@@ -1,6 +1,6 @@
 //! The grammar of `chancery log`.
 
-use super::Span;
+use super::{Span, WitnessCommand};
 use crate::audit::{Decision, End, evidence::Wanted};
 use clap::{Args, Subcommand};
 use record::{Digest, KeyId, Principal, RequestId, Tag, Time};
@@ -28,14 +28,19 @@ pub(crate) enum LogCommand {
     ///
     /// The file has the intent with who asked and which rules allowed it, its end, the entry in which the keeper presented
     /// its key with the token's attestation, a proof for each, and the checkpoint with all its signatures. The whole log is
-    /// verified first.
+    /// verified first. For cosign and its relatives the signature's own files are written: its bundle, and the signed bytes.
     Prove(LogProveArgs),
+    /// Print the trusted_root.json by which cosign and its relatives believe this log; no server is asked
+    TrustedRoot(LogTrustedRootArgs),
     /// Verify a file that log prove has written; nothing else is read
     VerifyBundle(LogVerifyBundleArgs),
     /// Write a stretch of the log as JSON lines and as a table, bound to a checkpoint; the log is verified first
     Export(LogExportArgs),
     /// Verify a folder that log export has written; nothing else is read
     VerifyExport(LogVerifyExportArgs),
+    /// Be a witness of logs: cosign their checkpoints on another machine
+    #[command(subcommand)]
+    Witness(WitnessCommand),
     /// Watch a log: one line for each alarm, which are forks, files that do not verify, signatures without an intent, unknown
     /// outcomes, intents that stay open, and silence
     ///
@@ -150,11 +155,58 @@ pub(crate) struct LogProveArgs {
     /// A folder made by log fetch, or a server's URL; without it the server of --url
     pub(crate) source: Option<String>,
     /// The evidence file to write
-    #[arg(long, value_name = "FILE", required_unless_present = "tlog_proof", conflicts_with = "tlog_proof")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present_any = ["tlog_proof", "sigstore_bundle", "legacy_bundle", "payload"]
+    )]
     pub(crate) out: Option<PathBuf>,
     /// Instead of evidence, print a C2SP tlog-proof of the one entry; the rest of the log is not read
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["out", "sigstore_bundle", "legacy_bundle", "payload"])]
     pub(crate) tlog_proof: bool,
+    #[command(flatten)]
+    pub(crate) client_files: ClientFileArgs,
+    #[command(flatten)]
+    pub(crate) key: LogKey,
+}
+
+/// What stock clients need of a signature.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClientFileArgs {
+    /// File for the signature's Sigstore bundle (v0.3) with the log's proof: cosign 3 verifies it with --trusted-root
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sigstore_bundle: Option<PathBuf>,
+    /// File for the bundle of older cosigns, with an entry timestamp (SET) that the log's server is asked for
+    #[arg(long, value_name = "FILE", requires = "set_key")]
+    pub(crate) legacy_bundle: Option<PathBuf>,
+    /// PEM file with the key of the log's entry timestamps, which came by another way than from the server
+    #[arg(long, value_name = "FILE", requires = "legacy_bundle")]
+    pub(crate) set_key: Option<PathBuf>,
+    /// File for the bytes that were signed, which the log's server is asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) payload: Option<PathBuf>,
+}
+
+impl ClientFileArgs {
+    /// The files to write.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.sigstore_bundle, &self.legacy_bundle, &self.payload].into_iter().flatten()
+    }
+
+    /// Whether none is asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files().next().is_none()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogTrustedRootArgs {
+    /// PEM file with the key of the log's entry timestamps (SETs), if older clients shall believe those
+    #[arg(long, value_name = "FILE")]
+    pub(crate) set_key: Option<PathBuf>,
+    /// File to write; without it standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }

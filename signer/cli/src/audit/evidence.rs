@@ -11,7 +11,7 @@ use super::{
 };
 use record::{RequestId, Sha256};
 use serde::{Deserialize, Serialize};
-use tlog::Checkpoint;
+use tlog::{Checkpoint, Hash};
 
 mod check;
 mod collect;
@@ -141,7 +141,7 @@ pub(crate) struct About {
 pub(crate) struct SignatureShown {
     /// SHA-256 of the signed bytes.
     pub(crate) payload: Sha256,
-    /// Base64 of `r || s`.
+    /// Base64 of `r || s` by a P-256 key; of another kind, its word, a colon, and base64 as PKCS#11 has it.
     pub(crate) signature: record::Signature,
     pub(crate) public_key: record::Spki,
     /// The entry in which the keeper presented the key, and with what evidence.
@@ -155,10 +155,33 @@ impl Evidence {
         &self.checkpoint
     }
 
+    /// The intent, if the evidence is about one.
+    pub(crate) fn intent(&self) -> Option<&Proven> {
+        self.entries.iter().find(|entry| entry.role == Role::Intent)
+    }
+
+    /// How the intent ended.
+    pub(crate) fn end(&self) -> Option<&Proven> {
+        self.entries.iter().find(|entry| entry.role == Role::End)
+    }
+
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, AuditError> {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| AuditError::Log(e.to_string()))?;
         bytes.push(b'\n');
         Ok(bytes)
+    }
+}
+
+impl Proven {
+    /// The entry's bytes.
+    pub(crate) fn leaf(&self) -> &[u8] {
+        self.leaf.as_bytes()
+    }
+
+    /// Its inclusion proof, the leaf's sibling first.
+    pub(crate) fn hashes(&self) -> Result<Vec<Hash>, AuditError> {
+        let hashes = self.proof.iter().map(|hash| Hash::from_base64(hash)).collect::<Result<_, _>>();
+        hashes.map_err(|e| AuditError::Evidence(e.to_string()))
     }
 }

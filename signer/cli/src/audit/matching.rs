@@ -3,7 +3,7 @@
 //! Outcomes name their intent. Completions name none: they match the oldest open intent for the same key and payload, since
 //! no two open intents that reached a key share both (INVARIANT(one-open) of the signing keepers).
 
-use record::{Completion, Intent, KeyId, Outcome, OutcomeKind, Sha256};
+use record::{Completion, Intent, KeyId, Outcome, OutcomeKind, PayloadDigest};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(crate) struct Matching {
     open: BTreeMap<u64, OpenIntent>,
-    waiting: BTreeMap<(KeyId, Sha256), BTreeSet<u64>>,
+    waiting: BTreeMap<(KeyId, PayloadDigest), BTreeSet<u64>>,
 }
 
 /// An intent without an end in this log: at work now, or its keeper is away.
@@ -27,7 +27,7 @@ pub(crate) struct OpenIntent {
     #[serde(skip)]
     key: KeyId,
     #[serde(skip)]
-    payload: Sha256,
+    digest: PayloadDigest,
 }
 
 /// How an intent ended.
@@ -75,7 +75,7 @@ impl Matching {
     }
 
     pub(crate) fn intent(&mut self, index: u64, intent: &Intent) {
-        self.waiting.entry((intent.key, intent.payload)).or_default().insert(index);
+        self.waiting.entry((intent.key, intent.digest())).or_default().insert(index);
         let open = OpenIntent {
             index,
             keeper: intent.keeper.to_string(),
@@ -84,14 +84,14 @@ impl Matching {
             time: intent.time.to_string(),
             unix_ms: intent.time.unix_ms(),
             key: intent.key,
-            payload: intent.payload,
+            digest: intent.digest(),
         };
         self.open.insert(index, open);
     }
 
     /// Closes the intent that this completion ends, if one is open.
     pub(crate) fn completion(&mut self, completion: &Completion) -> Option<OpenIntent> {
-        let place = (completion.key(), completion.payload);
+        let place = (completion.key(), completion.digest());
         let oldest = self.waiting.get(&place).and_then(BTreeSet::first).copied()?;
         self.close(oldest)
     }
@@ -108,7 +108,7 @@ impl Matching {
 
     fn close(&mut self, intent: u64) -> Option<OpenIntent> {
         let open = self.open.remove(&intent)?;
-        let place = (open.key, open.payload);
+        let place = (open.key, open.digest);
         if let Some(waiting) = self.waiting.get_mut(&place) {
             waiting.remove(&intent);
             if waiting.is_empty() {

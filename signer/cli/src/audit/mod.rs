@@ -144,4 +144,6 @@ impl From<AuditError> for crate::failure::Failure {
 }
 
 #[cfg(test)]
+mod of_every_kind;
+#[cfg(test)]
 pub(crate) mod synthetic;

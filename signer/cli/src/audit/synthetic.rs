@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use p256::ecdsa::{SigningKey as P256Key, signature::hazmat::PrehashSigner};
 use record::{
     Action, Change, Completion, Denial, Genesis, Intent, KeeperRecord, KeyRecord, Leaf, Nonce, Outcome,
-    OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature, Spki, Time,
+    OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature, SignedData, Spki, Time,
 };
 use std::{
     collections::BTreeMap,
@@ -85,6 +85,7 @@ pub(crate) fn intent(n: u64, content: u64) -> Leaf {
         retries: None,
         action,
         payload: payload(content),
+        payload_sha384: None,
     })
 }
 
@@ -92,7 +93,7 @@ pub(crate) fn intent(n: u64, content: u64) -> Leaf {
 pub(crate) fn completion(content: u64) -> Leaf {
     let made: p256::ecdsa::Signature = image_key().sign_prehash(payload(content).as_bytes()).unwrap();
     let signature = Signature::from_raw(&made.to_bytes()).unwrap();
-    Leaf::Completion(Completion { payload: payload(content), signature, spki: spki() })
+    Leaf::Completion(Completion::new(spki(), SignedData::Sha256(payload(content)), signature).unwrap())
 }
 
 /// What the signing keeper presents.

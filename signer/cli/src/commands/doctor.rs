@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use api::{Client, ClientError, Probe, TokenInfo};
+use api::{Client, ClientError, Probe, Readiness, TokenInfo};
 use record::{Clock, SystemClock, Time};
 use serde::Serialize;
 use std::{borrow::Cow, path::PathBuf};
@@ -42,7 +42,7 @@ impl Answer for Diagnosis {
 }
 
 /// One check.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Check {
     what: Cow<'static, str>,
     ok: bool,
@@ -190,6 +190,13 @@ fn clock(server: Option<Time>, here: Time) -> Option<Check> {
 /// What the service says of itself to everybody. Its keepers are left to their own checks where those could be made.
 fn service(probe: &Probe, has_keepers: bool) -> Vec<Check> {
     let readiness = &probe.readiness;
+    let remedy =
+        "look at what is named, or at the way to it: docs/how-to/witnesses.md has each alarm of a witness";
+    let alarm = |says: &String| Check::warning("alarm".into(), says.clone(), Some(remedy.into()));
+    [troubles(readiness, has_keepers), readiness.alarms.iter().map(alarm).collect()].concat()
+}
+
+fn troubles(readiness: &Readiness, has_keepers: bool) -> Vec<Check> {
     if readiness.ready {
         return vec![Check::good("service", format!("ready, {} entries in the log", readiness.log_size))];
     }
@@ -365,6 +372,16 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_that_is_lost_is_a_warning_beside_a_service_that_is_ready() {
+        let (ready, problems) = (true, vec![]);
+        let alarms = vec!["witness north: it cannot be reached".to_owned()];
+        let readiness = Readiness { ready, version: "1".into(), log_size: 1, problems, alarms };
+        let checks = service(&Probe { readiness, date: None }, true);
+        assert!(checks.iter().all(|c| c.ok) && checks[1].warning, "{checks:?}");
+        assert!(checks[1].line().starts_with("warn  alarm: witness north"), "{checks:?}");
+    }
+
+    #[test]
     fn a_service_that_is_not_ready_fails_even_without_a_reason() {
         let probe = |problems: &[&str]| Probe {
             readiness: Readiness {
@@ -372,6 +389,7 @@ mod tests {
                 version: "1".into(),
                 log_size: 1,
                 problems: problems.iter().map(ToString::to_string).collect(),
+                alarms: vec![],
             },
             date: None,
         };

@@ -101,8 +101,9 @@ fn text(keepers: &Keepers) -> String {
             "SEALED: {why}\n  remedy  find the cause and mend it, stop the daemon, then run `chancery unseal --config FILE` on its host"
         )
     });
+    let alarms = keepers.alarms.iter().map(|says| format!("ALARM: {says}"));
     let rows = rows(keepers);
-    let lines = sealed.into_iter().chain(rows.iter().map(Row::lines));
+    let lines = sealed.into_iter().chain(rows.iter().map(Row::lines)).chain(alarms);
     lines.chain([format!("disk  {}", scrub_text(&keepers.scrub))]).collect::<Vec<_>>().join("\n")
 }
 

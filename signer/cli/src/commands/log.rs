@@ -1,6 +1,6 @@
 //! `chancery log`: verify and follow the log, and what all its commands share. The others stand in files of their own.
 
-use super::{log_export, log_fetch, log_prove, log_search, log_show, log_watch};
+use super::{log_export, log_fetch, log_prove, log_search, log_show, log_sigstore, log_watch, log_witness};
 use crate::{
     args::{LogCommand, LogKey, LogVerifyArgs},
     audit::{
@@ -39,10 +39,12 @@ pub(super) async fn run(
         LogCommand::Checkpoint(key) => checkpoint(&key, connection, output).await,
         LogCommand::Search(args) => log_search::run(args, connection, output).await,
         LogCommand::Prove(args) => log_prove::run(args, connection, output).await,
+        LogCommand::TrustedRoot(args) => log_sigstore::trusted_root(&args, output),
         LogCommand::VerifyBundle(args) => log_prove::verify_bundle(args, output).await,
         LogCommand::Export(args) => log_export::run(args, connection, output).await,
         LogCommand::VerifyExport(args) => log_export::verify_export(args, output).await,
         LogCommand::Watch(args) => log_watch::run(args, connection, output).await,
+        LogCommand::Witness(command) => log_witness::run(command, output).await,
     }
 }
 
@@ -87,11 +89,11 @@ pub(super) fn optional_trust(args: &LogKey) -> Result<Option<Trust>, Failure> {
     }
 }
 
-fn read_policy(path: &Path) -> Result<WitnessPolicy, Failure> {
+pub(super) fn read_policy(path: &Path) -> Result<WitnessPolicy, Failure> {
     let bad = |why: String| {
         Failure::new(Exit::Usage, format!("{} is no policy of witnesses", path.display()))
             .why(why)
-            .next("see docs/how-to/audit.md for one")
+            .next("see docs/how-to/audit.md and docs/how-to/witnesses.md for one")
     };
     let mut text = String::new();
     let read = fs::File::open(path)

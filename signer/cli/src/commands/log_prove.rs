@@ -1,10 +1,13 @@
 //! `chancery log prove` and `log verify-bundle`: evidence for one entry, made and verified.
 
-use super::log::{
-    alone_note, answered, blocking, compare_alone, follow, memory_note, source, trust, witnesses_text,
+use super::{
+    log::{
+        alone_note, answered, blocking, compare_alone, follow, memory_note, source, trust, witnesses_text,
+    },
+    log_sigstore::write_client_files,
 };
 use crate::{
-    args::{LogProveArgs, LogVerifyBundleArgs},
+    args::{ClientFileArgs, LogProveArgs, LogVerifyBundleArgs},
     audit::{
         Accepted, AuditError, Inclusion, LogSource, Prover, Trust,
         evidence::{self, Collected, MAX_EVIDENCE_LEN, Role, Shown, Wanted},
@@ -37,7 +40,11 @@ impl Answer for ProofResult {
 /// What was written.
 #[derive(Serialize)]
 pub(super) struct Written {
-    pub(super) file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<PathBuf>,
+    /// For stock clients.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) client_files: Vec<PathBuf>,
     pub(super) size: u64,
     pub(super) entries: Vec<Part>,
     /// Other intents of the same request, which have evidence of their own.
@@ -66,21 +73,29 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let trust = trust(&args.key)?;
     let source = source(args.source.as_deref(), connection)?;
-    match (args.out, args.what) {
-        (Some(out), what) => write(source, trust, what, out, output).await,
-        (None, Wanted::Index(index)) => prove_one(source, trust, index, output).await,
-        (None, Wanted::Request(_)) => {
+    match args.what {
+        what if !args.tlog_proof => {
+            write(source, trust, what, Files { evidence: args.out, clients: args.client_files }, output).await
+        }
+        Wanted::Index(index) => prove_one(source, trust, index, output).await,
+        Wanted::Request(_) => {
             Err(Failure::new(Exit::Usage, "a tlog-proof is of one entry, not of a request")
                 .next("find the entry with chancery log search --request ID"))
         }
     }
 }
 
+/// What is to be written.
+struct Files {
+    evidence: Option<PathBuf>,
+    clients: ClientFileArgs,
+}
+
 async fn write(
     source: LogSource,
     trust: Trust,
     what: Wanted,
-    out: PathBuf,
+    files: Files,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     output.progress("reading and hashing the whole log");
@@ -90,10 +105,15 @@ async fn write(
         // What is handed out has been verified as its reader will.
         let shown = evidence::verify(&bytes, &trust)?;
         let memory = follow(&source, &trust, evidence.checkpoint())?;
-        replace(&out, &bytes)
-            .map_err(|e| Failure::new(Exit::State, format!("cannot write {}", out.display())).why(e))?;
+        if let Some(out) = &files.evidence {
+            replace(out, &bytes)
+                .map_err(|e| Failure::new(Exit::State, format!("cannot write {}", out.display())).why(e))?;
+        }
+        let client_files = write_client_files(&files.clients, &source, &trust, &evidence)?;
         let entries = evidence.entries.iter().map(|e| Part { role: e.role, index: e.index }).collect();
-        Ok((Written { file: out, size: shown.size, entries, other_intents }, memory, findings))
+        let written =
+            Written { file: files.evidence, client_files, size: shown.size, entries, other_intents };
+        Ok((written, memory, findings))
     })
     .await?;
     if let Some(note) = memory_note(memory, written.size) {
@@ -104,8 +124,10 @@ async fn write(
     }
     let parts: Vec<_> =
         written.entries.iter().map(|part| format!("{:?} {}", part.role, part.index)).collect();
-    let text = format!("{}: {}", written.file.display(), parts.join(", ").to_lowercase());
-    output.result(&written, &text)?;
+    let evidence =
+        written.file.iter().map(|file| format!("{}: {}", file.display(), parts.join(", ").to_lowercase()));
+    let clients = written.client_files.iter().map(|file| format!("{}", file.display()));
+    output.result(&written, &evidence.chain(clients).collect::<Vec<_>>().join("\n"))?;
     answered(findings)
 }
 

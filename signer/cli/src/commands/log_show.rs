@@ -120,7 +120,7 @@ fn about(leaf: &Leaf) -> String {
         Leaf::Genesis(g) => format!("{}  {}", g.time, g.log),
         Leaf::Intent(i) => intent(i),
         Leaf::Completion(c) => {
-            format!("key {}  payload {}", short(c.key()), short(c.payload))
+            format!("key {}  payload {}", short(c.key()), short(c.digest()))
         }
         Leaf::Outcome(o) => {
             let code = o.code.as_ref().map_or(String::new(), |c| format!(" ({c})"));
@@ -190,6 +190,15 @@ fn event(event: &Event) -> String {
         Event::RefusalsCounted { time, by, from, until, count, .. } => {
             let by = by.as_ref().map_or("callers without a token", Principal::as_str);
             format!("{time}  refusals-counted  {count} of {by}, from {from} until {until}")
+        }
+        Event::WitnessLost { time, witness, code, .. } => format!("{time}  witness-lost  {witness} ({code})"),
+        Event::WitnessConflict { time, witness, claimed, size, .. } => {
+            format!(
+                "{time}  witness-conflict  {witness} claims {claimed} entries, without proof; the log has {size}"
+            )
+        }
+        Event::WitnessBack { time, witness, since, .. } => {
+            format!("{time}  witness-back  {witness}, not there since {since}")
         }
     }
 }

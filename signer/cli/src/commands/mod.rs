@@ -11,7 +11,9 @@ mod log_fetch;
 mod log_prove;
 mod log_search;
 mod log_show;
+mod log_sigstore;
 mod log_watch;
+pub(crate) mod log_witness;
 mod repo;
 mod request;
 mod sign;
@@ -95,7 +97,8 @@ mod tests {
             }),
             shown(&super::log_export::tests::exported()),
             shown(&super::log_prove::Written {
-                file: "x".into(),
+                file: Some("x".into()),
+                client_files: vec![],
                 size: 1,
                 entries: vec![super::log_prove::Part {
                     role: crate::audit::evidence::Role::Genesis,
@@ -104,6 +107,9 @@ mod tests {
                 other_intents: vec![],
             }),
             shown(&super::log_prove::tests::shown()),
+            shown(&super::log_sigstore::TrustedRootResult {
+                trusted_root: formats::sigstore::TrustedRoot::of_log(&log.vkey(), Some(&spki)),
+            }),
             shown(&super::log_search::tests::found()),
             shown(&super::log_watch::tests::alarm(crate::audit::watch::Kind::Fork)),
             shown(&super::log_prove::ProofResult { inclusion: inclusion(), checkpoint: String::new() }),
@@ -129,6 +135,9 @@ mod tests {
             shown(&info),
             shown(&Tokens { tokens: vec![info.clone()] }),
             shown(&super::token::Revoked { id: &info.id, revoked: true }),
+            shown(&super::log_witness::Made { vkey: String::new() }),
+            shown(&super::log_witness::Added { log: String::new() }),
+            shown(&super::log_witness::Serving { listen: String::new(), vkey: String::new(), logs: vec![] }),
             shown(&super::version::Version { version: "1" }),
         ];
         for (schema, document) in documents {

@@ -82,13 +82,17 @@ fn misfits(args: &DevArgs, settings: &Settings) -> Result<Vec<Misfit>, Failure> 
         let edit = "nothing, since a log keeps its name for ever: use another --dir";
         add("--origin", origin.as_str(), &settings.origin, edit);
     }
+    if let Some(log_key) = args.log_key.filter(|log_key| *log_key != settings.log_key) {
+        let edit = "nothing, since a log keeps its key for ever: use another --dir";
+        add("--log-key", log_key.as_str(), settings.log_key.as_str(), edit);
+    }
     Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::{Cli, Command, LogKeyType};
     use clap::Parser;
 
     fn settings() -> Settings {
@@ -97,6 +101,7 @@ mod tests {
             host: "localhost".into(),
             address: "127.0.0.1:4443".into(),
             origin: "log.chancery.test".into(),
+            log_key: LogKeyType::Ed25519,
             registries: vec!["localhost:5000=http".into(), "r.example=https".into()],
             repositories: vec!["localhost:5000/a/".into()],
             module: "/usr/lib/softhsm/libsofthsm2.so".into(),
@@ -129,6 +134,7 @@ mod tests {
             "--keeper-env B --keeper-env A",
             "--pkcs11-module /usr/lib/softhsm/libsofthsm2.so",
             "--origin log.chancery.test",
+            "--log-key ed25519",
         ] {
             assert_eq!(asked(options), Vec::<String>::new(), "{options}");
         }
@@ -152,6 +158,7 @@ mod tests {
             ("--keeper-env A", "asked for A, it has A B", "keeper_env in dev.toml"),
             ("--pkcs11-module /lib/other.so", "/lib/other.so", "keeper.toml"),
             ("--origin log.example", "asked for log.example", "another --dir"),
+            ("--log-key p256", "asked for p256, it has ed25519", "another --dir"),
         ] {
             let misfits = asked(options);
             assert_eq!(misfits.len(), 1, "{options}: {misfits:?}");

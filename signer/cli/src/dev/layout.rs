@@ -3,7 +3,7 @@
 //! Promises: a first start leaves a whole instance or none. `dev.unfinished` is there from before its first file until
 //! after `dev.toml`, its last; a folder with it and without `dev.toml` holds nothing but what a first start has made.
 
-use crate::{audit::replace, exit::Exit, failure::Failure};
+use crate::{args::LogKeyType, audit::replace, exit::Exit, failure::Failure};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) host: String,
     pub(super) address: String,
     pub(super) origin: String,
+    #[serde(default)]
+    pub(super) log_key: LogKeyType,
     pub(super) registries: Vec<String>,
     pub(super) repositories: Vec<String>,
     pub(super) module: PathBuf,
@@ -249,6 +251,14 @@ impl Layout {
     pub(super) fn pubkeys(&self) -> PathBuf {
         self.dir.join("pubkeys")
     }
+    /// The key of the log's entry timestamps, for clients.
+    pub(super) fn set_key(&self) -> PathBuf {
+        self.pubkeys().join("set.pub.pem")
+    }
+    /// By what Sigstore's clients believe the log.
+    pub(super) fn trusted_root(&self) -> PathBuf {
+        self.pubkeys().join("trusted_root.json")
+    }
     pub(super) fn daemon_config(&self) -> PathBuf {
         self.dir.join("chanceryd.toml")
     }
@@ -301,6 +311,7 @@ impl Settings {
             host: "localhost".into(),
             address: "127.0.0.1:4443".into(),
             origin: "log.chancery.test".into(),
+            log_key: LogKeyType::Ed25519,
             registries: vec![],
             repositories: vec![],
             module: "/lib/x.so".into(),

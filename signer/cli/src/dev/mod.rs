@@ -94,7 +94,7 @@ async fn start(
     output: &mut Output,
 ) -> Result<(), Failure> {
     if fresh {
-        output.note("making two tokens, five keys, charters, a TLS certificate and a log");
+        output.note("making two tokens, six keys, charters, a TLS certificate and a log");
         layout.begin()?;
         provision::files(family, layout, settings).await?;
     }
@@ -145,6 +145,7 @@ async fn first_settings(args: &DevArgs) -> Result<Settings, Failure> {
         host: host.to_owned(),
         address: address.to_string(),
         origin,
+        log_key: args.log_key.unwrap_or_default(),
         registries,
         repositories,
         module,

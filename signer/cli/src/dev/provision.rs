@@ -152,21 +152,34 @@ async fn generate(
         .map_err(|e| Failure::new(Exit::Internal, "chancery-keeper printed something unexpected").why(e))
 }
 
-/// The log key and its keeper's configuration; gives the verifier key.
+fn public_key(made: Generated) -> Result<Spki, Failure> {
+    made.spki.ok_or_else(|| Failure::new(Exit::Internal, "no public key was printed for a key"))
+}
+
+/// A public key as configurations and charters write it.
+fn encoded(spki: &Spki) -> Result<String, Failure> {
+    serde_json::to_string(spki).map_err(|e| Failure::new(Exit::Internal, "a key has no text").why(e))
+}
+
+/// The keys of the log, and its keeper's configuration; gives the verifier key.
 async fn log_keeper(family: &mut Family, layout: &Layout, settings: &Settings) -> Result<String, Failure> {
-    let more = ["--type", "ed25519", "--origin", &settings.origin];
+    let more = ["--type", settings.log_key.as_str(), "--origin", &settings.origin];
     let made =
         generate(family, layout, settings, NewKey { role: Role::Log, id: "01", name: "log", more: &more })
             .await?;
     let vkey = made
         .vkey
         .ok_or_else(|| Failure::new(Exit::Internal, "no verifier key was printed for the log key"))?;
+    let key = NewKey { role: Role::Log, id: "10", name: "set", more: &["--type", "p256"] };
+    let set_key = public_key(generate(family, layout, settings, key).await?)?;
     let config = format!(
-        "role = \"log\"\norigin = {}\n{}\n[key]\ncka_id = \"01\"\nvkey = {}\n",
+        "role = \"log\"\norigin = {}\n{}\n[key]\ncka_id = \"01\"\nvkey = {}\n\n[set_key]\ncka_id = \"10\"\nspki = {}\n",
         string(&settings.origin),
         shared_config(settings, Role::Log),
-        string(&vkey)
+        string(&vkey),
+        encoded(&set_key)?
     );
+    write_private(&layout.set_key(), set_key.to_pem().as_bytes())?;
     write_private(&layout.keeper_config(Role::Log), config.as_bytes())?;
     write_private(&layout.pubkeys().join("log.vkey"), format!("{vkey}\n").as_bytes())?;
     Ok(vkey)
@@ -188,11 +201,8 @@ async fn signing_keeper(
     for (number, (purpose, days)) in MAX_VALIDITY_DAYS.into_iter().enumerate() {
         let id = format!("{:02x}", number + 1);
         let key = NewKey { role: Role::Signing, id: &id, name: purpose.as_str(), more: &["--type", "p256"] };
-        let made = generate(family, layout, settings, key).await?;
-        let spki =
-            made.spki.ok_or_else(|| Failure::new(Exit::Internal, "no public key was printed for a key"))?;
-        let encoded = serde_json::to_string(&spki)
-            .map_err(|e| Failure::new(Exit::Internal, "a key has no text").why(e))?;
+        let spki = public_key(generate(family, layout, settings, key).await?)?;
+        let encoded = encoded(&spki)?;
         let _infallible = write!(
             charter,
             "\n[[key]]\nspki = {encoded}\ncka_id = \"{id}\"\npurpose = \"{purpose}\"\nrepositories = [{}]\napproval = \"none\"\n\

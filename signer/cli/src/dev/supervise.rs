@@ -6,7 +6,7 @@ use super::{
     provision::keeper_command,
     words::{last_words, text_from},
 };
-use crate::{commands::daemon::sibling, exit::Exit, failure::Failure, output::Output};
+use crate::{args::LogKeyType, commands::daemon::sibling, exit::Exit, failure::Failure, output::Output};
 use std::{
     fs, io,
     path::PathBuf,
@@ -144,6 +144,10 @@ impl Family {
         let mut command = self.daemon_command(&["init"]);
         command.arg("--config").arg(self.layout.daemon_config());
         command.arg("--admin-token-file").arg(self.layout.admin_token());
+        command.arg("--trusted-root").arg(self.layout.trusted_root());
+        if self.settings.log_key == LogKeyType::P256 {
+            command.arg("--no-public-witnesses");
+        }
         self.run_daemon(command, "the log could not be made").await
     }
 

@@ -279,7 +279,7 @@ fn check_signature(certificate: &Certificate, spki: &Spki) -> Result<(), Certifi
 
 fn key_of(certificate: &Certificate) -> Result<Spki, CertificateError> {
     let der = certificate.tbs_certificate().subject_public_key_info().to_der();
-    der.ok().and_then(|der| Spki::from_der(&der).ok()).ok_or(CertificateError::KeyType)
+    der.ok().and_then(|der| super::key::p256(&der)).ok_or(CertificateError::KeyType)
 }
 
 fn validity(certificate: &Certificate) -> Result<Validity, CertificateError> {

@@ -7,7 +7,7 @@ use super::{
     file::FileError,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use record::{Sha256, Spki};
+use record::{Algorithm, Sha256, Spki};
 use std::collections::BTreeMap;
 
 /// The only signature method of the keys that the service holds.
@@ -48,7 +48,7 @@ impl KeyEntry {
         if self.keytype != PLAIN {
             return Err(FileError::KeyType(self.keytype.clone()));
         }
-        Spki::from_der(&self.public).map_err(|_| FileError::KeyType(self.keytype.clone()))
+        p256(&self.public).ok_or_else(|| FileError::KeyType(self.keytype.clone()))
     }
 
     /// The certificate that wraps the key, DER.
@@ -58,6 +58,11 @@ impl KeyEntry {
         }
         certificate::from_pem(&self.public).map_err(FileError::Certificate)
     }
+}
+
+/// A key of the one kind that these files have.
+pub(crate) fn p256(der: &[u8]) -> Option<Spki> {
+    Spki::from_der(der).ok().filter(|spki| spki.algorithm() == Algorithm::EcdsaP256)
 }
 
 /// Reads a `keys` member. The id of every key is computed again: a client that trusts the stated id and one that

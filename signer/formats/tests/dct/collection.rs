@@ -86,6 +86,7 @@ impl Collection {
             requested: None,
             retries: None,
             payload: Sha256::of(b""),
+            payload_sha384: None,
             action,
         }
     }

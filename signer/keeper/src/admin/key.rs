@@ -26,10 +26,13 @@ const ED25519_PARAMS: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
 /// 65537, big-endian.
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
+/// Why a log's key gets no charter.
+pub(super) const LOG_KEY_ALONE: &str = "a log key signs notes and nothing else: leave --charter away for it, or --origin for a key that signs images";
+
 /// The kinds of keys that the service uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Algorithm {
-    /// ECDSA on P-256, for image keys.
+    /// ECDSA on P-256, for image keys; for a log key where the token has no Ed25519.
     P256,
     /// ECDSA on P-384.
     P384,
@@ -63,8 +66,13 @@ pub fn generate(
     format: Option<Format>,
 ) -> Result<(), Fatal> {
     let fault = |why: String| Fatal::Key { token: login.label().to_owned(), cka_id: new.id.to_string(), why };
-    if new.origin.is_some() && new.algorithm != Algorithm::Ed25519 {
-        return Err(fault("a log key is an Ed25519 key: leave --origin away, or use --type ed25519".into()));
+    if new.origin.is_some() && !matches!(new.algorithm, Algorithm::Ed25519 | Algorithm::P256) {
+        let why = "a log key is an Ed25519 key, or a P-256 key where the token has none: leave --origin away, or use \
+                   --type ed25519";
+        return Err(fault(why.into()));
+    }
+    if new.origin.is_some() && grant.is_some() {
+        return Err(fault(LOG_KEY_ALONE.into()));
     }
     if grant.is_some() && new.algorithm != Algorithm::P256 {
         return Err(fault(
@@ -91,7 +99,8 @@ pub fn generate(
     let entry = entry.transpose().inspect_err(|_| {
         tracing::error!(id = %new.id, "the key stays in the token: add it with `chancery-keeper admin key import-public`");
     })?;
-    let document = KeyDocument::of(&new.id, Some(new.label.clone()), &found).of_log(new.origin.as_ref())?;
+    let document = KeyDocument::of(&new.id, Some(new.label.clone()), &found)
+        .of_log(new.origin.as_ref(), &found.public)?;
     print(format, &Made { key: document, charter: entry })
 }
 

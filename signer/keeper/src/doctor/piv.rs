@@ -180,11 +180,12 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<Pinned> {
         match self.config {
             Config::Log(config) => {
-                let public = PublicKey::Ed25519(*config.key.vkey.public_key());
-                let slot = config.key.id.slot();
-                slot.map(|slot| Pinned { what: "log key".into(), slot, public, touch: TouchPolicy::Never })
-                    .into_iter()
-                    .collect()
+                let touch = TouchPolicy::Never;
+                let keys = config.keys();
+                keys.filter_map(|(what, id, public)| {
+                    Some(Pinned { what: what.into(), slot: id.slot()?, public: public.clone(), touch })
+                })
+                .collect()
             }
             Config::Sign(_) => self
                 .charter
@@ -218,7 +219,7 @@ impl Patient<'_> {
                     Config::Sign(_) => {
                         format!("write touch = \"{is}\" into the charter, if that is what is wanted")
                     }
-                    Config::Log(_) => "make a log key that signs without touches, in another slot".to_owned(),
+                    Config::Log(_) => "make a key that signs without touches, in another slot".to_owned(),
                 };
                 let says = format!("slot {slot}: its touch policy is {is}, and {wanted} is expected");
                 Check::bad(what, 78, says, remedy)

@@ -164,9 +164,9 @@ impl Patient<'_> {
     fn pinned(&self) -> Vec<(String, CkaId, PublicKey)> {
         match self.config {
             Config::Log(config) => {
-                let key = *config.key.vkey.public_key();
-                let id = config.key.id.cka_id().cloned();
-                id.map(|id| ("log key".into(), id, PublicKey::Ed25519(key))).into_iter().collect()
+                let keys = config.keys();
+                keys.filter_map(|(what, id, key)| Some((what.into(), id.cka_id()?.clone(), key.clone())))
+                    .collect()
             }
             Config::Sign(_) => self
                 .charter

@@ -1,9 +1,10 @@
 //! The log role: extends the log's second copy, and signs checkpoints of what it has on its own disk.
 //!
 //! It promises: one connection at a time can extend the log, and nothing is answered before it is durable; a note says
-//! only what this process has synced, built from its own head. It does not know which leaves are right to append, beyond
+//! only what this process has synced, built from its own head; a signed entry timestamp only what its own spool has. It does not know which leaves are right to append, beyond
 //! their form: that is the daemon's and the signing keepers' part.
 
+mod set;
 mod spool;
 
 pub use spool::{SEGMENT_BYTES, Spool};
@@ -13,12 +14,13 @@ use crate::config::LogConfig;
 use crate::exit::Fatal;
 use crate::records::{FolderLock, lock_folder};
 use crate::server::{Connection, Server, Stop};
-use crate::token::{self, Key, PublicKey, Token, TouchPolicy};
+use crate::token::{self, Key, Token, TokenError, TouchPolicy};
 use record::wire::{Blob, FrameError, FromLog, MAX_ITEMS, MAX_READ, PROTO, ToLog};
-use record::{Leaf, Sha256};
+use record::{Algorithm, Clock, Leaf, Sha256, SignedData, SystemClock};
+use set::SetSigner;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tlog::{Checkpoint, Hash};
+use tlog::{Checkpoint, Hash, LogKey};
 
 /// Creates an empty log. Refuses when there is one.
 pub fn init(config: &LogConfig) -> Result<(), Fatal> {
@@ -37,7 +39,11 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     // The end of the process waits for it: a module that is cut off in its login may leave the token broken, as SoftHSM does.
     let opening = stop.begin();
     let token = token::open(&config.token)?;
-    let key = token.key(&config.key.id, &PublicKey::Ed25519(*config.key.vkey.public_key()))?;
+    let key = token.key(&config.key.id, &config.key.public)?;
+    let set_key = match &config.set_key {
+        Some(set_key) => Some(SetSigner::open(token.as_ref(), &config, set_key)?),
+        None => None,
+    };
     drop(opening);
     if key.touch() != TouchPolicy::Never {
         let why = "key: the log key wants a touch for each signature, and signs at every request: make one that does not";
@@ -46,9 +52,14 @@ pub fn serve(config: LogConfig) -> Result<(), Fatal> {
     let server = Server::bind(&config.listen)?;
     tracing::info!(size = spool.size(), epoch = spool.epoch(), origin = %config.origin, "log keeper");
     let keeper = LogKeeper {
+        algorithm: match config.key.vkey.key() {
+            LogKey::Ed25519(_) => Algorithm::Ed25519,
+            LogKey::P256(_) => Algorithm::EcdsaP256,
+        },
         config,
         token,
         key,
+        set_key,
         stop: stop.clone(),
         spool: Mutex::new(spool),
         lease: Lease::default(),
@@ -65,6 +76,8 @@ struct LogKeeper {
     config: LogConfig,
     token: Arc<dyn Token>,
     key: Key,
+    algorithm: Algorithm,
+    set_key: Option<SetSigner>,
     stop: Stop,
     spool: Mutex<Spool>,
     lease: Lease,
@@ -141,6 +154,7 @@ impl LogKeeper {
             epoch,
             size: spool.size(),
             root: sha256(spool.root()),
+            set_key: self.set_key.as_ref().map(|key| key.spki().clone()),
         };
         Ok(Ok((held, epoch, welcome)))
     }
@@ -153,6 +167,7 @@ impl LogKeeper {
             }
             ToLog::Append { base, leaves, .. } => self.append(base, &leaves),
             ToLog::Note {} => self.note(),
+            ToLog::Set { index } => self.set(index),
             ToLog::Read { from, n } => self.read(from, n),
         }
     }
@@ -184,15 +199,13 @@ impl LogKeeper {
             (spool.size(), spool.root())
         };
         let text = Checkpoint { origin: self.config.origin.to_string(), size, root }.text();
-        let signature = match self.token.sign_ed25519(&self.key, text.as_bytes()) {
-            Ok(signature) => signature,
-            Err(error) => {
-                tracing::error!(%error, "the log key did not sign");
-                if let Some(fatal) = self.token.ended() {
-                    return Err(fatal);
-                }
-                return Ok(FromLog::Refused { code: error.code().clone(), detail: error.to_string() });
-            }
+        let data = match SignedData::of(self.algorithm, text.as_bytes()) {
+            Ok(data) => data,
+            Err(error) => return Ok(refused("note", error.to_string())),
+        };
+        let signature = match self.token.sign(&self.key, &data, &|_| {}) {
+            Ok(signature) => signature.to_der(),
+            Err(error) => return self.not_signed("log key", &error),
         };
         Ok(match self.assemble(&text, &signature) {
             Ok(note) => FromLog::Noted { note },
@@ -200,8 +213,36 @@ impl LogKeeper {
         })
     }
 
+    /// An SET over the leaf that the spool has at `index`. Like a note it needs no intent: it says what is in the log.
+    fn set(&self, index: u64) -> Result<FromLog, Fatal> {
+        let Some(signer) = &self.set_key else {
+            return Ok(refused(
+                "set-key",
+                "this log keeper has no SET key: its configuration has no [set_key]".into(),
+            ));
+        };
+        let (size, leaf) = {
+            let mut spool = self.spool();
+            (spool.size(), spool.read(index, 1)?.pop())
+        };
+        let Some(leaf) = leaf else {
+            return Ok(refused("index", format!("the log has {size} leaves, and none at {index}")));
+        };
+        signer
+            .sign(self.token.as_ref(), index, &leaf, SystemClock.now())
+            .or_else(|error| self.not_signed("SET key", &error))
+    }
+
+    fn not_signed(&self, key: &str, error: &TokenError) -> Result<FromLog, Fatal> {
+        tracing::error!(%error, key, "no signature");
+        match self.token.ended() {
+            Some(fatal) => Err(fatal),
+            None => Ok(FromLog::Refused { code: error.code().clone(), detail: error.to_string() }),
+        }
+    }
+
     /// The note as a client will read it: opened again before it is given away.
-    fn assemble(&self, text: &str, signature: &[u8; 64]) -> Result<String, String> {
+    fn assemble(&self, text: &str, signature: &[u8]) -> Result<String, String> {
         let vkey = &self.config.key.vkey;
         let note = tlog::signed_note(text, vkey, signature).map_err(|e| e.to_string())?;
         Checkpoint::open(&note, vkey).map_err(|e| e.to_string())?;

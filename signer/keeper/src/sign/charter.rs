@@ -32,11 +32,11 @@
 
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
-use crate::token::{self, CkaId, KeyRef, PublicKey, TouchPolicy};
+use crate::token::{self, CkaId, KeyRef, TouchPolicy};
 use record::wire::Blob;
 use record::{
-    Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot, Purpose,
-    Repository, Sha256, Spki, Time,
+    Algorithm, Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot,
+    Purpose, Repository, Sha256, Spki, Time,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +130,12 @@ impl Charter {
         let keys = keys(file.key)?;
         let others = others(file.other_key, &keys)?;
         let sha256 = Sha256::of(bytes);
+        let log_spki = log_vkey.spki_der();
+        if keys.values().any(|key| key.spki.der() == log_spki) {
+            return Err(CharterError::LogKey(
+                "is a key of this charter too, and a key has one purpose".into(),
+            ));
+        }
         fits_into_a_leaf(&file.keeper, sha256, &keys)?;
         Ok(Self {
             sha256,
@@ -229,7 +235,7 @@ struct CharterFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OtherKeyTable {
-    spki: Spki,
+    spki: Blob,
     purpose: Purpose,
     repositories: Vec<String>,
 }
@@ -293,6 +299,7 @@ fn others(
     for (number, OtherKeyTable { spki, purpose, repositories }) in (1..).zip(tables) {
         let fault = |member, why: String| CharterError::Key { table: "other_key", number, member, why };
         check_repositories(&repositories).map_err(|why| fault("repositories", why))?;
+        let spki = p256(&spki.0).map_err(|why| fault("spki", why))?;
         let id = spki.id();
         if own.contains_key(&id) || others.insert(id, OtherKey { spki, purpose, repositories }).is_some() {
             return Err(fault("spki", "stands in another key too: a key is in one keeper".into()));
@@ -349,13 +356,13 @@ impl KeyTable {
 
 /// The roles of image trust are on P-256; a token may hold keys of other kinds beside them.
 fn p256(der: &[u8]) -> Result<Spki, String> {
-    Spki::from_der(der).map_err(|error| match PublicKey::from_spki_der(der) {
-        Some(other) => format!(
-            "is a key of type {}, and this role is signed with p256 keys only: generate one with --type p256",
-            other.kind()
-        ),
-        None => error.to_string(),
-    })
+    let spki = Spki::from_der(der).map_err(|error| error.to_string())?;
+    match spki.algorithm() {
+        Algorithm::EcdsaP256 => Ok(spki),
+        other => Err(format!(
+            "is a key of type {other}, and this role is signed with p256 keys only: generate one with --type p256"
+        )),
+    }
 }
 
 fn check_repositories(names: &[String]) -> Result<(), String> {
@@ -462,13 +469,30 @@ mod tests {
     }
 
     #[test]
+    fn the_logs_key_is_no_key_of_a_charter() {
+        let world = Software::new().world();
+        let good = world.charter();
+        let origin = Charter::parse(good.as_bytes()).unwrap().origin.to_string();
+        let log_vkey = good.lines().find(|line| line.starts_with("log_vkey")).unwrap();
+        for (purpose, refused) in [(Some(Purpose::Targets), true), (None, false)] {
+            let key = p256::ecdsa::SigningKey::from_slice(&[77; 32]).unwrap();
+            let other = Spki::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+            let spki = purpose.map_or(&other, |purpose| &world.spki[&purpose]);
+            let vkey = VerifierKey::new_p256(origin.as_str(), spki.der()).unwrap();
+            let text = good.replace(log_vkey, &format!("log_vkey = \"{vkey}\""));
+            let parsed = Charter::parse(text.as_bytes());
+            assert_eq!(parsed.is_err(), refused, "{:?}", parsed.err().map(|e| e.to_string()));
+        }
+    }
+
+    #[test]
     fn a_key_that_is_not_on_p256_is_refused_by_its_kind() {
         let world = Software::new().world();
         let targets = serde_json::to_string(&world.spki[&Purpose::Targets]).unwrap();
         for (spki, expected) in [
             (P384, "key 2, spki: is a key of type p384, and this role is signed with p256 keys only"),
             (RSA, "key 2, spki: is a key of type rsa2048"),
-            ("AAAA", "key 2, spki: not a P-256"),
+            ("AAAA", "key 2, spki: not a SubjectPublicKeyInfo"),
         ] {
             let error = why(&world.charter().replacen(&targets, &format!("{spki:?}"), 1));
             assert!(error.contains(expected), "{error}");

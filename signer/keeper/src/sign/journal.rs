@@ -377,6 +377,7 @@ mod tests {
         let item = Open {
             key: Sha256::of(b"key").to_string().parse().unwrap(),
             payload: Sha256::of(&index.to_be_bytes()),
+            payload_sha384: None,
             repository: Repository::parse(&format!("r.example/team/app{index}")).unwrap(),
             role: Purpose::Targets,
             version: Some(1),

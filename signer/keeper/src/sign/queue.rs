@@ -11,7 +11,7 @@ use crate::exit::Fatal;
 use crate::server::{Stop, Work};
 use crate::token::{Key, Token, TokenError, TouchWait};
 use record::wire::SignResult;
-use record::{Clock, KeyId, Sha256, Time};
+use record::{Clock, KeyId, Sha256, SignedData, Time};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ const BUSY_PAUSE_MS: (u64, u64) = (100, 2_000);
 pub(super) struct Job {
     index: u64,
     key: KeyId,
-    payload: Sha256,
+    data: SignedData,
     reserved_at: Time,
     work: Work,
 }
@@ -39,7 +39,7 @@ impl Job {
     /// A job for an item whose reservation is on the disk.
     // INVARIANT(log-before-key): there is no way to a key but through a `Job`, and none to a `Job` but with `Durable`.
     pub(super) fn new(checked: &Checked, reserved_at: Time, _reserved: &Durable, work: Work) -> Self {
-        Self { index: checked.index(), key: checked.key(), payload: checked.payload(), reserved_at, work }
+        Self { index: checked.index(), key: checked.key(), data: checked.data().clone(), reserved_at, work }
     }
 }
 
@@ -114,7 +114,7 @@ impl<F: Fn(u64, News) + Send + Sync + 'static> Workers<F> {
                 tracing::warn!(index = job.index, reserved_at = %job.reserved_at, code = %reason, "not signed: it waited too long");
                 break;
             }
-            match self.token.sign_p256(key, &job.payload, &waits) {
+            match self.token.sign(key, &job.data, &waits) {
                 Ok(signature) => return SignResult::Signed { signature },
                 Err(TokenError::Busy { code, detail }) => {
                     tracing::warn!(index = job.index, code = %code, detail, "not signed yet: the token is asked again");

@@ -53,29 +53,71 @@ fn fits(
     charter: &Charter,
 ) -> Result<bool, Refused> {
     let refused = |why: &str| Refused::new(Code::Unsettled, why);
-    if let SignResult::Signed { signature } = result {
-        let key = charter.key(&item.key).ok_or_else(|| refused("its key is not in the charter"))?;
-        let (signature, spki) = (signature.clone(), key.spki.clone());
-        let own = Leaf::Completion(Completion { payload: item.payload, signature, spki })
-            .encode()
-            .map_err(|e| Refused::new(Code::Unsettled, chain_of(&e)))?;
-        return if leaf == own {
-            Ok(true)
-        } else {
-            Err(refused("only the completion with this signature closes it"))
-        };
-    }
+    let is_its = |c: &Completion| c.key() == item.key && c.digest() == item.digest();
     match (Leaf::decode(leaf), result) {
+        // Whatever else a completion holds follows from key, digest and signature: it has one spelling.
+        (Ok(Leaf::Completion(c)), SignResult::Signed { signature })
+            if is_its(&c) && c.signature() == signature =>
+        {
+            Ok(true)
+        }
+        (_, SignResult::Signed { .. }) => Err(refused("only the completion with this signature closes it")),
         (Ok(Leaf::Outcome(o)), _) if o.intent != index || o.keeper != charter.keeper => {
             Err(refused("the outcome is of another intent or in another keeper's name"))
         }
         (Ok(Leaf::Outcome(o)), SignResult::Failed { .. }) if o.outcome == OutcomeKind::Failed => Ok(false),
         (Ok(Leaf::Outcome(o)), SignResult::Lost {}) if o.outcome == OutcomeKind::Unknown => Ok(false),
-        (Ok(Leaf::Completion(c)), SignResult::Lost {})
-            if c.payload == item.payload && c.key() == item.key && c.verifies() =>
-        {
-            Ok(true)
-        }
+        (Ok(Leaf::Completion(c)), SignResult::Lost {}) if is_its(&c) && c.verifies() => Ok(true),
         _ => Err(refused("the leaf does not say what this keeper said of it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::software::Software;
+    use super::*;
+    use record::{FailureCode, Purpose, Sha384, SignedData};
+
+    /// A completion by a key of each kind over the same payload, made by another program.
+    const GOLDEN: &str = include_str!("../../../record/tests/golden/completions.jsonl");
+    const PAYLOAD: &[u8] = br#"{"what":"is signed"}"#;
+
+    fn item(completion: &Completion, payload: &[u8]) -> Open {
+        let sha384 = matches!(completion.data(), SignedData::Sha384(_)).then(|| Sha384::of(payload));
+        Open {
+            key: completion.key(),
+            payload: Sha256::of(payload),
+            payload_sha384: sha384,
+            repository: "r.example/team/app".parse().unwrap(),
+            role: Purpose::Targets,
+            version: None,
+            failed: None,
+        }
+    }
+
+    /// INVARIANT(keepers-word)
+    #[test]
+    fn an_item_of_every_kind_of_key_is_closed_by_its_own_completion_only() {
+        let charter = Charter::parse(Software::new().world().charter().as_bytes()).unwrap();
+        let all = GOLDEN.lines().map(|leaf| match Leaf::decode(leaf.as_bytes()).unwrap() {
+            Leaf::Completion(completion) => (leaf.as_bytes(), completion),
+            other => panic!("{other:?}"),
+        });
+        let all: Vec<_> = all.collect();
+        for (n, (leaf, completion)) in all.iter().enumerate() {
+            let signed = SignResult::Signed { signature: completion.signature().clone() };
+            let (own, other) = (item(completion, PAYLOAD), item(completion, b"other"));
+            let closes =
+                |item: &Open, result: &SignResult, leaf: &[u8]| fits(leaf, 7, item, result, &charter);
+            assert!(closes(&own, &signed, leaf).unwrap());
+            assert!(closes(&own, &SignResult::Lost {}, leaf).unwrap());
+            for result in [&signed, &SignResult::Lost {}] {
+                assert!(closes(&other, result, leaf).is_err(), "over another payload");
+                let (another, _) = &all[(n + 1) % all.len()];
+                assert!(closes(&own, result, another).is_err(), "by another key");
+            }
+            let failed = SignResult::Failed { code: FailureCode::parse("device-error").unwrap() };
+            assert!(closes(&own, &failed, leaf).is_err());
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! it pass, and even if it comes out of the journal. It does not know: files, sockets, tokens, proofs, or the time.
 
 use super::chain::{Chain, ChainError, Step};
-use record::{FailureCode, KeyId, Purpose, Repository, Sha256, Time};
+use record::{FailureCode, KeyId, PayloadDigest, Purpose, Repository, Sha256, Sha384, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,9 @@ pub(super) struct Open {
     pub(super) key: KeyId,
     /// SHA-256 of the bytes to sign.
     pub(super) payload: Sha256,
+    /// Their SHA-384, for a key on P-384.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) payload_sha384: Option<Sha384>,
     /// The collection.
     pub(super) repository: Repository,
     /// The role.
@@ -50,6 +53,11 @@ pub(super) struct Open {
 }
 
 impl Open {
+    /// What its completion names of the bytes.
+    pub(super) fn digest(&self) -> PayloadDigest {
+        self.payload_sha384.map_or(PayloadDigest::Sha256(self.payload), PayloadDigest::Sha384)
+    }
+
     /// The step of the chain that this item is, for metadata.
     pub(super) fn step(&self) -> Option<Step> {
         let (repository, role) = (self.repository.clone(), self.role);
@@ -358,6 +366,7 @@ mod tests {
         Open {
             key: Sha256::of(b"key").to_string().parse().unwrap(),
             payload: Sha256::of(&content.to_be_bytes()),
+            payload_sha384: None,
             repository: Repository::parse("r.example/team/app").unwrap(),
             role: Purpose::Targets,
             version: None,

@@ -11,7 +11,7 @@ use super::settle::included;
 use super::state::{MAX_OPEN, MAX_USED, Open, Seen, State};
 use formats::dct::{self, SignedFile};
 use record::wire::{Batch, Child, Extra, Item};
-use record::{Action, Intent, KeyId, Leaf, Purpose, Repository, Sha256, Time};
+use record::{Action, Intent, KeyId, Leaf, Purpose, Repository, Sha256, SignedData, Time};
 
 /// How far an intent's time may lie from the keeper's clock.
 const FRESH_MS: i64 = 300_000;
@@ -31,12 +31,12 @@ pub(super) struct Rules<'a> {
 }
 
 /// An item that passed every check.
-// INVARIANT(own-bytes): only `check` makes one, and `payload` is the hash of bytes that this process built.
+// INVARIANT(own-bytes): only `check` makes one, and `data` is of bytes that this process built.
 #[derive(Debug)]
 pub(super) struct Checked {
     index: u64,
     key: KeyId,
-    payload: Sha256,
+    data: SignedData,
     item: Open,
     children: Vec<Step>,
 }
@@ -52,9 +52,9 @@ impl Checked {
         self.key
     }
 
-    /// SHA-256 of the bytes to sign.
-    pub(super) fn payload(&self) -> Sha256 {
-        self.payload
+    /// The bytes to sign, as the key signs them.
+    pub(super) fn data(&self) -> &SignedData {
+        &self.data
     }
 
     /// What the journal keeps of it.
@@ -93,7 +93,8 @@ pub(super) fn check(
     // K6: the log has closed what was signed before.
     settled(state, results, rules.now)?;
     // K7: the bytes built here are the bytes that the intent names.
-    let payload = built(&intent, &item.extra, rules.charter)?;
+    let data = built(&intent, &item.extra, key, rules.charter)?;
+    let payload = intent.payload;
     // K8: the version follows the one before, ends in time, and stands on this collection's own newest files.
     let step = step_of(&intent, payload);
     in_chain(&intent, step.as_ref(), state)?;
@@ -103,12 +104,13 @@ pub(super) fn check(
     let open = Open {
         key: intent.key,
         payload,
+        payload_sha384: intent.payload_sha384,
         repository: intent.repository,
         role: intent.purpose,
         version: step.map(|s| s.version),
         failed: None,
     };
-    Ok(Checked { index: item.index, key: intent.key, payload, item: open, children })
+    Ok(Checked { index: item.index, key: intent.key, data, item: open, children })
 }
 
 fn intent_in(leaf: &[u8]) -> Result<Intent, Refused> {
@@ -227,15 +229,19 @@ fn settled(state: &State, results: &Results, now: Time) -> Result<(), Refused> {
     }
 }
 
-// INVARIANT(own-bytes): the hash that goes to the key is that of the bytes built here.
-fn built(intent: &Intent, extra: &Extra, charter: &Charter) -> Result<Sha256, Refused> {
+// INVARIANT(own-bytes): what goes to the key is of the bytes built here, and the intent names them in the hash that the key
+// signs: else no completion of it could be matched.
+fn built(intent: &Intent, extra: &Extra, key: &CharterKey, charter: &Charter) -> Result<SignedData, Refused> {
     let bytes = formats::build(intent, extra, &charter.public)
         .map_err(|e| Refused::new(Code::Bytes, chain_of(&e)))?;
+    let data =
+        SignedData::of(key.spki.algorithm(), &bytes).map_err(|e| Refused::new(Code::Bytes, chain_of(&e)))?;
     let payload = Sha256::of(&bytes);
-    if payload == intent.payload {
-        Ok(payload)
+    if payload == intent.payload && data.digest() == intent.digest() {
+        Ok(data)
     } else {
-        Err(Refused::new(Code::Bytes, format!("the bytes built here have SHA-256 {payload}")))
+        let why = format!("the bytes built here have SHA-256 {payload}, and the key signs {}", data.digest());
+        Err(Refused::new(Code::Bytes, why))
     }
 }
 

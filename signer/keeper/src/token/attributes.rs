@@ -1,6 +1,6 @@
 //! What a key object of a token says about itself: its public half, and the attributes that make it a hardware key.
 
-use super::{CkaId, P384Key, PublicKey, RsaKey};
+use super::{CkaId, PublicKey};
 use cryptoki::error::Error;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -89,7 +89,7 @@ pub(crate) fn public_key(session: &Session, id: &CkaId) -> Result<PublicKey, Exa
         _ => None,
     };
     parsed.ok_or_else(|| {
-        let why = "its public half is none of: P-256, P-384, RSA of 2048 to 4096 bits, Ed25519";
+        let why = "its public half is none of: P-256, P-384, RSA of 2048, 3072 or 4096 bits, Ed25519";
         ExamineError::Key(why.into())
     })
 }
@@ -105,8 +105,12 @@ fn ec_key(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, 
         }
     }
     Ok(match (curve, point) {
-        (Some(c), Some(point)) if c == P256_PARAMS => Spki::from_sec1(point).ok().map(PublicKey::P256),
-        (Some(c), Some(point)) if c == P384_PARAMS => P384Key::from_sec1(point).map(PublicKey::P384),
+        (Some(c), Some(point)) if c == P256_PARAMS && point.len() == 65 => {
+            Spki::from_sec1(point).ok().map(PublicKey::P256)
+        }
+        (Some(c), Some(point)) if c == P384_PARAMS && point.len() == 97 => {
+            Spki::from_sec1(point).ok().map(PublicKey::P384)
+        }
         _ => None,
     })
 }
@@ -121,7 +125,7 @@ fn rsa_key(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>,
             _ => {}
         }
     }
-    Ok(modulus.zip(exponent).and_then(|(n, e)| RsaKey::from_parts(n, e)).map(PublicKey::Rsa))
+    Ok(modulus.zip(exponent).and_then(|(n, e)| Spki::from_rsa(n, e).ok()).map(PublicKey::Rsa))
 }
 
 /// Attributes as `CKA_...=true` words, sorted; an error names every one that is not as required.

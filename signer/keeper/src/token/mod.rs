@@ -19,7 +19,7 @@ mod watchdog;
 pub use key_ref::{CkaId, CkaIdError, KeyRef, KeyRefError};
 pub use pin::Pin;
 pub use piv::{Firmware, FirmwareError};
-pub use public::{P384Key, PublicKey, RsaKey};
+pub use public::PublicKey;
 
 pub(crate) use attributes::{ExamineError, Found, P256_PARAMS, P384_PARAMS, examine, public_key};
 pub(crate) use login::{Login, login_once};
@@ -28,15 +28,11 @@ pub(crate) use pool::{initialize, slot_of, unusable};
 pub(crate) use raw::RawSign;
 pub(crate) use watchdog::Watchdog;
 
-use crate::code;
 use crate::config::TokenConfig;
 use crate::exit::Fatal;
-use record::{FailureCode, PivSlot, Sha256, Signature};
+use record::{Algorithm, FailureCode, PivSlot, Signature, SignatureError, SignedData};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Largest message that is sent to a token whole (Ed25519 hashes inside the token): far beyond any checkpoint.
-pub const MAX_MESSAGE: usize = 64 * 1024;
 
 /// A key of a token that was found to be the pinned one and to have every attribute that is required.
 #[derive(Debug, Clone)]
@@ -187,27 +183,9 @@ pub trait Token: Send + Sync {
     /// Finds the key, compares its public half with `pinned` and requires its attributes: else [`Fatal::Key`].
     fn key(&self, id: &KeyRef, pinned: &PublicKey) -> Result<Key, Fatal>;
 
-    /// Signs a digest with ECDSA on P-256 and verifies the result. `waits` is called when the key is about to be asked
-    /// and wants a touch.
-    fn sign_p256(
-        &self,
-        key: &Key,
-        digest: &Sha256,
-        waits: &dyn Fn(TouchWait),
-    ) -> Result<Signature, TokenError>;
-
-    /// Signs a message of at most [`MAX_MESSAGE`] bytes with Ed25519 and verifies the result.
-    fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError>;
-
-    /// Signs a SHA-384 digest with ECDSA on P-384 and verifies the result, which is `r || s`.
-    fn sign_p384(&self, _key: &Key, _digest: &[u8; 48]) -> Result<Vec<u8>, TokenError> {
-        Err(not_here("ECDSA on P-384"))
-    }
-
-    /// Signs a SHA-256 digest with RSA-PSS, with a salt of 32 bytes, and verifies the result.
-    fn sign_rsa_pss(&self, _key: &Key, _digest: &Sha256) -> Result<Vec<u8>, TokenError> {
-        Err(not_here("RSA-PSS"))
-    }
+    /// Signs `data`, which must be of the form that the key's kind signs, and verifies the result. `waits` is called when the
+    /// key is about to be asked and wants a touch.
+    fn sign(&self, key: &Key, data: &SignedData, waits: &dyn Fn(TouchWait)) -> Result<Signature, TokenError>;
 
     /// What keeps keys from signing now, as far as that shows without a signature: a glance at the token, and no
     /// try of the PIN. `None` while a call runs: that call will know better, and a device may keep others waiting.
@@ -222,9 +200,12 @@ pub trait Token: Send + Sync {
     }
 }
 
-fn not_here(algorithm: &str) -> TokenError {
-    TokenError::NotSigned {
-        code: code("token-refused"),
-        detail: format!("this token does not sign with {algorithm}"),
-    }
+/// The signature that a token gave, if it is this key's over `data`.
+pub(crate) fn verified(key: &Key, data: &SignedData, raw: &[u8], form: SignatureForm) -> Option<Signature> {
+    let spki = key.public.spki()?;
+    let made = form(spki.algorithm(), raw).ok()?;
+    spki.covers(data, &made).then_some(made)
 }
+
+/// How a token writes its signatures.
+pub(crate) type SignatureForm = fn(Algorithm, &[u8]) -> Result<Signature, SignatureError>;

@@ -7,10 +7,9 @@ use super::attributes::{ExamineError, examine};
 use super::fault::{Class, Fault, said};
 use super::login::Login;
 use super::pool::{Lease, Pool, initialize, slot_of};
-use super::public::{self, SALT};
 use super::raw::RawSign;
 use super::watchdog::Watchdog;
-use super::{Key, KeyRef, MAX_MESSAGE, Pin, Problem, PublicKey, Token, TokenError, TouchPolicy, TouchWait};
+use super::{Key, KeyRef, Pin, Problem, PublicKey, Token, TokenError, TouchPolicy, TouchWait, verified};
 use crate::code;
 use crate::config::Pkcs11Config;
 use crate::exit::Fatal;
@@ -19,7 +18,7 @@ use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::slot::Slot;
-use record::{Sha256, Signature};
+use record::{PSS_SALT, Signature, SignedData};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -86,7 +85,7 @@ fn pss_sha256() -> PkcsPssParams {
     PkcsPssParams {
         hash_alg: MechanismType::SHA256,
         mgf: PkcsMgfType::MGF1_SHA256,
-        s_len: (SALT as u64).into(),
+        s_len: (PSS_SALT as u64).into(),
     }
 }
 
@@ -153,38 +152,25 @@ impl Token for Pkcs11Token {
         Ok(Key { id: id.clone(), public: found.public, touch: TouchPolicy::Never, evidence: found.evidence })
     }
 
-    fn sign_p256(
+    fn sign(
         &self,
         key: &Key,
-        digest: &Sha256,
+        data: &SignedData,
         _waits: &dyn Fn(TouchWait),
     ) -> Result<Signature, TokenError> {
-        let PublicKey::P256(spki) = key.public() else { return Err(wrong_algorithm(key)) };
-        let raw = self.sign(key, &Mechanism::Ecdsa, digest.as_bytes())?;
-        public::p256(spki, digest, &raw).ok_or_else(|| self.quarantine(key))
-    }
-
-    fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError> {
-        let PublicKey::Ed25519(public) = key.public() else { return Err(wrong_algorithm(key)) };
-        if message.len() > MAX_MESSAGE {
-            let why = format!("a message of {} bytes: the limit is 64 KiB", message.len());
-            return Err(not_signed("token-refused", why));
-        }
-        let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
-        let raw = self.sign(key, &mechanism, message)?;
-        public::ed25519(public, message, &raw).ok_or_else(|| self.quarantine(key))
-    }
-
-    fn sign_p384(&self, key: &Key, digest: &[u8; 48]) -> Result<Vec<u8>, TokenError> {
-        let PublicKey::P384(public) = key.public() else { return Err(wrong_algorithm(key)) };
-        let raw = self.sign(key, &Mechanism::Ecdsa, digest)?;
-        if public.verifies(digest, &raw) { Ok(raw) } else { Err(self.quarantine(key)) }
-    }
-
-    fn sign_rsa_pss(&self, key: &Key, digest: &Sha256) -> Result<Vec<u8>, TokenError> {
-        let PublicKey::Rsa(public) = key.public() else { return Err(wrong_algorithm(key)) };
-        let raw = self.sign(key, &Mechanism::RsaPkcsPss(pss_sha256()), digest.as_bytes())?;
-        if public.verifies(digest, &raw) { Ok(raw) } else { Err(self.quarantine(key)) }
+        let (mechanism, input): (_, &[u8]) = match (key.public(), data) {
+            (PublicKey::P256(_), SignedData::Sha256(digest)) => (Mechanism::Ecdsa, digest.as_bytes()),
+            (PublicKey::P384(_), SignedData::Sha384(digest)) => (Mechanism::Ecdsa, digest.as_bytes()),
+            (PublicKey::Rsa(_), SignedData::Sha256(digest)) => {
+                (Mechanism::RsaPkcsPss(pss_sha256()), digest.as_bytes())
+            }
+            (PublicKey::Ed25519(_), SignedData::Message(message)) => {
+                (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), message.bytes())
+            }
+            _ => return Err(wrong_algorithm(key)),
+        };
+        let raw = self.ask(key, &mechanism, input)?;
+        verified(key, data, &raw, Signature::from_token).ok_or_else(|| self.quarantine(key))
     }
 
     fn look(&self) -> Option<Vec<Problem>> {
@@ -204,7 +190,7 @@ impl Pkcs11Token {
     /// Asks the key. After a fault its remedy is applied, and the key asked again if that can help the item and surely
     /// nothing was signed.
     // INVARIANT(one-signature): no attempt follows one after which a signature may exist.
-    fn sign(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8]) -> Result<Vec<u8>, TokenError> {
+    fn ask(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8]) -> Result<Vec<u8>, TokenError> {
         let mut tried = Tried::default();
         loop {
             if let Some(why) = self.disabled.lock().unwrap_or_else(PoisonError::into_inner).get(key.id()) {

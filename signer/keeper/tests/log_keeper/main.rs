@@ -11,6 +11,7 @@
 #[path = "../support/place.rs"]
 mod place;
 mod rig;
+mod timestamps;
 mod token;
 #[path = "../support/traced.rs"]
 mod traced;

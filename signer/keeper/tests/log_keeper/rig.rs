@@ -2,7 +2,7 @@
 
 use crate::place::{Place, Running, said};
 use record::wire::{Blob, FromLog, PROTO, ToLog, read_message, write_message};
-use record::{Clock, Event, Leaf, Nonce, SystemClock};
+use record::{Clock, Event, Leaf, Nonce, Spki, SystemClock};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use tlog::VerifierKey;
@@ -13,6 +13,8 @@ pub(crate) const ORIGIN: &str = "log.example.com";
 pub(crate) struct Rig {
     place: Place,
     pub(crate) vkey: String,
+    /// The key of entry timestamps, if the keeper has one.
+    pub(crate) set_key: Option<Spki>,
 }
 
 impl std::ops::Deref for Rig {
@@ -25,8 +27,13 @@ impl std::ops::Deref for Rig {
 impl Rig {
     /// A keeper with a fresh key and an empty log, or nothing where SoftHSM is not installed.
     pub(crate) fn new() -> Option<Self> {
+        Self::with_key("ed25519")
+    }
+
+    /// The same with a log key of this kind.
+    pub(crate) fn with_key(kind: &str) -> Option<Self> {
         let rig = Self::without_key()?;
-        let made = rig.generate("01", "ed25519", &["--origin", ORIGIN]);
+        let made = rig.generate("01", kind, &["--origin", ORIGIN]);
         assert!(made.status.success(), "{}", said(&made));
         let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
         let rig = Self { vkey: made["vkey"].as_str().unwrap().to_owned(), ..rig };
@@ -35,9 +42,20 @@ impl Rig {
         Some(rig)
     }
 
+    /// The same with a key of entry timestamps.
+    pub(crate) fn with_set_key() -> Option<Self> {
+        let rig = Self::new()?;
+        let made = rig.generate("02", "p256", &[]);
+        assert!(made.status.success(), "{}", said(&made));
+        let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+        let rig = Self { set_key: Some(serde_json::from_value(made["spki"].clone()).unwrap()), ..rig };
+        rig.configure("");
+        Some(rig)
+    }
+
     /// A token without keys.
     pub(crate) fn without_key() -> Option<Self> {
-        Some(Self { place: Place::new("log")?, vkey: String::new() })
+        Some(Self { place: Place::new("log")?, vkey: String::new(), set_key: None })
     }
 
     /// Writes the configuration; `more` goes to the end of its token table.
@@ -47,7 +65,10 @@ impl Rig {
 
     /// Writes the configuration with these lines in its token table.
     pub(crate) fn configure_token(&self, lines: &str) {
-        let key = format!("[key]\ncka_id = '01'\nvkey = '{}'", self.vkey);
+        let mut key = format!("[key]\ncka_id = '01'\nvkey = '{}'", self.vkey);
+        if let Some(spki) = &self.set_key {
+            key += &format!("\n[set_key]\ncka_id = '02'\nspki = {}", serde_json::to_string(spki).unwrap());
+        }
         self.configure_with(&format!("role = 'log'\norigin = '{ORIGIN}'\n{key}"), lines);
     }
 
@@ -91,7 +112,9 @@ impl Running {
         loop {
             let mut daemon = self.connect();
             match daemon.ask(&hello_knowing(epoch)) {
-                FromLog::Welcome { epoch, size, root, .. } => return (daemon, Welcome { epoch, size, root }),
+                FromLog::Welcome { epoch, size, root, set_key, .. } => {
+                    return (daemon, Welcome { epoch, size, root, set_key });
+                }
                 FromLog::Busy {} => std::thread::yield_now(),
                 other => panic!("{other:?}"),
             }
@@ -105,6 +128,7 @@ pub(crate) struct Welcome {
     pub(crate) epoch: u64,
     pub(crate) size: u64,
     pub(crate) root: record::Sha256,
+    pub(crate) set_key: Option<Spki>,
 }
 
 /// A daemon's connection.

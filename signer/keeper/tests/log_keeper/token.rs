@@ -1,6 +1,6 @@
 //! Tokens, keys and PINs, as an operator and a starting keeper meet them.
 
-use crate::rig::{ORIGIN, Rig};
+use crate::rig::{ORIGIN, Rig, leaves};
 use record::Spki;
 use rustix::process::Signal;
 use std::io::Write;
@@ -41,6 +41,47 @@ fn a_generated_key_is_announced_with_attributes_that_were_read_back() {
     let keys = &listed["keys"];
     assert_eq!((keys.as_array().unwrap().len(), &listed["schema"]), (1, &"chancery.keeper.keys/v1".into()));
     assert_eq!((&keys[0]["spki"], &keys[0]["label"]), (&made["spki"], &"k".into()));
+}
+
+#[test]
+fn a_p256_log_key_is_printed_as_a_verifier_key_of_its_type_and_signs_notes() {
+    let Some(rig) = Rig::with_key("p256") else { return };
+    assert!(matches!(rig.key().key(), tlog::LogKey::P256(_)), "{}", rig.vkey);
+    let keeper = rig.start();
+    let (mut daemon, welcome) = keeper.welcome();
+    daemon.append(welcome.epoch, 0, &leaves(3));
+    let notes = [daemon.note(), daemon.note()];
+    for note in &notes {
+        assert_eq!(tlog::Checkpoint::open(note, &rig.key()).unwrap().size, 3);
+        assert!(tlog::Checkpoint::open(note, &another_vkey().parse().unwrap()).is_err());
+    }
+    // What the token signed is the SHA-256 of the note's text, and nothing else.
+    let text = notes[0].split_once("\n\n").unwrap().0.to_owned() + "\n";
+    let digest = record::Sha256::of(text.as_bytes());
+    let signed = rig.entries().into_iter().filter_map(|entry| match entry {
+        hsm_sim::Entry::Signature { input, .. } => Some(input),
+        hsm_sim::Entry::Login { .. } => None,
+    });
+    assert_eq!(signed.collect::<Vec<_>>(), vec![Some(digest.as_bytes().to_vec()); 2]);
+}
+
+#[test]
+fn a_log_key_is_of_a_kind_that_signs_notes_and_in_no_charter() {
+    let Some(rig) = Rig::without_key() else { return };
+    for kind in ["p384", "rsa2048"] {
+        let refused = rig.generate("01", kind, &["--origin", ORIGIN]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(78), "{said}");
+        assert!(said.contains("a log key is an Ed25519 key, or a P-256 key"), "{said}");
+    }
+    let grant =
+        ["--origin", ORIGIN, "--charter", "c", "--purpose", "targets", "--repository", "r.example/a/"];
+    let refused = rig.generate("01", "p256", &grant);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("signs notes and nothing else"), "{said}");
+    let listed = json(&rig.admin(&["key", "list", "--token-label", "log"]).output().unwrap());
+    assert_eq!(listed["keys"], serde_json::json!([]), "nothing was generated");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use record::wire::{Batch, Blob, Child, Extra, Item, Settle};
 use record::{
     Action, Change, Completion, Digest, FailureCode, FileRef, Intent, KeeperName, Leaf, Nonce, Origin,
     Outcome, OutcomeKind, Principal, Purpose, Repository, RequestId, Requested, RoleKeys, Sha256, Signature,
-    Spki, Tag, Time,
+    SignedData, Spki, Tag, Time,
 };
 use std::collections::BTreeMap;
 use tlog::{Checkpoint, Hash, VerifierKey};
@@ -203,6 +203,7 @@ impl World {
             retries: None,
             action,
             payload: Sha256::of(b"not built"),
+            payload_sha384: None,
         }
     }
 
@@ -299,7 +300,8 @@ impl World {
     /// Logs the completion of `made` and asks to settle it by that.
     pub(crate) fn completion(&mut self, made: &Made, signature: &Signature) -> Settle {
         let spki = self.spki[&made.intent.purpose].clone();
-        let completion = Completion { payload: made.intent.payload, signature: signature.clone(), spki };
+        let data = SignedData::Sha256(made.intent.payload);
+        let completion = Completion::new(spki, data, signature.clone()).unwrap();
         self.settle(made.index, &Leaf::Completion(completion))
     }
 

@@ -15,7 +15,7 @@ const NOTE: &str = "This is an example message.\n\n\
 
 /// A key as a token would hold it.
 pub(crate) struct Signer {
-    key: SigningKey,
+    pub(crate) key: SigningKey,
     pub(crate) vkey: VerifierKey,
 }
 
@@ -167,7 +167,10 @@ fn a_verifier_key_has_one_spelling_and_binds_its_name() {
     let named = VKEY.replace("foo", "bar");
     assert!(matches!(VerifierKey::parse(&named), Err(VerifierKeyError::KeyId { .. })));
     let typed = |kind: u8| format!("a+530d903a+{}", STANDARD.encode([&[kind], [9; 32].as_slice()].concat()));
-    assert_eq!(VerifierKey::parse(&typed(4)), Err(VerifierKeyError::Type { expected: 1, found: 4 }));
+    for found in [0, 3, 4, 5, 255] {
+        let refused = VerifierKey::parse(&typed(found));
+        assert!(matches!(refused, Err(VerifierKeyError::Type { found: f, .. }) if f == found), "{refused:?}");
+    }
     for bad in [
         "",
         "a",
@@ -183,7 +186,7 @@ fn a_verifier_key_has_one_spelling_and_binds_its_name() {
         assert_eq!(VerifierKey::parse(bad), Err(VerifierKeyError::Grammar), "{bad}");
     }
     for bad in ["", "a b", "a+b", "a\nb", "a\u{2003}b", &"a".repeat(256)] {
-        let key = *log_signer().vkey.public_key();
+        let key = log_signer().key.verifying_key().to_bytes();
         assert_eq!(VerifierKey::new_ed25519(bad, key), Err(VerifierKeyError::Name), "{bad:?}");
     }
 }

@@ -5,10 +5,10 @@ use crate::{forest::forest, forest::leaf, forest::leaves, notes::Signer};
 use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
 use tlog::{
-    AddCheckpoint, Checkpoint, CosignerKey, LogProof, LogProofError, MAX_POLICY_ITEMS, Note, NoteError,
-    PolicyError, ProofError, VerifierKey, VerifierKeyError, WitnessError, WitnessPolicy, Witnessed,
-    cosignature_line, cosigned_message, decode_cosignatures, decode_size, encode_cosignatures, encode_size,
-    leaf_hash, verify_consistency,
+    AddCheckpoint, Checkpoint, CosignerKey, LogKey, LogProof, LogProofError, MAX_POLICY_ITEMS, Note,
+    NoteError, PolicyError, ProofError, VerifierKey, VerifierKeyError, WitnessError, WitnessPolicy,
+    Witnessed, cosignature_line, cosigned_message, decode_cosignatures, decode_size, encode_cosignatures,
+    encode_size, leaf_hash, verify_consistency,
 };
 
 const PROOF: &str = include_str!("../golden/second-of-three.tlog-proof");
@@ -189,12 +189,12 @@ fn other_spellings_of_a_witness_message_are_refused() {
 #[test]
 fn a_key_of_one_type_is_not_taken_for_the_other() {
     let (log, witness) = (log_key(), Witness::new("log.example.com", 1));
-    assert_eq!(log.public_key(), witness.vkey.public_key());
+    assert_eq!(log.key(), LogKey::Ed25519(witness.vkey.public_key()));
     assert_ne!(log.key_id(), witness.vkey.key_id());
     let as_log = VerifierKey::parse(&witness.vkey.to_string());
-    assert_eq!(as_log, Err(VerifierKeyError::Type { expected: 1, found: 4 }));
+    assert!(matches!(as_log, Err(VerifierKeyError::Type { found: 4, .. })), "{as_log:?}");
     let as_witness = CosignerKey::parse(&log.to_string());
-    assert_eq!(as_witness, Err(VerifierKeyError::Type { expected: 4, found: 1 }));
+    assert!(matches!(as_witness, Err(VerifierKeyError::Type { found: 1, .. })), "{as_witness:?}");
 }
 
 #[test]

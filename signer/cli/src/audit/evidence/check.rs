@@ -106,9 +106,9 @@ impl Subject {
             Leaf::Completion(completion) if fits(&completion, &intent) && at > index => {
                 about.not_proven.push(FIRST_OF_ITS_KIND);
                 about.signature = Some(SignatureShown {
-                    payload: completion.payload,
-                    signature: completion.signature,
-                    public_key: completion.spki,
+                    payload: intent.payload,
+                    signature: completion.signature().clone(),
+                    public_key: completion.spki().clone(),
                     presented_at,
                     evidence: key.evidence,
                 });
@@ -144,7 +144,7 @@ impl Subject {
 }
 
 fn fits(completion: &Completion, intent: &Intent) -> bool {
-    completion.key() == intent.key && completion.payload == intent.payload && completion.verifies()
+    completion.is_of(intent) && completion.verifies()
 }
 
 impl About {

@@ -106,7 +106,7 @@ impl KeyDocument {
         };
         let der = public.spki_der();
         Self {
-            algorithm: Some(public.kind()),
+            algorithm: Some(public.kind().to_owned()),
             id: der.as_deref().map(|der| Sha256::of(der).to_string()),
             spki: der.map(|der| STANDARD.encode(der)),
             public_key,
@@ -114,17 +114,15 @@ impl KeyDocument {
         }
     }
 
-    /// The same with the verifier key of this log, whose key it is.
-    pub(crate) fn of_log(mut self, origin: Option<&Origin>) -> Result<Self, Fatal> {
-        let key = self.public_key.as_ref().and_then(|text| STANDARD.decode(text).ok()?.try_into().ok());
-        if let (Some(origin), Some(key)) = (origin, key) {
-            let vkey = tlog::VerifierKey::new_ed25519(origin.as_str(), key).map_err(|e| Fatal::Key {
-                token: origin.to_string(),
-                cka_id: self.place(),
-                why: e.to_string(),
-            })?;
-            self.vkey = Some(vkey.to_string());
-        }
+    /// The same with the verifier key of this log, whose key `public` becomes.
+    pub(crate) fn of_log(mut self, origin: Option<&Origin>, public: &PublicKey) -> Result<Self, Fatal> {
+        let Some(origin) = origin else { return Ok(self) };
+        let vkey = public.verifier_key(origin.as_str()).transpose().map_err(|e| Fatal::Key {
+            token: origin.to_string(),
+            cka_id: self.place(),
+            why: e.to_string(),
+        })?;
+        self.vkey = vkey.map(|vkey| vkey.to_string());
         Ok(self)
     }
 

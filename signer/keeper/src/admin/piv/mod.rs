@@ -23,7 +23,7 @@ use crate::config::{Demands, PinSource, PivConfig, TokenConfig, command_deadline
 use crate::exit::Fatal;
 use crate::token::piv::{Card, SlotError, SlotFacts};
 use crate::token::{self, Firmware, KeyRef, PublicKey, TokenError, TouchWait, Watchdog};
-use record::{PivSlot, Purpose, Spki};
+use record::{PivSlot, Purpose, SignedData, Spki};
 use std::io::Write;
 use std::path::Path;
 
@@ -96,8 +96,8 @@ fn test(
     };
     let token = token::open(&TokenConfig::Piv(config)).map_err(again)?;
     let key = token.key(&KeyRef::Slot(slot), public).map_err(again)?;
-    let digest = proof::digest().map_err(fault)?;
-    token.sign_p256(&key, &digest, &ask_for_touch).map_err(|error| match error {
+    let digest = SignedData::Sha256(proof::digest().map_err(fault)?);
+    token.sign(&key, &digest, &ask_for_touch).map_err(|error| match error {
         TokenError::Unknown { .. } => {
             fault(format!("its test signature was lost ({error}): run the same command again"))
         }

@@ -17,7 +17,7 @@ use super::key::remark;
 use super::secrets::{Bytes, Kind, New};
 use super::{open, slot_facts, test, watchdog, wrong};
 use crate::admin::charter::{CharterText, Place};
-use crate::admin::key::{Entry, KeyDocument};
+use crate::admin::key::{Entry, KeyDocument, LOG_KEY_ALONE};
 use crate::admin::report::{Document, print};
 use crate::admin::{Format, Grant};
 use crate::config::{Attestation, Demands};
@@ -94,8 +94,8 @@ pub fn run(args: &SetupArgs, format: Option<Format>) -> Result<(), Fatal> {
     let (facts, verdict) = setup.prove(&mut card)?;
     let firmware = card.firmware().to_string();
     drop((card, watched));
-    let key =
-        KeyDocument::on_card(args.slot, &facts, Ok(verdict.evidence.clone())).of_log(args.origin.as_ref())?;
+    let key = KeyDocument::on_card(args.slot, &facts, Ok(verdict.evidence.clone()));
+    let key = key.of_log(args.origin.as_ref(), &facts.public)?;
     let charter = charter.map(|charter| setup.enter(charter, &facts)).transpose()?;
     let evidence = Evidence::of(args.serial, args.slot, &facts, verdict);
     let files = args.out.as_deref().map(|folder| evidence.write(folder)).transpose()?;
@@ -178,9 +178,7 @@ impl<'a> Setup<'a> {
     fn read(args: &'a SetupArgs) -> Result<Self, Fatal> {
         let fault = |why: &str| Err(wrong(args.serial, args.slot, why));
         match (args.kind, &args.origin, &args.grant) {
-            (CardKind::P256, Some(_), _) => {
-                return fault("a log key is an Ed25519 key: leave --origin away, or use --type ed25519");
-            }
+            (_, Some(_), Some(_)) => return fault(LOG_KEY_ALONE),
             (CardKind::Ed25519, _, Some(_)) => {
                 return fault("a charter's keys are P-256 keys: leave --charter away, or use --type p256");
             }

@@ -25,14 +25,13 @@ pub(crate) use manage::{
 pub(crate) use pin::{PinError, give_pin, untriable};
 
 use super::pkcs11::pause;
-use super::public;
 use super::watchdog::Watchdog;
-use super::{Key, KeyRef, Pin, Problem, PublicKey, Token, TokenError, TouchWait};
+use super::{Key, KeyRef, Pin, Problem, PublicKey, Token, TokenError, TouchWait, verified};
 use crate::code;
 use crate::config::PivConfig;
 use crate::exit::Fatal;
 use fault::{Fault, Refusal, before, while_signing};
-use record::{PivSlot, Sha256, Signature};
+use record::{PivSlot, Signature, SignedData};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -131,37 +130,22 @@ impl Token for PivToken {
         Ok(key)
     }
 
-    fn sign_p256(
-        &self,
-        key: &Key,
-        digest: &Sha256,
-        waits: &dyn Fn(TouchWait),
-    ) -> Result<Signature, TokenError> {
-        let (PublicKey::P256(spki), Some(slot)) = (key.public(), key.id().slot()) else {
-            return Err(wrong_key(key));
+    fn sign(&self, key: &Key, data: &SignedData, waits: &dyn Fn(TouchWait)) -> Result<Signature, TokenError> {
+        let Some(slot) = key.id().slot() else { return Err(wrong_key(key)) };
+        let (algorithm, input): (_, &[u8]) = match (key.public(), data) {
+            (PublicKey::P256(_), SignedData::Sha256(digest)) => (AlgorithmId::EccP256, digest.as_bytes()),
+            (PublicKey::Ed25519(_), SignedData::Message(message)) => (AlgorithmId::Ed25519, message.bytes()),
+            _ => return Err(wrong_key(key)),
         };
-        let order = Order { slot, algorithm: AlgorithmId::EccP256, data: digest.as_bytes(), waits };
-        let made = self.sign(&order)?;
-        match Signature::from_der(&made) {
-            Ok(signature) if spki.verifies(digest, &signature) => Ok(signature),
-            _ => Err(self.quarantine(slot)),
-        }
-    }
-
-    fn sign_ed25519(&self, key: &Key, message: &[u8]) -> Result<[u8; 64], TokenError> {
-        let (PublicKey::Ed25519(public), Some(slot)) = (key.public(), key.id().slot()) else {
-            return Err(wrong_key(key));
-        };
-        if message.len() > MAX_ED25519 || message.len() == PANIC_ED25519 {
+        if algorithm == AlgorithmId::Ed25519 && (input.len() > MAX_ED25519 || input.len() == PANIC_ED25519) {
             let detail = format!(
                 "a message of {} bytes: a YubiKey takes at most {MAX_ED25519}, and {PANIC_ED25519} are more than its driver can say",
-                message.len()
+                input.len()
             );
             return Err(Fault::failed("token-refused", detail).told());
         }
-        let order = Order { slot, algorithm: AlgorithmId::Ed25519, data: message, waits: &|_| {} };
-        let made = self.sign(&order)?;
-        public::ed25519(public, message, &made).ok_or_else(|| self.quarantine(slot))
+        let made = self.carry_out(&Order { slot, algorithm, data: input, waits })?;
+        verified(key, data, &made, Signature::from_client).ok_or_else(|| self.quarantine(slot))
     }
 
     fn look(&self) -> Option<Vec<Problem>> {
@@ -219,7 +203,7 @@ impl PivToken {
     }
 
     /// Asks the key; a second time only where surely nothing was signed and a new connection or the PIN can help.
-    fn sign(&self, order: &Order<'_>) -> Result<Vec<u8>, TokenError> {
+    fn carry_out(&self, order: &Order<'_>) -> Result<Vec<u8>, TokenError> {
         let mut state = self.state();
         if state.quarantined.contains(&order.slot) {
             let why = "an earlier signature of this key did not verify: an operator must look at the card";

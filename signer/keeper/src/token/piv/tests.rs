@@ -11,7 +11,7 @@ use hsm_sim_yubikey::{
     Card as VirtualCard, Options, PinPolicy as Pin, Ports, Profile, Signed, Slot, State as CardState, Touch,
     TouchPolicy as CardTouchPolicy,
 };
-use record::{Clock, Spki, SystemClock, Time};
+use record::{Algorithm, Clock, SignedData, Spki, SystemClock, Time};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -238,18 +238,19 @@ fn a_message_at_whose_length_the_crate_panics_or_fails_never_reaches_it() {
         evidence: vec![],
     };
     let code = |length: usize| {
-        let error = token.sign_ed25519(&key, &vec![0; length]).unwrap_err();
+        let message = SignedData::of(Algorithm::Ed25519, &vec![0; length]).unwrap();
+        let error = token.sign(&key, &message, &|_| {}).unwrap_err();
         assert!(error.surely_not_signed(), "{error}");
         error.code().to_string()
     };
-    for length in [255, 1015, 64 * 1024] {
+    for length in [255, 1015, record::MAX_MESSAGE_BYTES] {
         assert_eq!(code(length), "token-refused", "{length}");
     }
     for length in [0, 254, 256, 1014] {
         assert_eq!(code(length), "token-gone", "{length}: it got as far as the card");
     }
-    let digest = Sha256::of(b"x");
-    assert_eq!(token.sign_p256(&key, &digest, &|_| {}).unwrap_err().code().as_str(), "token-refused");
+    let digest = SignedData::of(Algorithm::EcdsaP256, b"x").unwrap();
+    assert_eq!(token.sign(&key, &digest, &|_| {}).unwrap_err().code().as_str(), "token-refused");
 }
 
 #[test]

@@ -275,10 +275,16 @@ fn another_slot_of_a_card_that_is_set_up_gets_another_key_and_the_first_stays() 
     assert_eq!((&second["type"], &second["pin_policy"]), (&"ed25519".into(), &"once".into()));
     assert!(second["vkey"].as_str().unwrap().starts_with("log.example.com+"), "{second}");
     assert_eq!(desk.count("0047009c"), 1);
+    // A log's key on a card without Ed25519 is on P-256.
+    let third = other.replace("--slot 82", "--slot 83");
+    let third = desk.run(&format!("{third} --pin-policy once --origin log.example.com")).json();
+    assert_eq!(third["type"], "p256");
+    let vkey: tlog::VerifierKey = third["vkey"].as_str().unwrap().parse().unwrap();
+    assert!(matches!(vkey.key(), tlog::LogKey::P256(_)));
     // What the slot has must be what is asked for.
     desk.run(&other.replace("--slot 82", "--slot 9c")).refused(78, &["slot 9c", "already", "touch always"]);
     desk.run(&SETUP.replace("--slot 9c", "--slot 82")).refused(78, &["slot 82", "ed25519 key already"]);
-    assert_eq!(desk.count("0047"), 2);
+    assert_eq!(desk.count("0047"), 3);
     desk.f9_is_untouched();
 }
 

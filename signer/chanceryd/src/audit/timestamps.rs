@@ -1,0 +1,84 @@
+//! Signed entry timestamps (SETs) on demand: one at a time at the log keeper, and none twice while it is remembered.
+
+use super::{Log, Work};
+use formats::sigstore::SignedEntryTimestamp;
+use record::Completion;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::oneshot;
+
+/// Timestamps that are remembered: about 1 KiB each. Losing one costs a signature of the log's token.
+const REMEMBERED: usize = 4096;
+
+/// Why there is no timestamp.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum TimestampError {
+    /// The log keeper has no key for them.
+    #[error(
+        "this log gives no entry timestamps: its keeper has no [set_key]; use the Sigstore bundle, or ask for a SET key"
+    )]
+    NoKey,
+    /// The log keeper is away, its token is, or the daemon is sealed: the same call can succeed later.
+    #[error("the log keeper gives no entry timestamp now: {0}")]
+    Unavailable(String),
+    /// The keeper refuses this entry.
+    #[error("the log keeper refuses a timestamp of this entry ({code}): {detail}")]
+    Refused {
+        /// The keeper's code.
+        code: String,
+        /// The keeper's words.
+        detail: String,
+    },
+}
+
+/// What was given, and whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Timestamps {
+    given: Mutex<HashMap<u64, SignedEntryTimestamp>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Log {
+    /// The timestamp of a completion of the log: one that was given before, or a new one by the keeper's clock.
+    pub(crate) async fn timestamp(
+        &self,
+        index: u64,
+        completion: Completion,
+    ) -> Result<SignedEntryTimestamp, TimestampError> {
+        if let Some(given) = self.timestamps.given(index) {
+            return Ok(given);
+        }
+        let _turn = self.timestamps.turn.lock().await;
+        // Whoever had the turn before may have asked for the same.
+        if let Some(given) = self.timestamps.given(index) {
+            return Ok(given);
+        }
+        let stopping = || TimestampError::Unavailable("the daemon is stopping".into());
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Timestamp { index, completion: Box::new(completion), reply };
+        self.work.send(work).await.map_err(|_| stopping())?;
+        let set = answer.await.map_err(|_| stopping())??;
+        self.timestamps.remember(index, &set);
+        Ok(set)
+    }
+}
+
+impl Timestamps {
+    fn given(&self, index: u64) -> Option<SignedEntryTimestamp> {
+        self.lock().get(&index).cloned()
+    }
+
+    fn remember(&self, index: u64, set: &SignedEntryTimestamp) {
+        let mut given = self.lock();
+        if given.len() >= REMEMBERED {
+            given.clear();
+        }
+        given.insert(index, set.clone());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, SignedEntryTimestamp>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,103 @@
+//! What a witness has cosigned last of one log, in one file:
+//!
+//! | line | |
+//! |---|---|
+//! | 1 | `chancery.witness-log/v1` |
+//! | 2 | `log <verifier key>` |
+//! | 3 | `seen nothing`, and the file ends; or `seen checkpoint` |
+//! | 4 | blank |
+//! | 5 to the end | the checkpoint with the log's signature and this witness's cosignature |
+//!
+//! A file that was cut off or altered does not verify, and is never taken for one that has seen nothing.
+
+use super::{WitnessFault, io, state};
+use crate::audit::replace;
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+use tlog::{Checkpoint, CosignerKey, MAX_NOTE_LEN, Note, VerifierKey};
+
+const HEAD: &str = "chancery.witness-log/v1";
+/// The note, and three short lines.
+const MAX_LEN: u64 = MAX_NOTE_LEN as u64 + 1024;
+
+/// The memory of one log.
+#[derive(Debug)]
+pub(super) struct Memory {
+    path: PathBuf,
+    log: VerifierKey,
+    /// What was cosigned last.
+    last: Option<(Checkpoint, Note)>,
+    /// A write failed: what the file says now is not known.
+    broken: bool,
+}
+
+impl Memory {
+    /// The file of a log that was not known before.
+    pub(super) fn create(path: &Path, log: &VerifierKey) -> Result<(), WitnessFault> {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let text = text(log, None);
+        made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .map_err(io(path))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
+    }
+
+    /// Reads the file of this log, which this witness has written.
+    pub(super) fn open(path: &Path, log: &VerifierKey, own: &CosignerKey) -> Result<Self, WitnessFault> {
+        let size = fs::metadata(path).map_err(io(path))?.len();
+        if size > MAX_LEN {
+            return Err(state(path, "too long for the memory of a log"));
+        }
+        let text = fs::read_to_string(path).map_err(io(path))?;
+        let last = parse(&text, log, own).map_err(|why| state(path, why))?;
+        Ok(Self { path: path.to_owned(), log: log.clone(), last, broken: false })
+    }
+
+    pub(super) fn log(&self) -> &VerifierKey {
+        &self.log
+    }
+
+    /// The checkpoint that was cosigned last, and its note.
+    pub(super) fn last(&self) -> Option<&(Checkpoint, Note)> {
+        self.last.as_ref()
+    }
+
+    /// Takes what is about to be cosigned, which extends the last: durable when this returns. After an error nothing is
+    /// taken any more until the file is read anew.
+    pub(super) fn keep(&mut self, checkpoint: Checkpoint, cosigned: Note) -> Result<(), WitnessFault> {
+        if self.broken {
+            return Err(state(&self.path, "an earlier write failed"));
+        }
+        let written = replace(&self.path, text(&self.log, Some(&cosigned)).as_bytes());
+        self.broken = written.is_err();
+        written.map_err(io(&self.path))?;
+        self.last = Some((checkpoint, cosigned));
+        Ok(())
+    }
+}
+
+fn text(log: &VerifierKey, last: Option<&Note>) -> String {
+    match last {
+        None => format!("{HEAD}\nlog {log}\nseen nothing\n"),
+        Some(note) => format!("{HEAD}\nlog {log}\nseen checkpoint\n\n{note}"),
+    }
+}
+
+fn parse(text: &str, log: &VerifierKey, own: &CosignerKey) -> Result<Option<(Checkpoint, Note)>, String> {
+    let rest = text
+        .strip_prefix(&format!("{HEAD}\nlog {log}\n"))
+        .ok_or_else(|| format!("it does not begin as the memory of the log {log}"))?;
+    if rest == "seen nothing\n" {
+        return Ok(None);
+    }
+    let note = rest.strip_prefix("seen checkpoint\n\n").ok_or("it was cut off or altered")?;
+    let damaged = |why: String| format!("what it has seen does not verify: {why}");
+    let note = Note::parse(note).map_err(|e| damaged(api::chain_text(&e)))?;
+    let checkpoint = Checkpoint::of_note(&note, log).map_err(|e| damaged(api::chain_text(&e)))?;
+    note.cosigned_at(own).map_err(|e| damaged(api::chain_text(&e)))?;
+    Ok(Some((checkpoint, note)))
+}

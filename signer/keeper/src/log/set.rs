@@ -1,0 +1,90 @@
+//! Signed entry timestamps (SETs), for clients from before Rekor v2.
+//!
+//! They promise that this log has an entry. The caller names an index and nothing else: entry, time and key are the keeper's
+//! own, so whoever asks can have nothing signed that is not in the spool.
+
+use super::refused;
+use crate::config::{LogConfig, SetKey};
+use crate::exit::Fatal;
+use crate::token::{Key, Token, TokenError, TouchPolicy};
+use formats::sigstore::EntryTimestamp;
+use record::wire::{Blob, FromLog};
+use record::{Algorithm, Completion, Leaf, Sha256, SignedData, Spki, Time};
+
+/// The key of the log's SETs.
+#[derive(Debug)]
+pub(super) struct SetSigner {
+    key: Key,
+    spki: Spki,
+}
+
+impl SetSigner {
+    /// Finds the configured key in the token.
+    pub(super) fn open(token: &dyn Token, config: &LogConfig, set_key: &SetKey) -> Result<Self, Fatal> {
+        let key = token.key(&set_key.id, &set_key.public)?;
+        if key.touch() != TouchPolicy::Never {
+            let why = "set_key: it wants a touch for each signature, and nobody is asked for one here: make one that does not";
+            return Err(Fatal::Config { file: config.file.clone(), why: why.into() });
+        }
+        Ok(Self { key, spki: set_key.spki.clone() })
+    }
+
+    /// The public half.
+    pub(super) fn spki(&self) -> &Spki {
+        &self.spki
+    }
+
+    /// The SET of the leaf that the spool has at `index`, or why there is none.
+    pub(super) fn sign(
+        &self,
+        token: &dyn Token,
+        index: u64,
+        leaf: &[u8],
+        now: Time,
+    ) -> Result<FromLog, TokenError> {
+        let completion = match self.completion(index, leaf) {
+            Ok(completion) => completion,
+            Err(refusal) => return Ok(refusal),
+        };
+        let unencodable =
+            |e: record::canonical::CanonicalError| Ok(refused("leaf", format!("entry {index}: {e}")));
+        let integrated_time = now.unix_s();
+        let timestamp = match EntryTimestamp::of(&completion, index, integrated_time, &self.spki) {
+            Ok(timestamp) => timestamp,
+            Err(e) => return unencodable(e),
+        };
+        let digest = match timestamp.signed_bytes() {
+            Ok(bytes) => SignedData::Sha256(Sha256::of(&bytes)),
+            Err(e) => return unencodable(e),
+        };
+        let signature = token.sign(&self.key, &digest, &|_| ())?;
+        Ok(FromLog::SetSigned { body: Blob(timestamp.body().to_vec()), integrated_time, signature })
+    }
+
+    /// The completion that a leaf is, if a timestamp of it can mean what clients take it for.
+    fn completion(&self, index: u64, leaf: &[u8]) -> Result<Completion, FromLog> {
+        let completion = match Leaf::decode(leaf) {
+            Ok(Leaf::Completion(completion)) => completion,
+            Ok(other) => {
+                let why =
+                    format!("entry {index} is {}: only a signature's entry gets a timestamp", other.kind());
+                return Err(refused("kind", why));
+            }
+            Err(e) => return Err(refused("leaf", format!("entry {index}: {e}"))),
+        };
+        if completion.spki().algorithm() != Algorithm::EcdsaP256 {
+            let why = format!(
+                "entry {index} is by a {} key: older clients take P-256 only",
+                completion.spki().algorithm()
+            );
+            return Err(refused("algorithm", why));
+        }
+        if *completion.spki() == self.spki {
+            return Err(refused("key", format!("entry {index} is by the key of the timestamps itself")));
+        }
+        if !completion.verifies() {
+            return Err(refused("signature", format!("the signature in entry {index} is not its key's")));
+        }
+        Ok(completion)
+    }
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# `make interop-log`: lets other people's programs judge the log, prints what each said, and writes that to docs/interop-log.md.
+# The last line counts the rows, the skipped judges too.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+rows=target/interop
+page=docs/interop-log.md
+rm -rf "$rows"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --workspace --test interop -- --include-ignored 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+# Oracles of the pure crate: roots, proofs and notes of random trees, and a public log's cosignatures.
+cargo test --workspace --test judged 2>&1 | tee -a "$log"
+[ "${PIPESTATUS[0]}" = 0 ] || status=1
+version() { sed -n "/^name = \"$1\"$/{n;s/version = \"\(.*\)\"/\1/p}" Cargo.lock; }
+judged=$(sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' "$log" | tail -n 1)
+{
+  cat <<HEAD
+# What other people's programs say of the log
+
+Written by \`make interop-log\` on $(date -u +%F). Each row shows a judge one thing over a live service's log: the control as it is,
+then the same with one thing altered. A refusal counts only if its words are about that thing. [Stock clients](how-to/stock-clients.md)
+says how users make cosign enforce the log.
+
+- \`SET\` rows: cosign asked with \`SIGSTORE_REKOR_PUBLIC_KEY\` and an older bundle; \`bundle\` rows: with \`--trusted-root\` and a Sigstore
+  bundle. Both run without a network.
+- cosign makes the log's entry anew from signature, digest and key, and takes size and root from the signed checkpoint. The copies
+  beside them in a bundle it does not read: altering those proves nothing, and hides nothing. So its entry is altered in a log of the
+  test's own, whose checkpoint and proof cover the altered entry.
+- sigstore-verify shares no code with cosign. torchwood's litewitness is asked by this project's own messages.
+- ct-merkle $(version ct-merkle), tlog_tiles $(version tlog_tiles) and signed_note $(version signed_note) agree with \`tlog\` on roots, proofs and notes of random trees; its
+  cosignatures are held against a public log's checkpoint with four public witnesses: ${judged:-0} tests (\`signer/tlog/tests/judged\`).
+
+| judge | shown | must | did | |
+|---|---|---|---|---|
+HEAD
+  cat "$rows"/*
+} >"$page"
+sed -n '/^| judge/,$p' "$page"
+good=$(grep -c '| as it must |$' "$page")
+wrong=$(grep -c '| WRONG |$' "$page")
+skipped=$(grep -c 'SKIPPED: ' "$page")
+echo "$good passed, $wrong failed, $skipped skipped"
+[ "$wrong" = 0 ] || status=1
+exit "$status"

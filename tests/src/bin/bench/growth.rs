@@ -1,0 +1,158 @@
+//! What a large log costs: the same figures of a log of ten thousand entries and of one of ten million.
+//!
+//! The large log takes long to make. It is kept, by default below `target/growth`, and taken up again by the next run.
+//! `GROWTH` sets the number of its entries, `GROWTH_DIR` where it is kept.
+
+use crate::{
+    load::{load, log_size, prepare},
+    process::{memory_mib, run_measured},
+};
+use anyhow::{Context, Result, ensure};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+use tests::{Instance, Process, Settings, binary, grow_command};
+
+/// Entries of the log that everything is compared with.
+const SMALL: u64 = 10_000;
+/// Entries of the large log, unless `GROWTH` says otherwise.
+const LARGE: u64 = 10_000_000;
+/// Clients, and how many requests they make together.
+const LEVELS: [(usize, usize); 2] = [(1, 60), (16, 480)];
+/// Proofs of which the median is told.
+const PROOFS: u64 = 9;
+
+/// One log's figures, each with its name and unit.
+type Column = Vec<(&'static str, f64)>;
+
+/// Makes both logs, or takes up what is there, and prints their figures side by side.
+pub(crate) fn growth() -> Result<()> {
+    let large = env::var("GROWTH").map_or(Ok(LARGE), |text| text.parse()).context("GROWTH is a number")?;
+    let (small, large) = (column(SMALL)?, column(large)?);
+    println!("{:<44} {:>12} {:>12}", "growth", format!("{:.0}", small[0].1), format!("{:.0}", large[0].1));
+    for ((name, small), (_, large)) in small.iter().zip(&large).skip(1) {
+        println!("{name:<44} {small:>12.1} {large:>12.1}");
+    }
+    Ok(())
+}
+
+fn column(size: u64) -> Result<Column> {
+    let mut service = grown(size)?;
+    let dir = service.dir();
+    let mut column = vec![("entries", size as f64)];
+    column.extend(disk(&dir)?);
+    column.extend(starts(&service)?);
+    service.resume(&plain());
+    column.extend(appends(&service)?);
+    column.extend(readers(&service)?);
+    service.stop();
+    Ok(column)
+}
+
+fn plain() -> Settings {
+    Settings { plain_token: true, ..Settings::default() }
+}
+
+/// A stopped instance whose log has at least `size` entries.
+fn grown(size: u64) -> Result<Instance> {
+    let folder = env::var_os("GROWTH_DIR").map_or_else(default_folder, PathBuf::from).join(size.to_string());
+    let mut service = Instance::kept_in(&folder, &plain());
+    service.stop();
+    eprintln!("growth: a log of {size} entries in {}", folder.display());
+    let status = grow_command(&service.dir(), size).status()?;
+    ensure!(status.success(), "the log was not made: remove {} and try again", folder.display());
+    Ok(service)
+}
+
+fn default_folder() -> PathBuf {
+    binary("bench").ancestors().nth(2).unwrap_or(Path::new("target")).join("growth")
+}
+
+/// What the two copies of the log take on the disk.
+fn disk(dir: &Path) -> Result<Column> {
+    let database = ["chancery.db", "chancery.db-wal"].map(|name| dir.join("data").join(name));
+    let database: u64 = database.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
+    let spool = dir.join("log/state/spool").read_dir()?;
+    let spool: u64 = spool.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Ok(vec![("database, MiB", mib(database)), ("spool, MiB", mib(spool))])
+}
+
+/// Each process from its exec until it serves, and its memory then.
+fn starts(service: &Instance) -> Result<Column> {
+    let dir = service.dir();
+    let log = Process::log_keeper(&dir)?;
+    let signing = Process::signing_keeper(&dir)?;
+    let daemon = Process::daemon(&dir, || service.ready())?;
+    let ms = |process: &Process| process.took.as_secs_f64() * 1000.0;
+    let column = vec![
+        ("start of the log keeper, ms", ms(&log)),
+        ("start of the signing keeper, ms", ms(&signing)),
+        ("start of the daemon until ready, ms", ms(&daemon)),
+        ("memory of the log keeper, started, MiB", memory_mib(log.pid(), "VmRSS")),
+        ("memory of the daemon, started, MiB", memory_mib(daemon.pid(), "VmRSS")),
+    ];
+    drop(daemon);
+    Ok(column)
+}
+
+/// What requests cost in this log.
+fn appends(service: &Instance) -> Result<Column> {
+    let digest = prepare(service)?;
+    let mut column = Column::new();
+    for ((clients, total), [rate, wait]) in LEVELS.into_iter().zip([
+        ["requests/s, 1 client", "p50 of a request, 1 client, ms"],
+        ["requests/s, 16 clients", "p50 of a request, 16 clients, ms"],
+    ]) {
+        let made = load(service, &digest, clients, total)?;
+        column.extend([(rate, made.rate), (wait, made.wait_ms(0.5))]);
+    }
+    let memory = |words| memory_mib(service.pid(words), "VmRSS");
+    column.push(("memory of the log keeper, after load, MiB", memory(tests::LOG_KEEPER)));
+    column.push(("memory of the daemon, after load, MiB", memory(tests::DAEMON)));
+    Ok(column)
+}
+
+/// What auditors do, with the command line that they have.
+fn readers(service: &Instance) -> Result<Column> {
+    let published = service.dir().with_file_name("published");
+    let folder = published.to_str().context("the folder's name is text")?;
+    let entries = log_size(service)? as f64;
+    let mut column = Column::new();
+    let mut whole = |[rate, memory]: [&'static str; 2], args: &[&str]| -> Result<()> {
+        let run = run_measured(&mut service.auditor(args))?;
+        column.extend([(rate, entries / run.seconds), (memory, run.peak_mib)]);
+        Ok(())
+    };
+    whole(["log fetch, entries/s", "log fetch, peak memory, MiB"], &["log", "fetch", "--out", folder])?;
+    whole(
+        ["log verify, a folder, entries/s", "log verify, a folder, peak memory, MiB"],
+        &["log", "verify", folder],
+    )?;
+    whole(
+        ["log verify, the server, entries/s", "log verify, the server, peak memory, MiB"],
+        &["log", "verify"],
+    )?;
+    whole(
+        ["log search, a folder, entries/s", "log search, a folder, peak memory, MiB"],
+        &["log", "search", "--tag", "none", folder],
+    )?;
+    std::fs::remove_dir_all(&published)?;
+    column.push(("log prove --tlog-proof, the server, p50, ms", median(service, entries as u64)?));
+    Ok(column)
+}
+
+/// The median time of inclusion proofs of entries spread over the log, each by a process of its own.
+fn median(service: &Instance, entries: u64) -> Result<f64> {
+    let mut times = Vec::new();
+    for n in 0..PROOFS {
+        let index = (entries / PROOFS * n).to_string();
+        let start = Instant::now();
+        run_measured(&mut service.auditor(&["log", "prove", &index, "--tlog-proof"]))?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2].as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,149 @@
+//! Pages that describe formats say what the programs do.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use tests::{Instance, have};
+
+/// Of each section of `docs/entries.md` that has a table of members, by its heading: the members, and whether each may be
+/// absent.
+fn described() -> BTreeMap<String, BTreeMap<String, bool>> {
+    let page = fs::read_to_string("../docs/entries.md").unwrap();
+    let mut sections = BTreeMap::new();
+    let mut heading = None;
+    for line in page.lines() {
+        if line.starts_with('#') {
+            heading = line.split('`').nth(1).map(str::to_owned);
+            heading.iter().for_each(|h| drop(sections.insert(h.clone(), BTreeMap::new())));
+        } else if let (Some(heading), Some(row)) = (&heading, line.strip_prefix("| `")) {
+            let (member, rest) = row.split_once('`').unwrap();
+            let members: &mut BTreeMap<String, bool> = sections.get_mut(heading).unwrap();
+            let twice = members.insert(member.to_owned(), rest.contains("may be absent"));
+            assert_eq!(twice, None, "{heading}: {member} stands there twice");
+        }
+    }
+    sections
+}
+
+/// The same of the second verifier, whose tables every log of the tests has to fit.
+fn verified() -> BTreeMap<String, BTreeMap<String, bool>> {
+    let program = r#"
+import json, sys
+sys.path.insert(0, "verifier")
+import verify_log as v
+
+def walk(shape, path, optional, out):
+    if shape is v.ACTIONS:
+        out[path] = optional
+    elif isinstance(shape, list):
+        walk(shape[0], path + "[]", optional, out)
+    elif isinstance(shape, dict):
+        for name, inner in shape.items():
+            walk(inner, (path + "." if path else "") + name.rstrip("?"), optional or name.endswith("?"), out)
+    else:
+        out[path] = optional
+    return out
+
+tables = {kind: walk(shape, "", False, {}) for kind, shape in v.KINDS.items() if shape is not v.EVENTS}
+tables["event"] = walk(v.EVENT, "", False, {})
+for action, shape in v.ACTIONS.items():
+    tables["action." + action] = walk(shape, "", False, {})
+for event, shape in v.EVENTS.items():
+    own = {name: inner for name, inner in shape.items() if name not in v.EVENT}
+    tables[event] = walk(own, "", False, {})
+print(json.dumps(tables))
+"#;
+    let ran = Command::new("python3").args(["-B", "-c", program]).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+#[test]
+fn the_page_about_entries_names_every_member_of_every_entry_and_no_other() {
+    let (mut described, verified) = (described(), verified());
+    // An object may be absent as a whole; the page says so at its first member.
+    for (heading, members) in &mut described {
+        let absent: Vec<String> = members.iter().filter(|m| *m.1).map(|m| m.0.clone()).collect();
+        for first in absent {
+            let Some((object, _)) = first.split_once('.') else { continue };
+            let inside = |name: &String| name.starts_with(&format!("{object}."));
+            members.iter_mut().filter(|m| inside(m.0)).for_each(|m| *m.1 = true);
+        }
+        let Some(expected) = verified.get(heading) else { panic!("{heading} is no kind of entry") };
+        assert_eq!(members, expected, "{heading}");
+    }
+    let missing: Vec<_> = verified.keys().filter(|heading| !described.contains_key(*heading)).collect();
+    assert!(missing.is_empty(), "the page has no section for {missing:?}");
+}
+
+/// A file of records as `docs/state-formats.md` describes it: kinds and bodies, the heads of appends taken off.
+fn records(path: &Path, magic: &[u8; 8]) -> Vec<(u8, Vec<u8>)> {
+    let bytes = fs::read(path).unwrap();
+    assert_eq!((&bytes[..8], &bytes[8..12]), (&magic[..], &[0, 0, 0, 2][..]), "{}", path.display());
+    let (mut records, mut rest) = (Vec::new(), &bytes[12..]);
+    while !rest.is_empty() {
+        let (kind, head) = record(&mut rest);
+        assert_eq!((kind, head.len()), (0, 8), "an append begins with its head");
+        let length = number(&head[..4]);
+        let mut append = rest.get(..length).expect("an append as long as its head says");
+        assert_eq!(crc32c(append) as usize, number(&head[4..]));
+        rest = &rest[length..];
+        while !append.is_empty() {
+            records.push(record(&mut append));
+        }
+    }
+    records
+}
+
+fn record(bytes: &mut &[u8]) -> (u8, Vec<u8>) {
+    let length = number(&bytes[..4]);
+    let content = &bytes[8..8 + length];
+    assert_eq!(crc32c(content) as usize, number(&bytes[4..8]));
+    *bytes = &bytes[8 + length..];
+    (content[0], content[1..].to_vec())
+}
+
+fn number(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
+}
+
+/// CRC-32C, bit by bit (RFC 3720, B.4): another program than the one that wrote the files.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}
+
+#[test]
+fn the_page_about_state_describes_spool_and_journal_to_the_byte() {
+    if !have("docker-registry") {
+        return;
+    }
+    let mut service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "x");
+    assert_eq!(service.sign("demo/app", &digest, "v1").code, 0);
+    let signed = service.signed().len();
+    assert_eq!(service.stop(), 0);
+
+    let spool = records(&service.dir().join("log/state/spool/00000000000000000000.seg"), b"chancSPL");
+    let epochs = spool.iter().filter(|r| r.0 == 3).map(|r| number(&r.1));
+    assert_eq!(spool[0], (1, vec![0; 32]), "the first segment's opening: four zeros and no hash");
+    assert_eq!(epochs.collect::<Vec<_>>(), [1, 2], "a lease of init, and one of the daemon");
+    let leaves: Vec<&Vec<u8>> = spool.iter().filter(|r| r.0 == 2).map(|r| &r.1).collect();
+    let kinds = leaves.iter().map(|leaf| record::Leaf::decode(leaf).unwrap().kind());
+    assert_eq!(kinds.filter(|kind| *kind == "hashedrekord").count(), signed);
+
+    let journal = records(&service.dir().join("signing/state/journal"), b"chancjnl");
+    assert_eq!(journal[0].0, 1);
+    let start: serde_json::Value = serde_json::from_slice(&journal[0].1).unwrap();
+    let members: Vec<_> = start.as_object().unwrap().keys().map(String::as_str).collect();
+    let page = fs::read_to_string("../docs/state-formats.md").unwrap();
+    let row = page.lines().find(|line| line.starts_with("| 1 | `schema`")).unwrap();
+    for member in &members {
+        assert!(row.contains(member), "the page does not name {member}");
+    }
+    let opened: usize = journal
+        .iter()
+        .filter(|r| r.0 == 3)
+        .map(|r| String::from_utf8_lossy(&r.1).matches("\"opened\"").count())
+        .sum();
+    assert_eq!(opened, signed, "each signature was reserved");
+}

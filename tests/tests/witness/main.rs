@@ -1,0 +1,4 @@
+//! Witnesses: what our own promises, and what a service does with what its witnesses say.
+
+mod memory;
+mod service;
