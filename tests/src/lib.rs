@@ -5,8 +5,10 @@
 
 mod charter;
 pub mod crash;
+mod database;
 mod faultrun;
 mod growth;
+mod held;
 mod history;
 mod instance;
 mod keeper;
@@ -21,8 +23,10 @@ mod supervisor;
 mod witness;
 mod yubikey;
 
+pub use database::{checkpoint, dump};
 pub use faultrun::{Figures, random_faults};
 pub use growth::{Grown, grow, grow_command};
+pub use held::{Held, Member};
 pub use history::{End, History, Told};
 pub use instance::{
     DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, Signal, TARGETS_KEY,
@@ -30,8 +34,8 @@ pub use instance::{
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;
 pub use page::commands;
-pub use parts::{Part, Parts};
-pub use process::Process;
+pub use parts::{Part, Parts, Process, copy};
+pub use process::Started;
 pub use registry::Registry;
 pub use strace::{Call, Fault, Strace, WRITES};
 pub use witness::{OwnWitness, exchange};

@@ -1,192 +1,239 @@
-//! The processes of an instance in a test's own hands: `chancery dev` stands still, so nobody starts them again.
+//! The three processes of an instance, started one by one, on its own state or on a copy of it.
 
 use crate::{
-    DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, Signal, binary,
-    instance::{ended, signal},
+    Instance, Output, binary,
+    instance::{Signal, signal},
     wait_for,
 };
 use std::{
-    collections::BTreeMap,
     fs,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-/// One of the three processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A process with the state that it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `chanceryd`.
+    /// The daemon with its database.
     Daemon,
-    /// The log keeper.
+    /// The log keeper with its spool.
     LogKeeper,
-    /// The signing keeper.
+    /// The signing keeper with its journal.
     SigningKeeper,
 }
 
-impl Part {
-    /// All, in the order in which they start.
-    pub const ALL: [Self; 3] = [Self::LogKeeper, Self::SigningKeeper, Self::Daemon];
-
-    fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Daemon => DAEMON,
-            Self::LogKeeper => LOG_KEEPER,
-            Self::SigningKeeper => SIGNING_KEEPER,
-        }
-    }
-
-    /// The name of its log file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Daemon => "chanceryd",
-            Self::LogKeeper => "log-keeper",
-            Self::SigningKeeper => "signing-keeper",
-        }
-    }
+/// The parts of a service that `chancery dev` has made, in its folder or in another one. Tokens are never copied.
+#[derive(Debug)]
+pub struct Parts {
+    dir: PathBuf,
+    tokens: PathBuf,
+    environment: Vec<(&'static str, PathBuf)>,
+    port: u16,
 }
 
-/// An instance whose processes the test starts and ends.
-pub struct Parts {
-    running: BTreeMap<Part, Child>,
-    dev: u32,
-    /// The instance, whose `chancery dev` stands still until this is dropped.
-    pub service: Instance,
+/// A running process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Part {
+    /// All of them, in the order of a start.
+    pub const ALL: [Self; 3] = [Self::LogKeeper, Self::SigningKeeper, Self::Daemon];
+
+    /// Its folder of state, below an instance's.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Daemon => "data",
+            Self::LogKeeper => "log/state",
+            Self::SigningKeeper => "signing/state",
+        }
+    }
+
+    /// The files that an operator writes for it.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Daemon => &["chanceryd.toml"],
+            Self::LogKeeper => &["log/keeper.toml", "log/pin"],
+            Self::SigningKeeper => &["signing/keeper.toml", "signing/pin", "signing/charter.toml"],
+        }
+    }
+
+    /// What the daemon's configuration names of it.
+    fn written(self) -> &'static str {
+        match self {
+            Self::Daemon => "data",
+            Self::LogKeeper => "log/keeper.sock",
+            Self::SigningKeeper => "signing/keeper.sock",
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Daemon => "data",
+            Self::LogKeeper => "log",
+            Self::SigningKeeper => "signing",
+        }
+    }
 }
 
 impl Parts {
-    /// Takes the processes over: they are ended, and started as children of the test.
-    pub fn of(service: Instance) -> Self {
-        let dev = service.dev();
-        signal(Signal::STOP, dev).unwrap();
-        let mut parts = Self { running: BTreeMap::new(), dev, service };
-        for part in Part::ALL.into_iter().rev() {
-            let pid = parts.service.pid(part.words());
-            signal(Signal::TERM, pid).unwrap();
-            wait_for("a process of chancery dev to end", || ended(pid).then_some(()));
-        }
-        Part::ALL.into_iter().for_each(|part| parts.start(part));
-        parts.service.wait_until_ready();
-        parts
+    /// The parts of an instance, which is stopped.
+    pub fn of(service: &Instance) -> Self {
+        let environment = service.token_environment().to_vec();
+        Self { dir: service.dir(), tokens: service.dir(), environment, port: service.port() }
     }
 
-    /// The folder of the database.
-    pub fn data(&self) -> PathBuf {
-        self.service.dir().join("data")
-    }
-
-    /// The process's id.
-    pub fn pid(&self, part: Part) -> u32 {
-        self.running[&part].id()
-    }
-
-    /// Starts a process, and waits for a keeper's socket. One that ends is started again as its supervisor would, unless
-    /// that helps nothing.
-    pub fn start(&mut self, part: Part) {
-        self.spawn(part);
-        let Some(socket) = self.socket(part) else { return };
-        wait_for("a keeper's socket", || {
-            let child = self.running.get_mut(&part).unwrap();
-            if let Some(status) = child.try_wait().unwrap() {
-                let said = self.service.log_of(part.name());
-                assert!(
-                    !matches!(status.code(), Some(74 | 78)),
-                    "the {} ended: {status} {said}",
-                    part.name()
-                );
-                self.spawn(part);
+    /// Copies of these parts with their state as it is now, whose daemon listens elsewhere. What is not copied they share
+    /// with the instance: its other keepers, its policy, its TLS files and always its tokens.
+    pub fn copied(service: &Instance, own: &[Part], to: &Path, port: u16) -> Self {
+        let from = service.dir();
+        for part in own {
+            for name in part.files() {
+                let text = fs::read_to_string(from.join(name)).unwrap();
+                let text = text.replace(&format!(":{}\"", service.port()), &format!(":{port}\""));
+                let text = own.iter().map(|part| part.written()).fold(text, |text, written| {
+                    text.replace(
+                        &from.join(written).display().to_string(),
+                        &to.join(written).display().to_string(),
+                    )
+                });
+                fs::create_dir_all(to.join(name).parent().unwrap()).unwrap();
+                fs::write(to.join(name), text).unwrap();
+                fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o600)).unwrap();
             }
-            socket.exists().then_some(())
-        });
-    }
-
-    fn spawn(&mut self, part: Part) {
-        let mut command = self.command(part, "serve");
-        let log = self.service.dir().join(format!("logs/{}.log", part.name()));
-        let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        if let Some(socket) = self.socket(part) {
-            // One of a keeper that was killed would look like one that serves.
-            let _absent = fs::remove_file(socket);
+            copy(&from.join(part.state()), &to.join(part.state()));
         }
-        self.running.insert(part, command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        Self { dir: to.to_owned(), tokens: from, environment: service.token_environment().to_vec(), port }
     }
 
-    /// Ends a process as its supervisor would; its exit code.
-    pub fn stop(&mut self, part: Part) -> i32 {
-        let child = self.running.get_mut(&part).unwrap();
-        // One that has ended needs no signal.
-        let _ended = signal(Signal::TERM, child.id());
-        self.ended(part)
+    /// Where the daemon is reached.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
     }
 
-    /// Kills a process without warning.
-    pub fn kill(&mut self, part: Part) {
-        let _ended = signal(Signal::KILL, self.pid(part));
-        self.ended(part);
+    /// Where a part's state lies.
+    pub fn state(&self, part: Part) -> PathBuf {
+        self.dir.join(part.state())
     }
 
-    /// Waits for the end of a process; its exit code.
-    pub fn ended(&mut self, part: Part) -> i32 {
-        let mut child = self.running.remove(&part).unwrap();
-        let status = wait_for(&format!("the {} to end", part.name()), || child.try_wait().unwrap());
-        status.code().unwrap_or(128)
+    /// Puts copies of these parts' states, as [`copy`] made them, in place of what is there.
+    pub fn restore(&self, copies: &Path, parts: &[Part]) {
+        for part in parts {
+            let place = self.state(*part);
+            if place.exists() {
+                fs::remove_dir_all(&place).unwrap();
+            }
+            copy(&copies.join(part.state()), &place);
+        }
     }
 
-    /// Whether a process has ended by itself.
-    pub fn has_ended(&self, part: Part) -> bool {
-        ended(self.pid(part))
+    /// The configuration of a part.
+    pub fn config(&self, part: Part) -> PathBuf {
+        match part {
+            Part::Daemon => self.dir.join("chanceryd.toml"),
+            keeper => self.dir.join(keeper.folder()).join("keeper.toml"),
+        }
     }
 
-    /// Starts the daemon where it must refuse; what it says.
-    pub fn serve_in_vain(&self) -> Output {
-        Output::of(&mut self.command(Part::Daemon, "serve"))
-    }
-
-    /// `chancery unseal`.
-    pub fn unseal(&self) -> Output {
-        let config = self.service.dir().join("chanceryd.toml");
-        self.service.chancery(&["unseal", "--config", config.to_str().unwrap()])
-    }
-
-    fn command(&self, part: Part, word: &str) -> Command {
-        let config = |file: &str| self.service.dir().join(file).display().to_string();
+    /// A command of a part's program on its configuration, such as `serve` or `init`.
+    pub fn command(&self, part: Part, words: &[&str]) -> Command {
         let mut command = match part {
-            Part::Daemon => {
-                let mut command = Command::new(binary("chanceryd"));
-                command.args([word, "--config", &config("chanceryd.toml")]);
+            Part::Daemon => Command::new(binary("chanceryd")),
+            keeper => {
+                let mut command = Command::new(binary("chancery-keeper"));
+                let conf = self.tokens.join(keeper.folder()).join("softhsm2.conf");
+                command.envs(self.environment.iter().cloned()).env("SOFTHSM2_CONF", conf);
                 command
             }
-            Part::LogKeeper => {
-                self.service.keeper_command_of("log", &[word, "--config", &config("log/keeper.toml")])
-            }
-            Part::SigningKeeper => {
-                self.service.keeper_command_of("signing", &[word, "--config", &config("signing/keeper.toml")])
-            }
         };
-        command.stdin(Stdio::null());
+        command.args(words).arg("--config").arg(self.config(part)).stdin(Stdio::null());
         command
     }
 
-    fn socket(&self, part: Part) -> Option<PathBuf> {
-        let socket = |folder: &str| {
-            let config = fs::read_to_string(self.service.dir().join(folder).join("keeper.toml")).unwrap();
-            let line = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
-            self.service.dir().join(folder).join(Path::new(line.trim_matches('"')))
-        };
-        match part {
-            Part::Daemon => None,
-            Part::LogKeeper => Some(socket("log")),
-            Part::SigningKeeper => Some(socket("signing")),
+    /// Starts a part. A keeper serves when this returns, or has ended.
+    pub fn start(&self, part: Part) -> Process {
+        let socket = self.dir.join(part.folder()).join("keeper.sock");
+        if part != Part::Daemon && socket.exists() {
+            fs::remove_file(&socket).unwrap();
         }
+        let log = self.dir.join(format!("{part:?}.said"));
+        let file = fs::File::create(&log).unwrap();
+        let child = self.command(part, &["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut process = Process { child, log };
+        if part != Part::Daemon {
+            wait_for("a keeper to serve or end", || {
+                (process.ended().is_some() || UnixStream::connect(&socket).is_ok()).then_some(())
+            });
+        }
+        process
+    }
+
+    /// Waits until the daemon is ready, or has ended with this code.
+    pub fn settled(&self, daemon: &mut Process) -> Option<i32> {
+        wait_for("the daemon to be ready or to end", || match daemon.ended() {
+            Some(code) => Some(Some(code)),
+            None => (self.readyz() == "200").then_some(None),
+        })
+    }
+
+    fn readyz(&self) -> String {
+        let url = format!("{}/readyz", self.url());
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-k", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", &url]);
+        Output::of(&mut curl).stdout
     }
 }
 
-impl Drop for Parts {
-    fn drop(&mut self) {
-        for (_, mut child) in std::mem::take(&mut self.running) {
-            let _ended = child.kill();
-            let _status = child.wait();
+impl Process {
+    /// Its exit code, once it has ended; 128 and the number for a signal.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().unwrap()?;
+        std::os::unix::process::ExitStatusExt::signal(&status).map(|n| 128 + n).or(status.code())
+    }
+
+    /// What it has said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn send(&self, what: Signal) {
+        signal(what, self.child.id()).unwrap();
+    }
+
+    /// Ends it as a supervisor does; its exit code.
+    pub fn stop(&mut self) -> i32 {
+        if self.ended().is_none() {
+            self.send(Signal::TERM);
         }
-        // Its processes are gone: it starts them again, or ends, and is ended by the instance.
-        let _ended = signal(Signal::CONT, self.dev);
+        wait_for("a process to end", || self.ended())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended by itself needs no signal.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// Copies a folder as it is now, file by file, also while somebody writes to it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    let mut names: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    for name in names {
+        let (source, target) = (from.join(&name), to.join(&name));
+        match fs::metadata(&source) {
+            Ok(about) if about.is_dir() => copy(&source, &target),
+            // A temporary file may be gone by now, as it may be for `cp`.
+            Ok(_) => drop(fs::copy(&source, &target)),
+            Err(_) => {}
+        }
     }
 }

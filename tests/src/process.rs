@@ -15,13 +15,13 @@ use std::{
 };
 
 /// A process that is ready. Dropping it ends it in good order.
-pub struct Process {
+pub struct Started {
     child: Child,
     /// From its start until it was ready.
     pub took: Duration,
 }
 
-impl Process {
+impl Started {
     /// The log keeper of the instance in `dir`, once it takes connections.
     pub fn log_keeper(dir: &Path) -> Result<Self> {
         Self::keeper(dir, "log")
@@ -66,7 +66,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Started {
     fn drop(&mut self) {
         let _gone = signal(Signal::TERM, self.child.id());
         let _status = self.child.wait();

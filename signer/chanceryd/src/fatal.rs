@@ -37,6 +37,14 @@ pub enum Fatal {
         /// The lock file.
         path: PathBuf,
     },
+    /// Files that were to be relied on are not what they should be. Exit code 10, as of the command line's verifications.
+    #[error("{why}\n  next: {next}")]
+    Verification {
+        /// What is wrong, and where.
+        why: String,
+        /// What an operator can do.
+        next: String,
+    },
     /// Something outside cannot be used now: a socket, a keeper, an address. Exit code 69.
     #[error("{what}: {why}")]
     Unavailable {
@@ -54,6 +62,7 @@ impl Fatal {
             Self::Config { .. } | Self::State { .. } => 78,
             Self::Disk { .. } => 74,
             Self::Locked { .. } => 75,
+            Self::Verification { .. } => 10,
             Self::Unavailable { .. } => 69,
         }
     }

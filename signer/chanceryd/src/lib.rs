@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod auth;
+mod backup;
 mod config;
 mod fatal;
 mod frames;
@@ -27,6 +28,7 @@ mod store;
 mod touches;
 mod watch;
 
+pub use backup::{create as create_backup, restore as restore_backup};
 pub use config::{
     Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, RegistryConfig, Scheme, WithoutQuorum,
     WitnessConfig,

@@ -1,5 +1,6 @@
 //! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `unseal` checks everything
-//! after a seal, `admin-token` lets an operator in again when every administrator's token has ended.
+//! after a seal, `backup` makes backups and restores them, `admin-token` lets an operator in again when every
+//! administrator's token has ended.
 
 use chanceryd::{Config, Fatal, Witnesses};
 use clap::{Parser, Subcommand};
@@ -50,6 +51,9 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Make a backup, or make the database anew from one.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Make an administrator's token, with the daemon stopped and the log keeper running: for when none is left.
     AdminToken {
         /// The configuration.
@@ -58,6 +62,28 @@ enum Command {
         /// Where the token is written; the file must not exist.
         #[arg(long)]
         out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum BackupCommand {
+    /// Write a backup, also while the daemon serves; into a folder that has one it adds what is new.
+    Create {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The folder: a new one, or one that holds a backup of this log.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Verify a backup and make the database from it, in a data folder that is empty or absent.
+    Restore {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The backup's folder.
+        #[arg(long)]
+        from: PathBuf,
     },
 }
 
@@ -86,6 +112,12 @@ fn run(command: Command) -> Result<(), Fatal> {
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
             Command::Unseal { config } => chanceryd::unseal(&Config::read(&config)?).await,
+            Command::Backup(BackupCommand::Create { config, out }) => {
+                chanceryd::create_backup(&Config::read(&config)?, &out).await
+            }
+            Command::Backup(BackupCommand::Restore { config, from }) => {
+                chanceryd::restore_backup(&Config::read(&config)?, &from).await
+            }
             Command::AdminToken { config, out } => {
                 chanceryd::admin_token_for_operator(&Config::read(&config)?, &out).await
             }

@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use record::{ImageRef, KeyId, Origin, Repository, RequestId, Tag, TokenId};
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
+mod backup;
 mod log;
 mod witness;
 
+pub(crate) use backup::*;
 pub(crate) use log::*;
 pub(crate) use witness::*;
 
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     /// Read and verify the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// Make, verify and restore backups
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Make, list and revoke API tokens (scope admin); health of the hardware tokens (scope audit or admin)
     #[command(subcommand)]
     Token(TokenCommand),

@@ -168,18 +168,16 @@ impl Author {
             requested: (purpose == Purpose::Root).then(|| requested(now)).transpose()?,
             retries: None,
             payload: Sha256::of(b""),
+            payload_sha384: None,
             action,
         };
         let bytes = build(&intent, extra, &self.keys)?;
-        intent.payload = Sha256::of(&bytes);
-        let completion = Completion {
-            payload: intent.payload,
-            signature: self.session.sign(purpose, &intent.payload)?,
-            spki: names.spki(purpose).clone(),
-        };
+        let spki = names.spki(purpose).clone();
+        let data = intent.name_payload(spki.algorithm(), &bytes)?;
+        let completion = Completion::new(spki, data, self.session.sign(purpose, &intent.payload)?)?;
         let file = match purpose {
-            Purpose::Root => seal(&intent, extra, &bytes, &completion.spki, &completion.signature)?,
-            _ => envelope(&bytes, names.metadata_id(purpose), &completion.signature),
+            Purpose::Root => seal(&intent, extra, &bytes, completion.spki(), completion.signature())?,
+            _ => envelope(&bytes, names.metadata_id(purpose), completion.signature()),
         };
         let payload = intent.payload;
         let leaves = [Leaf::Intent(intent).encode()?, Leaf::Completion(completion).encode()?];

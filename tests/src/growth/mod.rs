@@ -8,7 +8,7 @@ mod author;
 mod keys;
 mod lease;
 
-use crate::Process;
+use crate::Started;
 use anyhow::{Context, Result, ensure};
 use author::Author;
 use keys::ImageKeys;
@@ -64,7 +64,7 @@ pub fn grow_command(dir: &Path, size: u64) -> Command {
 
 /// Makes the log of the stopped `chancery dev` in `dir` grow to `size` entries. One that has as many is left as it is.
 pub fn grow(dir: &Path, size: u64) -> Result<Grown> {
-    let _keeper = Process::log_keeper(dir)?;
+    let _keeper = Started::log_keeper(dir)?;
     let start = Instant::now();
     let appended = append(dir, size)?;
     let appending = start.elapsed();

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use tests::{Output, Part, binary, wait_for};
+use tests::{Member, Output, binary, wait_for};
 
 /// An early leaf's bytes, and the hash of another one.
 const LEAF_5: &str = "SELECT bytes FROM leaf WHERE idx = 5";
@@ -87,7 +87,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The daemon stops in good order: all is in the database's one file.
 fn stop(scene: &mut Scene) {
-    assert_eq!(scene.parts.stop(Part::Daemon), 0);
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
     assert!(!scene.parts.data().join("chancery.db-wal").exists());
 }
 
@@ -112,7 +112,7 @@ fn is_found(scene: &mut Scene, damage: Damage, sealed: &str, checked: &str) {
     let signed = scene.service().signed();
     scene.is_sealed(sealed);
     assert_eq!(scene.service().signed(), signed);
-    assert_eq!(scene.parts.stop(Part::Daemon), 0);
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
     refused(&scene.parts.unseal(), 78, &[checked, "the seal stays"]);
     damage.mend();
     scene.unseal(sealed);
@@ -146,7 +146,7 @@ fn a_bit_that_flips_while_the_service_runs_is_found_at_the_next_read_and_named()
     for (sql, token, path, sealed, checked) in rows {
         let bytes = value(&scene, sql);
         stop(&mut scene);
-        scene.parts.start(Part::Daemon);
+        scene.parts.start(Member::Daemon);
         scene.service().wait_until_ready();
         let damage = Damage::within(&database(&scene), &bytes);
         let (status, answer) = scene.service().http(token, path, &[]);
@@ -168,7 +168,7 @@ fn a_bit_that_flipped_before_a_start_is_found_by_the_start_or_by_the_scrub_that_
         refused(&scene.parts.unseal(), 78, &["leaf"]);
         damage.mend();
         scene.unsealed();
-        scene.parts.start(Part::Daemon);
+        scene.parts.start(Member::Daemon);
         scene.service().wait_until_ready();
     }
     // Nobody asks for this payload: only the scrub reads it.
@@ -177,7 +177,7 @@ fn a_bit_that_flipped_before_a_start_is_found_by_the_start_or_by_the_scrub_that_
     stop(&mut scene);
     let damage = Damage::within(&database(&scene), &payload);
     crashed(&scene);
-    scene.parts.start(Part::Daemon);
+    scene.parts.start(Member::Daemon);
     is_found(&mut scene, damage, "the stored bytes", "the stored bytes");
     scene.is_whole();
 }
@@ -197,12 +197,12 @@ fn a_damaged_page_starts_nothing_that_signs_and_a_rebuild_from_the_spool_and_a_c
         let signed = scene.service().signed();
         let damage = Damage::at(&file, vec![(page * PAGE) as u64]);
         crashed(&scene);
-        scene.parts.start(Part::Daemon);
+        scene.parts.start(Member::Daemon);
         wait_for("the start to be refused, or the scrub to seal", || {
             let sealed = scene.service().http("", "/readyz", &[]).1.contains("sealed: ");
-            (scene.parts.has_ended(Part::Daemon) || sealed).then_some(())
+            (scene.parts.has_ended(Member::Daemon) || sealed).then_some(())
         });
-        scene.parts.stop(Part::Daemon);
+        scene.parts.stop(Member::Daemon);
         assert_eq!(scene.service().signed(), signed, "page {page}: a key was used");
         refused(&scene.parts.unseal(), 78, &["chancery.db", "rebuild"]);
         damage.mend();
@@ -218,7 +218,7 @@ fn a_damaged_page_starts_nothing_that_signs_and_a_rebuild_from_the_spool_and_a_c
     let rebuilt = Output::of(Command::new(binary("chanceryd")).args(["rebuild", "--config"]).arg(config));
     assert_eq!(rebuilt.code, 0, "{rebuilt:?}");
     scene.unsealed();
-    scene.parts.start(Part::Daemon);
+    scene.parts.start(Member::Daemon);
     scene.service().wait_until_ready();
     let tag = scene.tag();
     scene.gets(&tag);
@@ -230,13 +230,13 @@ fn a_damaged_spool_is_found_by_the_check_and_by_the_keepers_start_and_an_older_c
  {
     let Some(mut scene) = Scene::set() else { return };
     stop(&mut scene);
-    assert_eq!(scene.parts.stop(Part::LogKeeper), 0);
+    assert_eq!(scene.parts.stop(Member::LogKeeper), 0);
     let state = scene.service().dir().join("log/state");
     let copy = state.with_extension("copy");
     assert!(Command::new("cp").arg("-a").args([&state, &copy]).status().unwrap().success());
     let segment = fs::read_dir(state.join("spool")).unwrap().next().unwrap().unwrap().path();
-    scene.parts.start(Part::LogKeeper);
-    scene.parts.start(Part::Daemon);
+    scene.parts.start(Member::LogKeeper);
+    scene.parts.start(Member::Daemon);
     scene.service().wait_until_ready();
     let tag = scene.tag();
     scene.gets(&tag);
@@ -246,7 +246,7 @@ fn a_damaged_spool_is_found_by_the_check_and_by_the_keepers_start_and_an_older_c
     stop(&mut scene);
     refused(&scene.parts.unseal(), 78, &["the log keeper", "newest copy of the keeper's state folder"]);
     // The keeper has ended at what it found, and does not start again.
-    assert_eq!(scene.parts.ended(Part::LogKeeper), 78);
+    assert_eq!(scene.parts.ended(Member::LogKeeper), 78);
     assert!(
         scene.service().log_of("log-keeper").contains(".seg"),
         "{}",
@@ -255,9 +255,9 @@ fn a_damaged_spool_is_found_by_the_check_and_by_the_keepers_start_and_an_older_c
     drop(damage);
     fs::remove_dir_all(&state).unwrap();
     fs::rename(&copy, &state).unwrap();
-    scene.parts.start(Part::LogKeeper);
+    scene.parts.start(Member::LogKeeper);
     scene.unsealed();
-    scene.parts.start(Part::Daemon);
+    scene.parts.start(Member::Daemon);
     scene.service().wait_until_ready();
     let tag = scene.tag();
     scene.gets(&tag);

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, TOLD, faults};
 use std::path::PathBuf;
-use tests::{Fault, Part, Strace, wait_for};
+use tests::{Fault, Member, Strace, wait_for};
 
 /// More leaves than a start and a request make.
 const LEAVES_SINCE_START: u64 = 40;
@@ -26,7 +26,7 @@ fn with_mark(scene: &Scene) -> Vec<PathBuf> {
 fn every_failed_write_and_sync_of_the_database_seals_and_nothing_is_written_or_signed_after_it() {
     let Some(mut scene) = Scene::set() else { return };
     let tag = scene.tag();
-    let trace = Strace::attach(scene.parts.pid(Part::Daemon), &database(&scene), &scene.trace_file(), None);
+    let trace = Strace::attach(scene.parts.pid(Member::Daemon), &database(&scene), &scene.trace_file(), None);
     assert_eq!(scene.ask(&tag).status, 201);
     let calls = trace.calls();
     drop(trace);
@@ -54,7 +54,7 @@ fn every_failed_write_and_sync_of_the_database_seals_and_nothing_is_written_or_s
 fn one(scene: &mut Scene, fault: Fault) -> Option<f64> {
     let (tag, alarms) = (scene.tag(), scene.alarms());
     let trace =
-        Strace::attach(scene.parts.pid(Part::Daemon), &database(scene), &scene.trace_file(), Some(fault));
+        Strace::attach(scene.parts.pid(Member::Daemon), &database(scene), &scene.trace_file(), Some(fault));
     let answer = scene.ask(&tag);
     let Some(hit) = trace.calls().into_iter().find(|call| call.injected) else {
         assert_eq!(answer.status, 201, "{fault:?} {answer:?}");
@@ -70,7 +70,7 @@ fn one(scene: &mut Scene, fault: Fault) -> Option<f64> {
     scene.is_sealed("the database failed");
     scene.tiles_go_on();
     scene.one_alarm(alarms);
-    assert_eq!(scene.parts.stop(Part::Daemon), 0);
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
     let after: Vec<_> = trace.ended().into_iter().skip_while(|call| !call.injected).skip(1).collect();
     assert!(after.is_empty(), "{fault:?}: written after it: {after:?}");
     scene.unseal("the database failed");
@@ -99,7 +99,7 @@ fn a_failed_write_or_sync_of_the_file_that_the_log_is_moved_into_is_noticed_and_
     let file = [scene.parts.data().join("chancery.db")];
     for (call, errno) in [("fsync", "EIO"), ("pwrite64", "EIO")] {
         let fault = Fault { call, errno, n: 1 };
-        let trace = Strace::attach(scene.parts.pid(Part::Daemon), &file, &scene.trace_file(), Some(fault));
+        let trace = Strace::attach(scene.parts.pid(Member::Daemon), &file, &scene.trace_file(), Some(fault));
         let alarms = scene.alarms();
         let (tag, answer) = (0..REQUESTS_A_CHECKPOINT)
             .find_map(|_| {
@@ -111,7 +111,7 @@ fn a_failed_write_or_sync_of_the_file_that_the_log_is_moved_into_is_noticed_and_
         answer.is_audit_unavailable();
         scene.is_sealed("the database failed");
         scene.one_alarm(alarms);
-        assert_eq!(scene.parts.stop(Part::Daemon), 0);
+        assert_eq!(scene.parts.stop(Member::Daemon), 0);
         let after: Vec<_> = trace.ended().into_iter().skip_while(|call| !call.injected).skip(1).collect();
         assert!(after.is_empty(), "{fault:?}: written after it: {after:?}");
         scene.unseal("the database failed");
@@ -128,13 +128,13 @@ fn a_seal_is_kept_by_one_write_and_one_sync_and_where_these_fail_too_the_next_st
     // The seal is written by a thread of its own, whose calls are counted from 1, as are those of the database's thread.
     let fault = Fault { call: "fsync,fdatasync", errno: "EIO", n: 1 };
     let files = with_mark(&scene);
-    let trace = Strace::attach(scene.parts.pid(Part::Daemon), &files, &scene.trace_file(), Some(fault));
+    let trace = Strace::attach(scene.parts.pid(Member::Daemon), &files, &scene.trace_file(), Some(fault));
     scene.ask(&tag).is_audit_unavailable();
     wait_for("the seal to have failed, too", || {
         scene.service().log_of("chanceryd").contains("the seal could not be kept").then_some(())
     });
     scene.is_sealed("the database failed");
-    assert_eq!(scene.parts.stop(Part::Daemon), 0);
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
     let after: Vec<_> = trace.ended().into_iter().skip_while(|call| !call.injected).skip(1).collect();
     let names: Vec<_> = after.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["pwrite64", "fdatasync"], "{after:?}");
@@ -145,7 +145,7 @@ fn a_seal_is_kept_by_one_write_and_one_sync_and_where_these_fail_too_the_next_st
     running.resize(4095, b' ');
     running.push(b'\n');
     std::fs::write(mark, running).unwrap();
-    scene.parts.start(Part::Daemon);
+    scene.parts.start(Member::Daemon);
     scene.service().wait_until_ready();
     wait_for("the scrub", || {
         scene.service().log_of("chanceryd").contains("everything was read from the disk again").then_some(())
@@ -172,10 +172,10 @@ fn a_stop_in_good_order_is_followed_by_no_word_and_a_kill_by_recovered() {
     let before = recovered(&scene);
     for (end, more) in [(true, 0), (false, 1), (true, 1)] {
         match end {
-            true => assert_eq!(scene.parts.stop(Part::Daemon), 0),
-            false => scene.parts.kill(Part::Daemon),
+            true => assert_eq!(scene.parts.stop(Member::Daemon), 0),
+            false => scene.parts.kill(Member::Daemon),
         }
-        scene.parts.start(Part::Daemon);
+        scene.parts.start(Member::Daemon);
         scene.service().wait_until_ready();
         assert_eq!(recovered(&scene), before + more);
     }

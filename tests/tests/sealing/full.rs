@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use tests::{Part, wait_for};
+use tests::{Member, wait_for};
 
 /// Requests that are surely too many for the room that is left.
 const ENOUGH: usize = 100;
@@ -52,9 +52,9 @@ fn run(command: &mut Command) -> Result<String, String> {
 #[test]
 fn a_full_disk_under_the_database_seals_the_seal_is_kept_there_and_room_and_a_check_lead_back() {
     let Some(mut scene) = Scene::set() else { return };
-    assert_eq!(scene.parts.stop(Part::Daemon), 0);
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
     let Some(disk) = SmallDisk::in_place_of(&scene.parts.data(), 1024) else { return };
-    scene.parts.start(Part::Daemon);
+    scene.parts.start(Member::Daemon);
     scene.service().wait_until_ready();
     let (tag, answer) = (0..ENOUGH)
         .find_map(|_| {
@@ -66,14 +66,14 @@ fn a_full_disk_under_the_database_seals_the_seal_is_kept_there_and_room_and_a_ch
     answer.is_audit_unavailable();
     scene.is_sealed("the database failed");
     scene.one_alarm(0);
-    assert_eq!(scene.parts.stop(Part::Daemon), 0);
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
     disk.give_room();
     scene.unseal("the database failed");
     scene.gets(&tag);
     scene.is_whole();
 }
 
-fn a_full_disk_ends(keeper: Part, folder: &str) {
+fn a_full_disk_ends(keeper: Member, folder: &str) {
     let Some(mut scene) = Scene::set() else { return };
     assert_eq!(scene.parts.stop(keeper), 0);
     let state = scene.service().dir().join(folder).join("state");
@@ -110,10 +110,10 @@ fn a_full_disk_ends(keeper: Part, folder: &str) {
 
 #[test]
 fn a_full_disk_under_the_spool_ends_the_log_keeper_with_74() {
-    a_full_disk_ends(Part::LogKeeper, "log");
+    a_full_disk_ends(Member::LogKeeper, "log");
 }
 
 #[test]
 fn a_full_disk_under_a_journal_ends_its_keeper_with_74() {
-    a_full_disk_ends(Part::SigningKeeper, "signing");
+    a_full_disk_ends(Member::SigningKeeper, "signing");
 }

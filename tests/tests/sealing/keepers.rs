@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, TOLD, faults};
 use std::path::{Path, PathBuf};
-use tests::{Part, Strace, wait_for};
+use tests::{Member, Strace, wait_for};
 
 /// The files of a state folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -14,7 +14,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn every_failed_write(keeper: Part, folder: &str) {
+fn every_failed_write(keeper: Member, folder: &str) {
     let Some(mut scene) = Scene::set() else { return };
     let state = scene.service().dir().join(folder).join("state");
     let tag = scene.tag();
@@ -69,10 +69,10 @@ fn every_failed_write(keeper: Part, folder: &str) {
 
 #[test]
 fn every_failed_write_and_sync_of_the_spool_ends_the_log_keeper_with_74_and_nothing_is_signed() {
-    every_failed_write(Part::LogKeeper, "log");
+    every_failed_write(Member::LogKeeper, "log");
 }
 
 #[test]
 fn every_failed_write_and_sync_of_a_journal_ends_its_keeper_with_74_and_touches_no_key() {
-    every_failed_write(Part::SigningKeeper, "signing");
+    every_failed_write(Member::SigningKeeper, "signing");
 }

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tests::{Call, End, Fault, Instance, Output, Part, Parts, Told, WRITES, have, wait_for};
+use tests::{Call, End, Fault, Held, Instance, Member, Output, Told, WRITES, have, wait_for};
 
 /// The errors that a disk gives.
 pub(super) const ERRNOS: [&str; 4] = ["EIO", "ENOSPC", "EDQUOT", "EROFS"];
@@ -17,7 +17,7 @@ pub(super) const TOLD: Duration = Duration::from_secs(1);
 
 /// The service and an image.
 pub(super) struct Scene {
-    pub(super) parts: Parts,
+    pub(super) parts: Held,
     pub(super) digest: Digest,
     tags: usize,
 }
@@ -42,7 +42,7 @@ impl Scene {
         let digest = service.registry.push("demo/app", "v1", "x");
         let first = service.sign("demo/app", &digest, "first");
         assert_eq!(first.code, 0, "{first:?}");
-        Some(Self { parts: Parts::of(service), digest, tags: 0 })
+        Some(Self { parts: Held::of(service), digest, tags: 0 })
     }
 
     pub(super) fn service(&self) -> &Instance {
@@ -117,7 +117,7 @@ impl Scene {
             assert!(refused.stderr.contains(word), "no {word:?} in {refused:?}");
         }
         self.unsealed();
-        self.parts.start(Part::Daemon);
+        self.parts.start(Member::Daemon);
         self.service().wait_until_ready();
     }
 

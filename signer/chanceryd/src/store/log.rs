@@ -107,6 +107,14 @@ impl Writer {
                 frontier.root()
             )));
         }
+        let behind: Option<i64> =
+            sqlx::query_scalar("SELECT max(idx) FROM leaf").fetch_one(&mut connection).await?;
+        if behind.map_or(0, |last| unsigned(last) + 1) != head.size {
+            return Err(StoreError::Contradiction(format!(
+                "its head has {} leaves, and the last leaf is {behind:?}",
+                head.size
+            )));
+        }
         Ok(Self {
             connection: ManuallyDrop::new(connection),
             fault: None,
@@ -256,6 +264,11 @@ impl Writer {
 }
 
 impl Store {
+    /// The head as it stands: what is written later only adds to it.
+    pub(crate) async fn head(&self) -> Result<Head, StoreError> {
+        read_head(&mut *self.readers.acquire().await?).await
+    }
+
     /// Tiles of a tree of `size` leaves, each as wide as that tree has it.
     pub(crate) async fn tiles(&self, ids: BTreeSet<TileId>, size: u64) -> Result<Tiles, StoreError> {
         let mut connection = self.readers.acquire().await?;

@@ -5,7 +5,9 @@
 //! error that says that the disk or the data cannot be trusted, nothing is written any more. It does not know keepers or
 //! HTTP.
 
+mod backup;
 mod checked;
+mod identity;
 mod inspection;
 mod log;
 mod project;
@@ -14,7 +16,7 @@ mod rows;
 mod tuf;
 
 pub(crate) use inspection::Inspection;
-pub(crate) use log::{Committed, NewLeaf, Rejected, Writer};
+pub(crate) use log::{Committed, Head, NewLeaf, Rejected, Writer};
 pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};
 pub(crate) use rows::TokenRow;
 pub(crate) use tuf::{Collection, FileRow, Role};
@@ -126,8 +128,42 @@ impl Store {
             tx.commit().await
         };
         made.await.map_err(|e| bad(e.to_string()))?;
-        sync_directory(path).map_err(|e| bad(e.to_string()))?;
+        sync_directory(path).and_then(|()| identity::note(path)).map_err(|e| bad(e.to_string()))?;
         Writer::new(connection).await.map_err(|e| bad(e.full()))
+    }
+
+    /// Opens what [`Store::create`] made to read it only, beside a daemon that writes or without one.
+    pub(crate) async fn open_to_read(path: &Path) -> Result<Self, Fatal> {
+        let bad = |why: String| Fatal::State {
+            path: path.to_owned(),
+            why,
+            next: "name the configuration of a service that has begun its log".into(),
+        };
+        if !path.is_file() {
+            return Err(bad("there is no database".into()));
+        }
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options(path).read_only(true))
+            .await
+            .map_err(|e| bad(e.to_string()))?;
+        let store = Self { readers };
+        let format: i64 = sqlx::query_scalar("SELECT format FROM head WHERE id = 1")
+            .fetch_one(&store.readers)
+            .await
+            .map_err(|e| bad(e.to_string()))?;
+        match format {
+            FORMAT => Ok(store),
+            other => Err(bad(format!("the file has format {other}; this program reads format {FORMAT}"))),
+        }
+    }
+
+    /// Gives a new database, whose writer is closed, its name: whole and on the disk.
+    pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+        std::fs::File::open(from)?.sync_all()?;
+        identity::forget(from)?;
+        std::fs::rename(from, to)?;
+        sync_directory(to)
     }
 
     /// Closes the readers.
@@ -148,6 +184,10 @@ impl Store {
             Ok(m) if m.len() == 0 => return Err(bad("the file is empty".into())),
             Ok(_) => {}
         }
+        if identity::is_live_copy(path).map_err(|e| bad(e.to_string()))? {
+            return Err(copied(path));
+        }
+        identity::note(path).map_err(|e| bad(e.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
         assert_settings(&mut connection).await.map_err(bad)?;
         let readers = SqlitePoolOptions::new()
@@ -157,6 +197,20 @@ impl Store {
         let store = Self { readers: readers.map_err(|e| bad(e.to_string()))? };
         let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
         Ok((store, writer))
+    }
+}
+
+/// See [`identity`].
+fn copied(path: &Path) -> Fatal {
+    Fatal::State {
+        path: path.to_owned(),
+        why: "this is a copy that was made file by file, with a journal (-wal) that may not be its own: rows may be gone \
+              that nobody would miss at once"
+            .into(),
+        next: "restore a backup, or move chancery.db and all files beside it away and run `chanceryd rebuild`; only if no \
+               chanceryd ran while it was copied, move the journal in with `sqlite3 chancery.db 'PRAGMA \
+               wal_checkpoint(TRUNCATE)'`"
+            .into(),
     }
 }
 

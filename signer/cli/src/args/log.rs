@@ -1,6 +1,6 @@
 //! The grammar of `chancery log`.
 
-use super::{Span, WitnessCommand};
+use super::{Forward, Span, WitnessCommand};
 use crate::audit::{Decision, End, evidence::Wanted};
 use clap::{Args, Subcommand};
 use record::{Digest, KeyId, Principal, RequestId, Tag, Time};
@@ -41,6 +41,8 @@ pub(crate) enum LogCommand {
     /// Be a witness of logs: cosign their checkpoints on another machine
     #[command(subcommand)]
     Witness(WitnessCommand),
+    /// Refill a lost or older database from the log keeper's spool (runs chanceryd rebuild)
+    Rebuild(Forward),
     /// Watch a log: one line for each alarm, which are forks, files that do not verify, signatures without an intent, unknown
     /// outcomes, intents that stay open, and silence
     ///

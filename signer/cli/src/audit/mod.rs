@@ -3,6 +3,7 @@
 //! Promises: nothing here is believed because a server says so: a note counts when the log's key signed it, an entry
 //! when it is proven to be under such a note, and a newer note when it extends the last one that was seen.
 
+pub(crate) mod backup;
 mod ends;
 pub(crate) mod evidence;
 pub(crate) mod export;
@@ -68,6 +69,9 @@ pub(crate) enum AuditError {
     /// An evidence file that proves nothing.
     #[error("the evidence does not verify: {0}")]
     Evidence(String),
+    /// A folder that is no whole, unaltered backup, or could not be read.
+    #[error(transparent)]
+    Backup(#[from] ::backup::BackupError),
     /// An export that is not what its manifest and the log's checkpoint say.
     #[error("the export does not verify: {0}")]
     Export(String),
@@ -127,6 +131,7 @@ impl From<AuditError> for crate::failure::Failure {
                 .next("ask whoever gave it to you to make it again; the log itself is not in question yet"),
             AuditError::Write { .. } | AuditError::Io(_) => Failure::new(Exit::State, error.to_string())
                 .next("give a folder that does not exist or is empty, with room for the files"),
+            AuditError::Backup(source) => backup::failure(&source),
             AuditError::Behind { .. } => Failure::new(Exit::Temporary, error.to_string())
                 .next("complete the folder with chancery log fetch, then verify again"),
             AuditError::NoRange { .. } => Failure::new(Exit::Usage, error.to_string()),

@@ -242,6 +242,87 @@ impl Log {
     }
 }
 
+/// Backups as the daemon makes them.
+impl Log {
+    /// A first backup whose checkpoint covers `size` entries.
+    pub(crate) fn backed_up(&self, size: u64) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        self.back_up_into(dir.path(), size).unwrap();
+        dir
+    }
+
+    /// A backup into a folder that may have one; how many files were written.
+    pub(crate) fn back_up_into(&self, dir: &Path, size: u64) -> Result<u64, backup::BackupError> {
+        let mut draft = backup::Draft::open(dir)?;
+        let published = self.published(size);
+        for path in tlog::tile_paths(size).map(|path| path.to_string()) {
+            if !draft.keep(&path) {
+                let mut file = draft.begin(&path)?;
+                file.add(&fs::read(published.dir.path().join(&path)).unwrap())?;
+                draft.end(file)?;
+            }
+        }
+        for (bundle, width, path) in backup::payload_paths(self.size()) {
+            if !draft.keep(&path) {
+                let mut file = draft.begin(&path)?;
+                for payload in
+                    self.entries().skip(bundle as usize * 256).take(width as usize).filter_map(payload_of)
+                {
+                    file.add_payload(&payload)?;
+                }
+                draft.end(file)?;
+            }
+        }
+        let mut tail = draft.begin_tail()?;
+        self.entries().skip(size as usize).try_for_each(|leaf| tail.add_leaf(leaf))?;
+        draft.end(tail)?;
+        let mut requests = draft.begin_requests()?;
+        requests.add_request(&request_row())?;
+        draft.end(requests)?;
+        let written = draft.written();
+        let hash = |hash: tlog::Hash| Sha256::from_bytes(hash.0);
+        let mut frontier = Frontier::default();
+        self.entries().for_each(|leaf| frontier.append(leaf_hash(leaf)));
+        let noted = Checkpoint::open(&published.note, &self.vkey()).unwrap();
+        let facts = backup::Facts {
+            log: self.vkey().to_string(),
+            created: time(self.size()),
+            version: "0".into(),
+            database_format: 1,
+            checkpoint: published.note.clone(),
+            noted: (size, hash(noted.root)),
+            head: (self.size(), hash(frontier.root())),
+            epoch: 1,
+            generations: BTreeMap::new(),
+        };
+        draft.finish(facts, 1).map(|_| written)
+    }
+}
+
+/// The bytes that an intent of [`intent`] asks to sign.
+fn payload_of(leaf: &[u8]) -> Option<Vec<u8>> {
+    let Ok(Leaf::Intent(Intent { action: Action::Targets { changes, .. }, .. })) = Leaf::decode(leaf) else {
+        return None;
+    };
+    let content: u64 = changes[0].tag.as_str().strip_prefix('v')?.parse().ok()?;
+    Some(content.to_be_bytes().to_vec())
+}
+
+fn request_row() -> backup::RequestRow {
+    backup::RequestRow {
+        id: record::RequestId::new(time(1)),
+        by: "token:ci".parse().unwrap(),
+        idempotency_key: "key-1".into(),
+        fingerprint: Sha256::of(b"fingerprint"),
+        repository: "r.example/a".parse().unwrap(),
+        tag: "v1".parse().unwrap(),
+        digest: record::Digest::of(b"image"),
+        size: 7,
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        created: time(1),
+    }
+}
+
 fn write(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
@@ -254,13 +335,18 @@ impl Published {
 
     /// Every published file.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let (mut files, mut folders) = (Vec::new(), vec![self.dir.path().to_owned()]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { folders.push(path) } else { files.push(path) }
-            }
-        }
-        files
+        files(self.dir.path())
     }
+}
+
+/// Every file below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
 }

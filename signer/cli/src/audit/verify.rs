@@ -96,7 +96,8 @@ pub(crate) fn opened_checkpoint(source: &LogSource, trust: &Trust) -> Result<Acc
     trust.accept(&note)
 }
 
-fn report(accepted: &Accepted, ends: &Ends) -> Report {
+/// What a walk over a whole log has found.
+pub(super) fn report(accepted: &Accepted, ends: &Ends) -> Report {
     let checkpoint = &accepted.checkpoint;
     Report {
         origin: checkpoint.origin.clone(),

@@ -1,4 +1,5 @@
-//! `chancery init`, `chancery serve` and `chancery unseal`: this process becomes `chanceryd`, so that a supervisor sees the daemon itself.
+//! `chancery init`, `serve`, `unseal`, `backup create`, `backup restore` and `log rebuild`: this process becomes `chanceryd`, so
+//! that a supervisor sees the daemon itself.
 
 use crate::{args::Forward, exit::Exit, failure::Failure};
 use std::{
@@ -7,10 +8,10 @@ use std::{
     process::Command,
 };
 
-/// Becomes `chanceryd <verb> <arguments>`; comes back only with the reason why it could not.
-pub(crate) fn exec(verb: &str, forward: &Forward) -> Failure {
+/// Becomes `chanceryd <verbs> <arguments>`; comes back only with the reason why it could not.
+pub(crate) fn exec(verbs: &[&str], forward: &Forward) -> Failure {
     let program = sibling("chanceryd");
-    let error = Command::new(&program).arg(verb).args(&forward.args).exec();
+    let error = Command::new(&program).args(verbs).args(&forward.args).exec();
     Failure::new(Exit::State, format!("cannot start {}", program.display()))
         .why(error)
         .next("install chanceryd beside chancery, or into a folder of PATH")

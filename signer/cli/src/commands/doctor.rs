@@ -163,7 +163,10 @@ async fn checks(connection: &Connection) -> Vec<Check> {
     match optional_trust(&LogKey { vkey: None, vkey_file: None, policy: None }) {
         Ok(Some(trust)) => {
             checks.push(Check::of("log", log(&client, &trust.key).await));
-            checks.push(Check::of("memory", memory(&trust.key)));
+            let remembered =
+                seen_notes().and_then(|notes| Ok(notes.remembered(&trust.key)?)).map(|c| c.map(|c| c.size));
+            checks.push(heads(&kept_elsewhere(client.base(), remembered.as_ref().ok().copied().flatten())));
+            checks.push(Check::of("memory", remembered.map(memory)));
         }
         Ok(None) => {}
         Err(failure) => checks.push(Check::failed("log", failure)),
@@ -299,13 +302,39 @@ async fn log(client: &Client, key: &VerifierKey) -> Result<String, Failure> {
 }
 
 /// Whether this machine would notice a log that shrinks or forks.
-fn memory(key: &VerifierKey) -> Result<String, Failure> {
-    Ok(match seen_notes()?.remembered(key)? {
-        Some(seen) => format!("a checkpoint of {} entries is remembered here", seen.size),
+fn memory(remembered: Option<u64>) -> String {
+    match remembered {
+        Some(seen) => format!("a checkpoint of {seen} entries is remembered here"),
         None => {
             "no checkpoint of this log is remembered here yet: chancery log checkpoint does that".to_owned()
         }
-    })
+    }
+}
+
+/// Where a head of the log is known to be kept beyond the reach of whoever restores an older copy of the service's host:
+/// one line a place. `server` is its base URL, `remembered` the size of the checkpoint that this machine remembers.
+fn kept_elsewhere(server: &str, remembered: Option<u64>) -> Vec<String> {
+    let mut places = Vec::new();
+    if let (Some(size), false) = (remembered, is_this_machine(server)) {
+        places.push(format!("this machine remembers a checkpoint of {size} entries"));
+    }
+    places
+}
+
+fn is_this_machine(server: &str) -> bool {
+    let host = server.split_once("://").map_or(server, |(_, rest)| rest);
+    ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own))
+}
+
+/// Without a head elsewhere a service that was restored with all its parts from older copies starts, and nobody can tell.
+fn heads(places: &[String]) -> Check {
+    if !places.is_empty() {
+        return Check::good("head", places.join("; "));
+    }
+    let says = "no head of this log is known to be kept off its host: nobody would notice that all of it is an older copy";
+    let remedy = "run chancery log checkpoint or chancery log watch on another machine, each day, and carry backups away \
+                  (docs/how-to/backup.md)";
+    Check::warning("head".into(), says.into(), Some(remedy.into()))
 }
 
 #[cfg(test)]
@@ -379,6 +408,21 @@ mod tests {
         let checks = service(&Probe { readiness, date: None }, true);
         assert!(checks.iter().all(|c| c.ok) && checks[1].warning, "{checks:?}");
         assert!(checks[1].line().starts_with("warn  alarm: witness north"), "{checks:?}");
+    }
+
+    #[test]
+    fn a_log_whose_head_nobody_keeps_off_its_host_is_warned_of() {
+        for (server, remembered, ok) in [
+            ("https://chancery.example.com", Some(7), true),
+            ("https://chancery.example.com", None, false),
+            ("https://localhost:4443", Some(7), false),
+            ("https://127.0.0.1:4443", Some(7), false),
+            ("https://[::1]", Some(7), false),
+        ] {
+            let check = heads(&kept_elsewhere(server, remembered));
+            assert_eq!((check.ok, check.warning), (true, !ok), "{server} {remembered:?}: {check:?}");
+            assert_eq!(check.remedy.is_some(), !ok);
+        }
     }
 
     #[test]

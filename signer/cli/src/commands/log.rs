@@ -1,6 +1,8 @@
 //! `chancery log`: verify and follow the log, and what all its commands share. The others stand in files of their own.
 
-use super::{log_export, log_fetch, log_prove, log_search, log_show, log_sigstore, log_watch, log_witness};
+use super::{
+    daemon, log_export, log_fetch, log_prove, log_search, log_show, log_sigstore, log_watch, log_witness,
+};
 use crate::{
     args::{LogCommand, LogKey, LogVerifyArgs},
     audit::{
@@ -43,6 +45,7 @@ pub(super) async fn run(
         LogCommand::VerifyBundle(args) => log_prove::verify_bundle(args, output).await,
         LogCommand::Export(args) => log_export::run(args, connection, output).await,
         LogCommand::VerifyExport(args) => log_export::verify_export(args, output).await,
+        LogCommand::Rebuild(forward) => Err(daemon::exec(&["rebuild"], &forward)),
         LogCommand::Watch(args) => log_watch::run(args, connection, output).await,
         LogCommand::Witness(command) => log_witness::run(command, output).await,
     }
@@ -223,7 +226,7 @@ fn read_note(path: &Path) -> Result<String, Failure> {
 }
 
 /// How the command ends on a log whose hashes, root and note are right.
-fn judged(report: &Report, no_open: bool) -> Result<Exit, Failure> {
+pub(super) fn judged(report: &Report, no_open: bool) -> Result<Exit, Failure> {
     if report.findings_total == 0 && no_open && report.open_total > 0 {
         return Err(Failure::new(Exit::Verification, format!("{} intents have no end", report.open_total))
             .why("--no-open was given; an intent is open while it is at work, or its keeper is away")
@@ -240,7 +243,7 @@ fn judged(report: &Report, no_open: bool) -> Result<Exit, Failure> {
     .next("look at the entries with chancery log show --from INDEX and ask the people who run the log"))
 }
 
-fn report_text(report: &Report) -> String {
+pub(super) fn report_text(report: &Report) -> String {
     let counts = &report.counts;
     let kinds: Vec<_> = counts.kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
     let mut lines = vec![

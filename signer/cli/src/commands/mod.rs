@@ -1,5 +1,6 @@
 //! One file a noun. Each command asks, shows one result, and says how it ended.
 
+mod backup;
 pub(crate) mod daemon;
 mod doctor;
 mod doctor_keeper;
@@ -30,13 +31,14 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     match command {
         Command::Dev(args) => crate::dev::run(args, output).await,
-        Command::Init(forward) => Err(daemon::exec("init", &forward)),
-        Command::Serve(forward) => Err(daemon::exec("serve", &forward)),
-        Command::Unseal(forward) => Err(daemon::exec("unseal", &forward)),
+        Command::Init(forward) => Err(daemon::exec(&["init"], &forward)),
+        Command::Serve(forward) => Err(daemon::exec(&["serve"], &forward)),
+        Command::Unseal(forward) => Err(daemon::exec(&["unseal"], &forward)),
         Command::Sign(args) => sign::run(args, &connection.client()?, output).await,
         Command::Request(command) => request::run(command, &connection.client()?, output).await,
         Command::Repo(command) => repo::run(command, &connection.client()?, output).await,
         Command::Log(command) => log::run(command, connection, output).await,
+        Command::Backup(command) => backup::run(command, output).await,
         Command::Token(command) => token::run(command, &connection.client()?, output).await,
         Command::Key(command) => key::run(command, &connection.client()?, output).await,
         Command::Doctor { keepers } => doctor::run(connection, &keepers, output).await,
@@ -110,6 +112,7 @@ mod tests {
             shown(&super::log_sigstore::TrustedRootResult {
                 trusted_root: formats::sigstore::TrustedRoot::of_log(&log.vkey(), Some(&spki)),
             }),
+            shown(&super::backup::tests::verified()),
             shown(&super::log_search::tests::found()),
             shown(&super::log_watch::tests::alarm(crate::audit::watch::Kind::Fork)),
             shown(&super::log_prove::ProofResult { inclusion: inclusion(), checkpoint: String::new() }),

@@ -298,8 +298,8 @@ fn others(
     let mut others = BTreeMap::new();
     for (number, OtherKeyTable { spki, purpose, repositories }) in (1..).zip(tables) {
         let fault = |member, why: String| CharterError::Key { table: "other_key", number, member, why };
-        check_repositories(&repositories).map_err(|why| fault("repositories", why))?;
         let spki = p256(&spki.0).map_err(|why| fault("spki", why))?;
+        check_repositories(&repositories).map_err(|why| fault("repositories", why))?;
         let id = spki.id();
         if own.contains_key(&id) || others.insert(id, OtherKey { spki, purpose, repositories }).is_some() {
             return Err(fault("spki", "stands in another key too: a key is in one keeper".into()));

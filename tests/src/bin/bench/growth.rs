@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
-use tests::{Instance, Process, Settings, binary, grow_command};
+use tests::{Instance, Settings, Started, binary, grow_command};
 
 /// Entries of the log that everything is compared with.
 const SMALL: u64 = 10_000;
@@ -83,10 +83,10 @@ fn disk(dir: &Path) -> Result<Column> {
 /// Each process from its exec until it serves, and its memory then.
 fn starts(service: &Instance) -> Result<Column> {
     let dir = service.dir();
-    let log = Process::log_keeper(&dir)?;
-    let signing = Process::signing_keeper(&dir)?;
-    let daemon = Process::daemon(&dir, || service.ready())?;
-    let ms = |process: &Process| process.took.as_secs_f64() * 1000.0;
+    let log = Started::log_keeper(&dir)?;
+    let signing = Started::signing_keeper(&dir)?;
+    let daemon = Started::daemon(&dir, || service.ready())?;
+    let ms = |process: &Started| process.took.as_secs_f64() * 1000.0;
     let column = vec![
         ("start of the log keeper, ms", ms(&log)),
         ("start of the signing keeper, ms", ms(&signing)),

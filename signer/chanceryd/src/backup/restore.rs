@@ -1,0 +1,134 @@
+//! `chanceryd backup restore`.
+
+use super::fatal;
+use crate::{
+    config::Config,
+    fatal::Fatal,
+    opening::{self, state},
+    store::{ImageRow, NewLeaf, NewRow, Store, StoreError, Writer},
+};
+use backup::{BackedLeaf, BackupError, Contents, Manifest, RequestRow};
+use std::path::{Path, PathBuf};
+use tlog::VerifierKey;
+
+/// Rows in one commit.
+const ROWS_AT_ONCE: usize = 1024;
+
+/// Verifies the backup in `from`, and makes the database from it in a data folder that is empty or absent.
+///
+/// It has this program's format, whichever the one had that was backed up. It is made under another name and gets its
+/// own when it is whole. Whether it is the newest one is not known here: the next start compares it with the log keeper's
+/// spool and with what the signing keepers have seen.
+pub async fn restore(config: &Config, from: &Path) -> Result<(), Fatal> {
+    let vkey = opening::vkey(config)?;
+    let manifest = backup::verify(from, &vkey, |_, _| ()).map_err(fatal)?.manifest;
+    std::fs::create_dir_all(&config.data).map_err(|e| state(&config.data, e.to_string()))?;
+    let _lock = opening::lock(&config.data)?;
+    demand_empty(&config.data)?;
+    let path = Store::path_in(&config.data);
+    let unfinished = path.with_extension("restoring");
+    fill(&unfinished, &vkey, &manifest, from).await?;
+    Store::rename(&unfinished, &path).map_err(|e| state(&path, e.to_string()))?;
+    tracing::info!(
+        leaves = manifest.leaves,
+        made = %manifest.created,
+        "the database is restored; start the service: it compares it with the log keeper and the signing keepers"
+    );
+    Ok(())
+}
+
+/// Never over anything: what is there may be the only copy of what the backup lacks.
+fn demand_empty(data: &Path) -> Result<(), Fatal> {
+    for entry in std::fs::read_dir(data).map_err(|e| state(data, e.to_string()))? {
+        let name = entry.map_err(|e| state(data, e.to_string()))?.file_name();
+        if name != "lock" {
+            return Err(Fatal::State {
+                path: data.to_owned(),
+                why: format!("it holds {}: a backup is restored into an empty folder only", name.display()),
+                next: "stop the service and move everything in this folder aside; keep it until the service runs again".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path) -> Result<(), Fatal> {
+    let writer = Store::create(path, vkey.name(), &vkey.to_string()).await?;
+    let mut target = Target { writer, epoch: manifest.epoch, path: path.to_owned() };
+    let mut contents = Contents::new(from, manifest);
+    // Rows first, as when they were accepted: each leaf then does to them what it did.
+    target.insert(contents.requests().map_err(fatal)?).await?;
+    loop {
+        let leaves = contents.next_leaves().map_err(fatal)?;
+        if leaves.is_empty() {
+            break;
+        }
+        target.append(leaves.into_iter().map(new_leaf).collect()).await?;
+    }
+    target.writer.remember_note(manifest.checkpoint.clone());
+    target.writer.remember_generations(manifest.generations.clone());
+    target.append(Vec::new()).await?;
+    let head = target.writer.head();
+    if (head.size, head.root.0) != (manifest.leaves, *manifest.leaves_root.as_bytes()) {
+        return Err(state(path, "the backup was changed while it was restored".into()));
+    }
+    target.writer.close().await;
+    Ok(())
+}
+
+/// The database that is being made.
+struct Target {
+    writer: Writer,
+    epoch: u64,
+    path: PathBuf,
+}
+
+impl Target {
+    async fn insert(
+        &mut self,
+        rows: impl Iterator<Item = Result<RequestRow, BackupError>>,
+    ) -> Result<(), Fatal> {
+        let mut batch = Vec::new();
+        for row in rows {
+            batch.push(new_row(row.map_err(fatal)?));
+            if batch.len() == ROWS_AT_ONCE {
+                self.commit(&[], &std::mem::take(&mut batch)).await?;
+            }
+        }
+        self.commit(&[], &batch).await
+    }
+
+    async fn append(&mut self, leaves: Vec<NewLeaf>) -> Result<(), Fatal> {
+        self.commit(&leaves, &[]).await
+    }
+
+    async fn commit(&mut self, leaves: &[NewLeaf], rows: &[NewRow]) -> Result<(), Fatal> {
+        let at = self.writer.head().size;
+        let failed = |e: StoreError| state(&self.path, e.full());
+        let (placed, inserted) = self.writer.commit(self.epoch, leaves, rows).await.map_err(failed)?;
+        let refused =
+            placed.into_iter().filter_map(Result::err).chain(inserted.into_iter().filter_map(Result::err));
+        match refused.into_iter().next() {
+            Some(why) => Err(state(
+                &self.path,
+                format!("what stands in the backup from leaf {at} on does not follow: {why}"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn new_leaf(backed: BackedLeaf) -> NewLeaf {
+    NewLeaf { leaf: backed.leaf, bytes: backed.bytes, payload: backed.payload }
+}
+
+fn new_row(row: RequestRow) -> NewRow {
+    let (repository, tag, digest) = (row.repository, row.tag, row.digest);
+    NewRow {
+        id: row.id,
+        by: row.by,
+        idempotency: (row.idempotency_key, row.fingerprint),
+        image: ImageRow { repository, tag, digest, size: row.size, media_type: row.media_type },
+        created: row.created,
+    }
+}
