@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
-.PHONY: help setup build check test demo bench faults crash hardware interop-log
+.PHONY: help setup build check test demo bench faults faults-disk crash hardware interop-log
 
 help:
 	@echo "make demo    build, start a whole service, sign an image, verify it with real clients, play the attacker"
 	@echo "make test    all tests"
 	@echo "make check   format, lints, documentation, layering, licences"
 	@echo "make faults  10 000 signatures under random faults of the token, then its journal against the log (N=.. SEED=..)"
+	@echo "make faults-disk  every write and sync of a request fails, with EIO, ENOSPC, EDQUOT and EROFS: what is sealed, what goes on"
 	@echo "make interop-log  other people's programs (cosign, litewitness, Tessera's fsck, sigstore-verify) judge the log"
 	@echo "make crash   1 000 kills, a kill at every file-system call of a request, 1 000 power cuts (as root): nothing is lost (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
@@ -47,6 +48,10 @@ bench: setup
 hardware: build
 	@tests/setup.sh hardware
 	hsm-sim/yubikey/ykman.sh
+
+# Every call that a request makes on durable state, with each of four errors; with N=.. every sync and N of the writes.
+faults-disk: build
+	CHANCERY_DISK_FAULTS=$(or $(N),all) cargo test --workspace --test sealing -- --nocapture --test-threads=1
 
 interop-log: build
 	@tests/setup.sh interop all

@@ -203,14 +203,19 @@ impl Instance {
 
     /// `chancery-keeper` as `chancery dev` starts the log keeper's.
     pub fn keeper_command(&self, args: &[&str]) -> Command {
+        self.keeper_command_of("log", args)
+    }
+
+    /// `chancery-keeper` as `chancery dev` starts that of a folder, `log` or `signing`.
+    pub(crate) fn keeper_command_of(&self, folder: &str, args: &[&str]) -> Command {
         let mut command = Command::new(binary("chancery-keeper"));
-        let conf = self.dir().join("log/softhsm2.conf");
+        let conf = self.dir().join(folder).join("softhsm2.conf");
         command.args(args).envs(self.token_environment()).env("SOFTHSM2_CONF", conf).stdin(Stdio::null());
         command
     }
 
-    /// The token's journal.
-    pub(crate) fn journal(&self) -> PathBuf {
+    /// The tokens' journal.
+    pub fn journal(&self) -> PathBuf {
         self.folder.path().join("journal.jsonl")
     }
 
@@ -251,6 +256,16 @@ impl Instance {
     /// Kills the process whose command line holds all these words, without warning.
     pub fn kill(&self, words: &[&str]) {
         signal(Signal::KILL, self.pid(words)).unwrap();
+    }
+
+    /// What a process of `chancery dev` has said: `chanceryd`, `log-keeper` or `signing-keeper`.
+    pub fn log_of(&self, process: &str) -> String {
+        fs::read_to_string(self.dir().join(format!("logs/{process}.log"))).unwrap()
+    }
+
+    /// The process id of `chancery dev`.
+    pub(crate) fn dev(&self) -> u32 {
+        self.dev.as_ref().expect("an instance that runs").id()
     }
 
     /// Stops a process between two instructions; [`Self::thaw`] or [`Self::kill`] ends that.
@@ -544,6 +559,12 @@ pub(crate) fn payload(entry: Entry) -> Option<Sha256> {
 pub(crate) fn signal(signal: Signal, pid: u32) -> rustix::io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
     rustix::process::kill_process(pid, signal)
+}
+
+/// Whether a process has ended, also if nobody has asked for its exit code.
+pub(crate) fn ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {

@@ -8,6 +8,7 @@ pub mod crash;
 mod database;
 mod faultrun;
 mod growth;
+mod held;
 mod history;
 mod instance;
 mod keeper;
@@ -17,6 +18,7 @@ mod parts;
 mod process;
 mod registry;
 pub mod second;
+mod strace;
 mod supervisor;
 mod witness;
 mod yubikey;
@@ -24,6 +26,7 @@ mod yubikey;
 pub use database::{checkpoint, dump};
 pub use faultrun::{Figures, random_faults};
 pub use growth::{Grown, grow, grow_command};
+pub use held::{Held, Member};
 pub use history::{End, History, Told};
 pub use instance::{
     DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, Signal, TARGETS_KEY,
@@ -34,6 +37,7 @@ pub use page::commands;
 pub use parts::{Part, Parts, Process, copy};
 pub use process::Started;
 pub use registry::Registry;
+pub use strace::{Call, Fault, Strace, WRITES};
 pub use witness::{OwnWitness, exchange};
 pub use yubikey::{CardHost, Place, YubiKeyKeeper};
 

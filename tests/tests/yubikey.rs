@@ -1,7 +1,7 @@
 //! A service with keys on a YubiKey: a person's touch is asked for by name, and without one nothing is signed.
 
 use hsm_sim_yubikey::{TouchMode, TouchState};
-use record::{Event, Leaf, OutcomeKind, Purpose, Sha256, Spki};
+use record::{Event, KeeperName, Leaf, OutcomeKind, Purpose, Sha256, Spki};
 use serde_json::Value;
 use std::{
     fs,
@@ -208,8 +208,27 @@ fn a_card_that_was_pulled_out_is_told_before_anybody_asks_it_and_no_more_when_it
         (status == 503).then_some(body)
     });
     assert!(said.contains("signing keeper yubikey: its token: YubiKey 5740001: "), "{said}");
+    let told = |what: fn(&Event) -> Option<&KeeperName>| {
+        let of = |leaf: &Leaf| match leaf {
+            Leaf::Event(event) => what(event).map(|keeper| keeper.as_str() == "yubikey"),
+            _ => None,
+        };
+        wait_for("the log to tell of the card", || {
+            let count = service.history().leaves().iter().filter(|leaf| of(leaf) == Some(true)).count();
+            (count > 0).then_some(count)
+        })
+    };
+    let trouble = told(|event| match event {
+        Event::TokenTrouble { keeper, problems, .. } if !problems.is_empty() => Some(keeper),
+        _ => None,
+    });
     keeper.card.insert().unwrap();
     service.wait_until_ready();
+    let well = told(|event| match event {
+        Event::TokenWell { keeper, .. } => Some(keeper),
+        _ => None,
+    });
+    assert_eq!((trouble, well), (1, 1), "changes only");
     assert_eq!(keeper.signed().len(), 0);
     let digest = service.registry.push("demo/gold/app", "v1", "hello");
     let signed = service.sign("demo/gold/app", &digest, "v1");

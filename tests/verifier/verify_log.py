@@ -343,6 +343,11 @@ EVENT = {"event": str, "time": str, "nonce": str}
 EVENTS = {
     "started": EVENT | {"version": str, "policy": POLICY},
     "stopped": EVENT,
+    "recovered": EVENT,
+    "unsealed": EVENT | {"reason": str, "at": str},
+    "token-trouble": EVENT | {"keeper": str, "problems": [{"key?": str, "code": str}]},
+    "token-well": EVENT | {"keeper": str},
+    "clock-stepped": EVENT | {"by_ms": int},
     "keeper": EVENT | {"keeper": KEEPER},
     "token-created": EVENT | {"by": str, "token": str, "secret_sha256": str, "scopes": [str], "repositories": [str],
                               "expires": str, "note": str},

@@ -213,10 +213,51 @@ pub struct Keepers {
     pub log: KeeperState,
     /// The signing keepers, by name.
     pub keepers: Vec<KeeperInfo>,
+    /// How far the daemon is with reading everything from its disk again.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// What somebody should look at although signatures are made, one sentence each: such as a witness that does not
     /// cosign the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+}
+
+/// The rounds in which a daemon reads everything from its disk again. What they find seals it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrub {
+    /// The round that runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<ScrubProgress>,
+    /// The last round since the daemon's start that found everything whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<ScrubRound>,
+}
+
+/// How far a round is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubProgress {
+    /// Leaves that were read.
+    pub leaves: u64,
+    /// How many there are to read.
+    pub of: u64,
+}
+
+/// A round that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubRound {
+    /// When it ended.
+    pub time: Time,
+    /// Leaves that were read.
+    pub leaves: u64,
+    /// Hashes of the tree above them.
+    pub nodes: u64,
+    /// Payloads and signed files.
+    pub blobs: u64,
+    /// Bytes of leaves, payloads and files.
+    pub bytes: u64,
 }
 
 /// One signing keeper.

@@ -107,11 +107,21 @@ pub struct Limits {
     pub connections: usize,
     /// Requests that wait to be signed, over all repositories.
     pub waiting_requests: usize,
+    /// Hours from the end of one scrub (everything is read from the disk again) to the next one.
+    pub scrub_hours: u64,
+    /// How much of the time a scrub reads, in percent: the rest is for those who sign.
+    pub scrub_percent: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { refill_leaves: 4096, connections: 1024, waiting_requests: 4096 }
+        Self {
+            refill_leaves: 4096,
+            connections: 1024,
+            waiting_requests: 4096,
+            scrub_hours: 24,
+            scrub_percent: 20,
+        }
     }
 }
 
@@ -150,6 +160,9 @@ impl Config {
         }
         if self.limits.connections == 0 || self.limits.waiting_requests == 0 {
             return Err("[limits] connections and waiting_requests must be at least 1".into());
+        }
+        if !(1..=8760).contains(&self.limits.scrub_hours) || !(1..=100).contains(&self.limits.scrub_percent) {
+            return Err("[limits] scrub_hours must be 1 to 8760 and scrub_percent 1 to 100".into());
         }
         Ok(())
     }

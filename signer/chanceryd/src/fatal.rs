@@ -23,6 +23,14 @@ pub enum Fatal {
         /// What an operator can do.
         next: String,
     },
+    /// Reading or writing state failed: what is on the disk is not known. Exit code 74: a restart does not help.
+    #[error("{}: {why}\n  next: check the disk; then run `chancery unseal --config FILE`, which reads everything anew", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        why: String,
+    },
     /// Another daemon has this state, perhaps one that is about to end. Exit code 75.
     #[error("{}: another chanceryd is running on this folder\n  next: stop it, or use another data folder", path.display())]
     Locked {
@@ -48,10 +56,11 @@ pub enum Fatal {
 }
 
 impl Fatal {
-    /// The exit code: a supervisor must not restart after 78, which needs a human; 69 and 75 may go away by themselves.
+    /// The exit code: a supervisor must not restart after 74 and 78, which need a human; 69 and 75 may go away by themselves.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } | Self::State { .. } => 78,
+            Self::Disk { .. } => 74,
             Self::Locked { .. } => 75,
             Self::Verification { .. } => 10,
             Self::Unavailable { .. } => 69,

@@ -1,12 +1,18 @@
 //! What works and what does not, in one place: the seal, the log keeper, the signing keepers, the witnesses; and since when.
 
-use crate::publication::Patience;
+use crate::{
+    mark::{Mark, MarkFile},
+    publication::Patience,
+    scrub::{Read, Rounds},
+};
 use api::KeeperFault;
 use record::{Clock, KeeperName, KeyId, Time, wire::TokenProblem};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::JoinHandle,
 };
+use tokio::sync::watch;
 
 /// Shared by all parts; reads and writes never wait for anything slow.
 pub(crate) struct Health {
@@ -14,6 +20,9 @@ pub(crate) struct Health {
     /// Set if nothing is signed too far ahead of the witnesses.
     patience: OnceLock<Arc<Patience>>,
     clock: Arc<dyn Clock>,
+    /// Where a seal is kept for the next start.
+    mark: Option<Arc<MarkFile>>,
+    seal: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Health {
@@ -24,6 +33,10 @@ impl std::fmt::Debug for Health {
 
 struct Inner {
     sealed: Option<String>,
+    /// Writes the mark of the seal.
+    marking: Option<JoinHandle<()>>,
+    clock: Option<String>,
+    scrub: Rounds,
     log: Standing,
     keepers: BTreeMap<KeeperName, Standing>,
     /// By the part of the daemon that raises them.
@@ -98,28 +111,79 @@ fn problem_text(problem: &TokenProblem) -> String {
 }
 
 impl Health {
-    /// Nothing is known to be wrong.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    /// Nothing is known to be wrong. A seal is kept in the mark.
+    pub(crate) fn new(clock: Arc<dyn Clock>, mark: Option<Arc<MarkFile>>) -> Self {
         let log = Standing::new(clock.now());
-        let inner = Inner { sealed: None, log, keepers: BTreeMap::new(), alarms: BTreeMap::new() };
-        Self { inner: Mutex::new(inner), patience: OnceLock::new(), clock }
+        let inner = Inner {
+            sealed: None,
+            marking: None,
+            clock: None,
+            scrub: Rounds::default(),
+            log,
+            keepers: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+        };
+        let (patience, seal) = (OnceLock::new(), watch::Sender::new(false));
+        Self { inner: Mutex::new(inner), patience, clock, mark, seal }
     }
 
-    /// Stops all new intents until a restart with a full check. The first reason stays.
+    /// Stops everything that writes, until a full check from disk has found the state whole (`chancery unseal`). The first
+    /// reason stays, is told once, and is kept for the next start by one write.
     pub(crate) fn seal(&self, reason: &str) {
         let mut inner = self.lock();
-        if inner.sealed.is_none() {
-            tracing::error!(
-                reason,
-                "SEALED: no new intents until this daemon is restarted and finds its state whole"
-            );
-            inner.sealed = Some(reason.to_owned());
+        if inner.sealed.is_some() {
+            return;
+        }
+        tracing::error!(
+            reason,
+            "SEALED: nothing new is written or signed; find the cause, stop the daemon, then run `chancery unseal`"
+        );
+        inner.sealed = Some(reason.to_owned());
+        let sealed = Mark::sealed(reason, self.clock.now());
+        inner.marking = self.mark.clone().and_then(|mark| keep(mark, sealed));
+        drop(inner);
+        self.seal.send_replace(true);
+    }
+
+    /// Returns when the daemon is sealed.
+    pub(crate) async fn until_sealed(&self) {
+        let mut seal = self.seal.subscribe();
+        // The sender lives as long as `self`.
+        let _closed = seal.wait_for(|sealed| *sealed).await;
+    }
+
+    /// Waits until the mark of a seal is written, or has failed to be.
+    pub(crate) fn finish_marking(&self) {
+        let marking = self.lock().marking.take();
+        if let Some(thread) = marking {
+            // It has nothing to panic about.
+            let _ended = thread.join();
         }
     }
 
     /// Why the daemon is sealed, if it is.
     pub(crate) fn sealed(&self) -> Option<String> {
         self.lock().sealed.clone()
+    }
+
+    /// Notes what is wrong with the clock, if something is.
+    pub(crate) fn set_clock(&self, problem: Option<String>) {
+        self.lock().clock = problem;
+    }
+
+    /// Notes how far a round of the scrub is, of so many leaves.
+    pub(crate) fn scrubbing(&self, read: Read, of: u64) {
+        self.lock().scrub.running = Some((read, of));
+    }
+
+    /// Notes a round of the scrub that found everything whole.
+    pub(crate) fn scrubbed(&self, read: Read, at: Time) {
+        self.lock().scrub = Rounds { running: None, last: Some((read, at)) };
+    }
+
+    /// The rounds of the scrub.
+    pub(crate) fn scrub(&self) -> Rounds {
+        self.lock().scrub
     }
 
     /// Notes that the log keeper can be used, or why not.
@@ -227,12 +291,24 @@ impl Health {
         let keepers = inner.keepers.iter().filter_map(|(name, standing)| {
             standing.worst().map(|t| format!("signing keeper {name}: {}", t.why))
         });
-        log.into_iter().chain(keepers).collect()
+        log.into_iter().chain(inner.clock.clone()).chain(keepers).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes the mark of a seal on a thread of its own: a disk that fails may also be slow, and nobody waits for it.
+fn keep(mark: Arc<MarkFile>, sealed: Mark) -> Option<JoinHandle<()>> {
+    const LOST: &str = "the seal could not be kept for the next start, which will check everything";
+    let write = move || {
+        if let Err(e) = mark.write(&sealed) {
+            tracing::warn!(error = %e, "{LOST}");
+        }
+    };
+    let thread = std::thread::Builder::new().name("seal".into()).spawn(write);
+    thread.map_err(|e| tracing::warn!(error = %e, "{LOST}")).ok()
 }
 
 #[cfg(test)]
@@ -244,7 +320,7 @@ mod tests {
     fn a_keepers_standing_tells_since_when_and_what_was_last_wrong() {
         let start = Time::from_unix_ms(1_790_000_000_000).unwrap();
         let clock = FixedClock::at(start);
-        let health = Health::new(Arc::new(clock.clone()));
+        let health = Health::new(Arc::new(clock.clone()), None);
         let name = KeeperName::parse("signing").unwrap();
         let set = |trouble: Option<Trouble>| {
             clock.advance_ms(1000);

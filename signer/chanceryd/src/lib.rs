@@ -13,17 +13,20 @@ mod generations;
 mod health;
 mod http;
 mod keys;
+mod mark;
 mod opening;
 mod operator;
 mod publication;
 mod publish;
 mod refusals;
 mod registry;
+mod scrub;
 mod service;
 pub mod sign;
 mod signer;
 mod store;
 mod touches;
+mod watch;
 
 pub use backup::{create as create_backup, restore as restore_backup};
 pub use config::{
@@ -31,7 +34,7 @@ pub use config::{
     WitnessConfig,
 };
 pub use fatal::Fatal;
-pub use operator::{Witnesses, admin_token_for_operator, init, rebuild, write_trusted_root};
+pub use operator::{Witnesses, admin_token_for_operator, init, rebuild, unseal, write_trusted_root};
 pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of

@@ -1,5 +1,6 @@
-//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `backup` makes backups and
-//! restores them, `admin-token` lets an operator in again when every administrator's token has ended.
+//! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `unseal` checks everything
+//! after a seal, `backup` makes backups and restores them, `admin-token` lets an operator in again when every
+//! administrator's token has ended.
 
 use chanceryd::{Config, Fatal, Witnesses};
 use clap::{Parser, Subcommand};
@@ -39,6 +40,13 @@ enum Command {
     },
     /// Refill a lost or older database from the log keeper's spool.
     Rebuild {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check everything from the disk after a seal, with the daemon stopped and the log keeper running, and lift the seal when
+    /// all is whole.
+    Unseal {
         /// The configuration.
         #[arg(long)]
         config: PathBuf,
@@ -103,6 +111,7 @@ fn run(command: Command) -> Result<(), Fatal> {
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
+            Command::Unseal { config } => chanceryd::unseal(&Config::read(&config)?).await,
             Command::Backup(BackupCommand::Create { config, out }) => {
                 chanceryd::create_backup(&Config::read(&config)?, &out).await
             }

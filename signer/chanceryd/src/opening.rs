@@ -6,9 +6,10 @@ use crate::{
     config::Config,
     fatal::Fatal,
     generations::Generations,
+    mark::{Mark, MarkFile},
     publication::Witnesses,
     signer,
-    store::{Store, Writer},
+    store::{Store, StoreError, Writer},
 };
 use futures_util::future::join_all;
 use policy::{PolicySet, Sources};
@@ -25,8 +26,36 @@ pub(crate) struct Opened {
     pub witnesses: Option<Witnesses>,
 }
 
-/// Opens the database of this log and makes its head and the log keeper's one.
-pub(crate) async fn open(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
+/// Opens the mark of the data folder; gives what it said. A seal stops everything but `chancery unseal`.
+pub(crate) fn unsealed_mark(config: &Config, clock: &dyn Clock) -> Result<(MarkFile, Option<Mark>), Fatal> {
+    let (file, said) = MarkFile::open(&config.data, clock.now())?;
+    if let Some(Mark::Sealed { reason, at }) = said {
+        return Err(Fatal::State {
+            path: file.path().to_owned(),
+            why: format!("sealed since {at}: {reason}"),
+            next: "find the cause and mend it; then run `chancery unseal --config FILE`, which checks everything from the disk".into(),
+        });
+    }
+    Ok((file, said))
+}
+
+/// Opens the database of this log and makes its head and the log keeper's one. A disk that fails meanwhile seals.
+pub(crate) async fn open(
+    config: &Config,
+    vkey: &VerifierKey,
+    mark: &MarkFile,
+    clock: &dyn Clock,
+) -> Result<Opened, Fatal> {
+    let opened = open_parts(config, vkey, clock).await;
+    if let Err(Fatal::Disk { why, .. }) = &opened
+        && let Err(e) = mark.write(&Mark::sealed(why, clock.now()))
+    {
+        tracing::warn!(error = %e, "the seal could not be kept for the next start");
+    }
+    opened
+}
+
+async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
     let path = Store::path_in(&config.data);
     let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let (store, mut writer) = Store::open(&path).await?;
@@ -52,6 +81,8 @@ pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError)
     if error.is_temporary() {
         let what = format!("log keeper at {}", config.log.socket.display());
         Fatal::Unavailable { what, why: error.to_string() }
+    } else if let RecoverError::Store(StoreError::Integrity(_)) = error {
+        Fatal::Disk { path: path.to_owned(), why: error.to_string() }
     } else {
         state(path, error.to_string())
     }

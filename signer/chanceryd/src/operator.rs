@@ -1,9 +1,15 @@
-//! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator.
+//! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator,
+//! check everything after a seal.
+
+mod unseal;
+
+pub use unseal::unseal;
 
 use crate::{
     audit::{Refill, reconcile},
     config::Config,
     fatal::Fatal,
+    mark::{Mark, MarkFile},
     opening::{self, Opened, connect, not_reconciled, state},
     signer,
     store::{NewLeaf, Store},
@@ -61,6 +67,9 @@ pub async fn init(
         .await
         .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
+    writer.close().await;
+    let (mark, _) = MarkFile::open(&config.data, clock.now())?;
+    mark.write(&Mark::Stopped {}).map_err(|e| state(mark.path(), e.to_string()))?;
     Ok(TrustedRoot::of_log(&vkey, link.set_key.as_ref()))
 }
 
@@ -100,7 +109,9 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
     let _lock = opening::lock(&config.data)?;
     let vkey = opening::vkey(config)?;
     let path = Store::path_in(&config.data);
-    let Opened { mut writer, mut link, .. } = opening::open(config, &vkey, &SystemClock).await?;
+    let (mark, _) = opening::unsealed_mark(config, &SystemClock)?;
+    let Opened { store, mut writer, mut link, .. } =
+        opening::open(config, &vkey, &mark, &SystemClock).await?;
     let (created, bearer) =
         admin_token("system:operator", "an administrator, made by admin-token", &SystemClock, &path)?;
     // Opened first: a token whose secret has nowhere to go would be lost.
@@ -121,6 +132,8 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
     }
     write_secret(&mut file, out, &bearer)?;
     tracing::info!(file = %out.display(), leaves = writer.head().size, "an administrator's token was made");
+    store.close().await;
+    writer.close().await;
     Ok(())
 }
 
@@ -161,6 +174,7 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
         after = writer.head().size,
         "the database was refilled from the log keeper's spool"
     );
+    writer.close().await;
     Ok(())
 }
 

@@ -202,6 +202,9 @@ impl Loop {
         if let StepError::Store(e) | StepError::Sign(SignError::Store(e)) = error {
             self.workshop.log.judge(e);
         }
+        if self.workshop.health.sealed().is_some() {
+            return; // Told once, by the seal.
+        }
         tracing::warn!(repository = %self.repository, error = %error, "a step of publishing was not done and is tried again");
     }
 

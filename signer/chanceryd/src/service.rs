@@ -8,14 +8,17 @@ use crate::{
     health::{Health, Trouble},
     http,
     keys::KeyDirectory,
+    mark::{Mark, MarkFile},
     opening::{self, Opened, state},
     publication::{Publication, Published},
     publish::{Publisher, Workshop},
     refusals::Refusals,
     registry::Registries,
+    scrub::{Pace, Scrub},
     signer::{Connection, Context},
     store::{Store, StoreError},
     touches::Touches,
+    watch::Watch,
 };
 use api::KeeperFault;
 use policy::PolicySet;
@@ -24,6 +27,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long the last leaf, and the writer's end, may take.
 const STOP: Duration = Duration::from_secs(5);
+
+/// From a start in good order to the first scrub; after any other end it is the first thing.
+const FIRST_SCRUB: Duration = Duration::from_secs(60);
+
+/// Leaves that a start reads to know the time of the newest one; completions have none.
+const NEWEST: u64 = 64;
 
 /// What every request handler shares.
 pub(crate) struct Service {
@@ -51,9 +60,14 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let policy = opening::load_policy(config)?;
     let path = Store::path_in(&config.data);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (mark, before) = opening::unsealed_mark(config, clock.as_ref())?;
     let Opened { store, writer, link, generations, witnesses } =
-        opening::open(config, &vkey, clock.as_ref()).await?;
-    let health = Arc::new(Health::new(clock.clone()));
+        opening::open(config, &vkey, &mark, clock.as_ref()).await?;
+    if before == Some(Mark::Stopped {}) {
+        put_mark(&mark, &Mark::Running {})?;
+    }
+    let mark = Arc::new(mark);
+    let health = Arc::new(Health::new(clock.clone(), Some(mark.clone())));
     let parts = Parts {
         writer,
         socket: config.log.socket.clone(),
@@ -63,7 +77,9 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         link: Some(link),
         generations: generations.clone(),
     };
+    let newest = newest_leaves(&store, parts.writer.head().size).await.map_err(|e| state(&path, e.full()))?;
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
+    newest.iter().for_each(|leaf| log.saw_time(leaf));
     let (publication, published) = Publication::new(&log, vkey, witnesses, health.clone(), clock.clone());
     tokio::spawn(sequencer.run());
     tokio::spawn(publication.run());
@@ -106,9 +122,23 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         .map_err(|e| Fatal::Unavailable { what: "the registry client".into(), why: e.to_string() })?;
     let front = http::Front::open(config)?;
     write_started(&log, &policy, clock.as_ref()).await;
+    write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(|e| state(&path, e.full()))?;
     let refusals = Arc::new(Refusals::default());
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
+    let scrub = Scrub {
+        data: config.data.clone(),
+        log: log.clone(),
+        health: health.clone(),
+        clock: clock.clone(),
+        pace: Pace {
+            every: Duration::from_secs(config.limits.scrub_hours * 3600),
+            percent: config.limits.scrub_percent,
+        },
+    };
+    tokio::spawn(Watch { log: log.clone(), health: health.clone(), clock: clock.clone() }.run());
+    let in_order = matches!(before, Some(Mark::Stopped {} | Mark::Unsealed { .. }));
+    tokio::spawn(scrub.run(if in_order { FIRST_SCRUB } else { Duration::ZERO }));
     let waiting_limit = config.limits.waiting_requests as u64;
     let service = Arc::new(Service {
         store,
@@ -130,13 +160,28 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     if tokio::time::timeout(STOP, refusals.close(&log, service.clock.now())).await.is_err() {
         tracing::error!("counted refusals could not be written into the log");
     }
-    write_stopped(&log, service.clock.as_ref()).await;
-    // Readers first: the last connection moves SQLite's journal into the file.
-    service.store.close().await;
-    if tokio::time::timeout(STOP, log.stop()).await.is_err() {
-        tracing::warn!("the log keeper is away: what is committed is appended at the next start");
+    let told = write_stopped(&log, service.clock.as_ref()).await;
+    if service.health.sealed().is_some() {
+        // INVARIANT(no-write-after-fault): what is open is left as it is, and ends with the process.
+        service.health.finish_marking();
+        return served;
     }
+    // Readers first: the last connection moves SQLite's write-ahead log into the file.
+    service.store.close().await;
+    match tokio::time::timeout(STOP, log.stop()).await {
+        Ok(()) if told => put_mark(&mark, &Mark::Stopped {})?,
+        Ok(()) => {}
+        Err(_) => tracing::warn!("the log keeper is away: what is committed is appended at the next start"),
+    }
+    service.health.finish_marking();
     served
+}
+
+/// The last leaves: among them are some that say when they were written.
+async fn newest_leaves(store: &Store, size: u64) -> Result<Vec<Leaf>, StoreError> {
+    let count = size.min(NEWEST);
+    let decode = |bytes: &Vec<u8>| Leaf::decode(bytes).ok();
+    Ok(store.leaves(size - count, count).await?.iter().filter_map(decode).collect())
 }
 
 /// What the log knows of the configured keepers. Keys of others cannot be used; intents that only such a keeper could
@@ -173,12 +218,43 @@ async fn write_started(log: &Log, policy: &PolicySet, clock: &dyn Clock) {
     }
 }
 
-async fn write_stopped(log: &Log, clock: &dyn Clock) {
-    if let Ok(nonce) = Nonce::random() {
-        let leaf = Leaf::Event(Event::Stopped { time: clock.now(), nonce });
-        match tokio::time::timeout(STOP, log.append(leaf)).await {
-            Ok(Ok(_)) => {}
-            _ => tracing::error!("the stop could not be written into the log"),
+/// Writes into the log that the daemon before this one did not end in good order; or that it was sealed, and that a full
+/// check has found the state whole.
+async fn write_how_it_ended(
+    log: &Log,
+    before: Option<&Mark>,
+    mark: &MarkFile,
+    clock: &dyn Clock,
+) -> Result<(), Fatal> {
+    let Ok(nonce) = Nonce::random() else { return Ok(()) };
+    let time = clock.now();
+    let event = match before {
+        Some(Mark::Running {}) => Event::Recovered { time, nonce },
+        Some(Mark::Unsealed { reason, at }) => {
+            Event::Unsealed { time, nonce, reason: reason.clone(), at: *at }
+        }
+        _ => return Ok(()),
+    };
+    match log.append(Leaf::Event(event)).await {
+        Ok(_) => put_mark(mark, &Mark::Running {}),
+        Err(e) => {
+            tracing::warn!(error = %e, "how the daemon before this one ended could not be written into the log");
+            Ok(())
         }
     }
+}
+
+/// Says whether the log has it.
+async fn write_stopped(log: &Log, clock: &dyn Clock) -> bool {
+    let Ok(nonce) = Nonce::random() else { return false };
+    let leaf = Leaf::Event(Event::Stopped { time: clock.now(), nonce });
+    let told = matches!(tokio::time::timeout(STOP, log.append(leaf)).await, Ok(Ok(_)));
+    if !told {
+        tracing::warn!("the stop could not be written into the log");
+    }
+    told
+}
+
+fn put_mark(file: &MarkFile, mark: &Mark) -> Result<(), Fatal> {
+    file.write(mark).map_err(|e| Fatal::Disk { path: file.path().to_owned(), why: e.to_string() })
 }

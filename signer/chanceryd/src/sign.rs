@@ -160,6 +160,9 @@ pub(crate) enum SignError {
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
+    /// The clock is behind the log: nothing was written.
+    #[error("{0}")]
+    Clock(String),
 }
 
 /// A refusal by policy, as it stands in the log.
@@ -377,6 +380,8 @@ pub(crate) async fn sign(pipeline: &Pipeline<'_>, draft: Draft) -> Result<(), Si
 // INVARIANT(log-before-key): the only constructor of a receipt waits for the note that covers the intent.
 async fn write_intent(pipeline: &Pipeline<'_>, draft: Draft) -> Result<Receipt, SignError> {
     let (keeper, spki) = pipeline.keys.find(&draft.key).ok_or(SignError::NoKey(draft.key))?;
+    let time = pipeline.clock.now();
+    pipeline.log.clock_problem(time).map_or(Ok(()), |why| Err(SignError::Clock(why)))?;
     let origin = pipeline.log.origin().clone();
     let mut intent = Intent {
         log: origin,
@@ -384,7 +389,7 @@ async fn write_intent(pipeline: &Pipeline<'_>, draft: Draft) -> Result<Receipt, 
         key: draft.key,
         purpose: draft.action.purpose(),
         format: draft.action.format(),
-        time: pipeline.clock.now(),
+        time,
         nonce: Nonce::random().map_err(|e| SignError::Random(e.to_string()))?,
         repository: draft.repository,
         policy: draft.policy,

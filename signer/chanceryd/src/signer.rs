@@ -5,7 +5,7 @@
 //! what the keeper says. It does not know what the bytes mean.
 
 use crate::{
-    audit::Log,
+    audit::{Log, Noted},
     frames::{self, FrameSink, Frames},
     generations::Generations,
     health::{Health, Trouble},
@@ -181,7 +181,8 @@ impl SessionError {
 struct Session {
     frames: Frames,
     sink: FrameSink,
-    seen: u64,
+    /// The head that the keeper follows: size and root.
+    seen: (u64, tlog::Hash),
     asked: BTreeMap<u64, Reply>,
     refused: BTreeMap<u64, Refusal>,
     waiting: Vec<(Box<Receipt>, Reply)>,
@@ -193,7 +194,7 @@ struct Session {
 
 /// What the batch on its way holds, and since when its answer is waited for.
 struct InFlight {
-    noted: u64,
+    noted: (u64, tlog::Hash),
     void: BTreeSet<u64>,
     sent: Instant,
 }
@@ -234,8 +235,8 @@ impl Connection {
         let mut session = Session::new(frames, sink);
         self.check(&welcome).await?;
         self.context.generations.raise(&self.name, welcome.generation);
-        session.seen = welcome.seen_size;
-        self.context.health.saw(&self.name, session.seen);
+        session.seen = (welcome.seen_size, tlog::Hash(*welcome.seen_root.as_bytes()));
+        self.context.health.saw(&self.name, welcome.seen_size);
         self.take_what_waits(&mut session);
         self.close_by_its_word(&mut session, welcome).await?;
         self.context.health.set_keeper(&self.name, None);
@@ -369,6 +370,8 @@ impl Connection {
                         Signer(sender).settle(closed).await;
                     }
                 }
+                // Told once, by the seal.
+                Err(_) if context.health.sealed().is_some() => {}
                 Err(e) => tracing::error!(intent = index, error = %e, "an open intent was not closed"),
             }
         });
@@ -377,13 +380,20 @@ impl Connection {
     fn void_later(&self, index: u64, code: Option<FailureCode>) {
         let (context, name) = (self.context.clone(), self.name.clone());
         tokio::spawn(async move {
-            if let Err(e) = sign::write_void(&context, index, name, code).await {
+            if let Err(e) = sign::write_void(&context, index, name, code).await
+                && context.health.sealed().is_none()
+            {
                 tracing::error!(intent = index, error = %e, "an intent that never reached a key was not closed");
             }
         });
     }
 
     async fn send_if_due(&self, session: &mut Session) -> Result<(), SessionError> {
+        // INVARIANT(no-write-after-fault): nothing that waits reaches a key any more; the next daemon asks who has it.
+        if self.context.health.sealed().is_some() {
+            session.waiting.clear();
+            return Ok(());
+        }
         let Some(noted) = self.context.log.noted() else { return Ok(()) };
         // What is committed and not noted yet has its asker in this process, or is noted soon.
         let void: BTreeSet<u64> = session.void.range(..noted.size).copied().take(MAX_ITEMS).collect();
@@ -395,25 +405,25 @@ impl Connection {
         session.void.retain(|index| !void.contains(index));
         let batch = Batch {
             note: noted.note.to_string(),
-            from: session.seen,
-            consistency: self.context.log.consistency(session.seen, noted.size).await?,
-            settle: self.settlements(session, noted.size).await?,
+            from: session.seen.0,
+            consistency: self.context.log.consistency(session.seen.0, &session.seen.1, &noted).await?,
+            settle: self.settlements(session, &noted).await?,
             void: void.iter().copied().collect(),
-            sign: self.items(session, noted.size).await?,
+            sign: self.items(session, &noted).await?,
         };
-        session.in_flight = Some(InFlight { noted: noted.size, void, sent: Instant::now() });
+        session.in_flight = Some(InFlight { noted: (noted.size, noted.root), void, sent: Instant::now() });
         Ok(session.sink.send(&ToSigner::Batch(batch)).await?)
     }
 
-    async fn settlements(&self, session: &mut Session, size: u64) -> Result<Vec<Settle>, SessionError> {
+    async fn settlements(&self, session: &mut Session, noted: &Noted) -> Result<Vec<Settle>, SessionError> {
         // An end that is committed and not noted yet waits for its note.
         let (mut now, later): (Vec<_>, Vec<_>) =
-            session.settle.drain(..).partition(|closed| closed.at < size);
+            session.settle.drain(..).partition(|closed| closed.at < noted.size);
         session.settle = now.split_off(now.len().min(MAX_ITEMS));
         session.settle.extend(later);
         let mut settlements = Vec::with_capacity(now.len());
         for closed in now {
-            let inclusion = self.context.log.inclusion(closed.at, size).await?;
+            let inclusion = self.context.log.inclusion(closed.at, &closed.leaf, noted).await?;
             settlements.push(Settle {
                 index: closed.index,
                 leaf: Blob(closed.leaf),
@@ -425,28 +435,28 @@ impl Connection {
         Ok(settlements)
     }
 
-    async fn items(&self, session: &mut Session, size: u64) -> Result<Vec<Item>, SessionError> {
+    async fn items(&self, session: &mut Session, noted: &Noted) -> Result<Vec<Item>, SessionError> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         while items.len() < MAX_ITEMS && bytes < MAX_BATCH_BYTES && !session.waiting.is_empty() {
             let (receipt, reply) = session.waiting.remove(0);
             let (index, intent, mut extra) = receipt.into_parts();
-            self.prove_children(&mut extra, size).await?;
+            self.prove_children(&mut extra, noted).await?;
             bytes += intent.len() + extra_bytes(&extra);
-            let inclusion = self.context.log.inclusion(index, size).await?;
+            let inclusion = self.context.log.inclusion(index, &intent, noted).await?;
             session.asked.insert(index, reply);
             items.push(Item { index, intent: Blob(intent), inclusion, extra });
         }
         Ok(items)
     }
 
-    async fn prove_children(&self, extra: &mut Extra, size: u64) -> Result<(), SessionError> {
+    async fn prove_children(&self, extra: &mut Extra, noted: &Noted) -> Result<(), SessionError> {
         let children: Vec<&mut Child> = match extra {
             Extra::Snapshot { root, targets } => vec![root, targets],
             Extra::Timestamp { snapshot } => vec![snapshot],
             Extra::Root { .. } | Extra::RootCertificate {} | Extra::Targets { .. } => vec![],
         };
         for child in children {
-            child.inclusion = self.context.log.inclusion(child.index, size).await?;
+            child.inclusion = self.context.log.inclusion(child.index, &child.leaf.0, noted).await?;
         }
         Ok(())
     }
@@ -493,7 +503,7 @@ impl Connection {
             return Err(SessionError::Unusable("it answered a batch that was not sent".into()));
         };
         session.seen = sent.noted;
-        self.context.health.saw(&self.name, session.seen);
+        self.context.health.saw(&self.name, session.seen.0);
         self.context.generations.raise(&self.name, reserved.generation);
         for left in &reserved.unsettled {
             tracing::error!(keeper = %self.name, intent = left.index, code = %left.code, detail = left.detail, "a settlement was refused");
@@ -525,7 +535,7 @@ impl Session {
         Self {
             frames,
             sink,
-            seen: 0,
+            seen: (0, tlog::empty_root()),
             asked: BTreeMap::new(),
             refused: BTreeMap::new(),
             waiting: Vec::new(),

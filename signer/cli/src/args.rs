@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Init(Forward),
     /// Run the daemon (runs chanceryd serve)
     Serve(Forward),
+    /// Check everything from the disk after a seal, and lift it when all is whole (runs chanceryd unseal)
+    Unseal(Forward),
     /// Sign an image under a tag
     Sign(SignArgs),
     /// Look at signing requests

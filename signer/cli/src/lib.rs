@@ -55,6 +55,7 @@ async fn finish(cli: Cli, output: &mut Output) -> Result<Exit, Failure> {
     let command = match cli.command {
         Command::Dev(args) => return dev::run(args, output).await,
         Command::Init(forward) => return Err(commands::daemon::exec(&["init"], &forward)),
+        Command::Unseal(forward) => return Err(commands::daemon::exec(&["unseal"], &forward)),
         Command::Log(LogCommand::Witness(command)) => {
             return commands::log_witness::run(command, output).await;
         }

@@ -4,7 +4,7 @@
 
 use crate::completion::{self, HashedRekord, OverMessage};
 use crate::{
-    Completion, Digest, Intent, KeeperName, Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId,
+    Completion, Digest, Intent, KeeperName, KeyId, Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId,
     Sha256, Spki, Tag, Time, TokenId, canonical, canonical::CanonicalError,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -293,6 +293,25 @@ pub enum Event {
         /// 128 random bits.
         nonce: Nonce,
     },
+    /// The daemon before this one did not end in good order: it was killed, it crashed, or the power failed.
+    Recovered {
+        /// When this was written, by the next one.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+    },
+    /// An earlier daemon sealed itself, since disk or data could not be trusted. Then a full check from disk has found the
+    /// state whole, and an operator has lifted the seal.
+    Unsealed {
+        /// When this was written, by the next daemon.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Why it was sealed, in the daemon's words.
+        reason: String,
+        /// When it was sealed.
+        at: Time,
+    },
     /// A signing keeper presented itself with keys or a charter other than before.
     Keeper {
         /// When.
@@ -355,6 +374,37 @@ pub enum Event {
         spool: u64,
         /// Size that the newest stored note covers.
         noted: u64,
+    },
+    /// What keeps a keeper's keys from signing has changed: its token is out, or something is wrong with it or with a key.
+    /// A daemon knows nothing of what an earlier one has told: trouble that lasts is told again after [`Event::Started`], and
+    /// what was told before it says nothing of the time after it.
+    TokenTrouble {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// The keeper.
+        keeper: KeeperName,
+        /// Everything that is wrong now, sorted; at least one.
+        problems: Vec<TokenFault>,
+    },
+    /// The last trouble with a keeper's token has ended.
+    TokenWell {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// The keeper.
+        keeper: KeeperName,
+    },
+    /// The daemon's wall clock was set, or its machine slept.
+    ClockStepped {
+        /// When, by the clock as it is now.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// Milliseconds by which it was set forward; negative: back.
+        by_ms: i64,
     },
     /// A caller was refused so often that its further refusals are counted only: [`Event::RefusalsCounted`] says how
     /// many there were, unless the daemon died before.
@@ -423,6 +473,16 @@ pub enum Event {
 
 /// The largest number of an entry that strangers have chosen: RFC 8785 carries whole numbers below 2^53.
 pub const MAX_CLAIMED: u64 = (1 << 53) - 1;
+/// Why a key, or a whole token, cannot sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFault {
+    /// The one key; absent if it is the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
+    /// The code with which its keeper would fail a signature.
+    pub code: FailureCode,
+}
 
 impl Event {
     /// When it was written.
@@ -430,11 +490,16 @@ impl Event {
         match self {
             Self::Started { time, .. }
             | Self::Stopped { time, .. }
+            | Self::Recovered { time, .. }
+            | Self::Unsealed { time, .. }
             | Self::Keeper { time, .. }
             | Self::TokenCreated { time, .. }
             | Self::TokenRevoked { time, .. }
             | Self::StoreRolledBack { time, .. }
             | Self::SpoolRolledBack { time, .. }
+            | Self::TokenTrouble { time, .. }
+            | Self::TokenWell { time, .. }
+            | Self::ClockStepped { time, .. }
             | Self::RefusalsLimited { time, .. }
             | Self::RefusalsCounted { time, .. }
             | Self::WitnessLost { time, .. }

@@ -29,7 +29,7 @@ pub use intent::{Action, Change, FileRef, Intent, MAX_CHANGES, PolicyStamp, Requ
 pub use key::{Format, KeyId, Purpose};
 pub use leaf::{
     Denial, Event, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError, MAX_CLAIMED,
-    MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason,
+    MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason, TokenFault,
 };
 pub use piv::PivSlot;
 pub use signature::{

@@ -19,8 +19,14 @@ use crate::{
     store::{NewLeaf, NewRow, Rejected, Store, StoreError},
 };
 use formats::sigstore::SignedEntryTimestamp;
-use record::{Completion, Leaf, LeafError};
-use std::{sync::Arc, time::Duration};
+use record::{Completion, Leaf, LeafError, Time};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Submissions that may wait for the writer; more wait at their sender.
@@ -29,11 +35,16 @@ const QUEUE: usize = 1024;
 /// Pause before the end of an intent is written again: first, and at most.
 const END_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How far the clock may be behind the newest leaf: NTP may slew it, and a keeper refuses as much.
+const MAX_BEHIND_MS: i64 = 5_000;
+
 /// The newest signed head.
 #[derive(Debug, Clone)]
 pub(crate) struct Noted {
     /// Number of leaves it covers.
     pub size: u64,
+    /// Their root.
+    pub root: tlog::Hash,
     /// The signed note.
     pub note: Arc<str>,
 }
@@ -90,6 +101,8 @@ pub(crate) struct Log {
     timestamps: Arc<timestamps::Timestamps>,
     health: Arc<Health>,
     origin: record::Origin,
+    /// The latest time that a leaf has, in milliseconds since 1970.
+    newest_ms: Arc<AtomicI64>,
 }
 
 impl Log {
@@ -102,8 +115,8 @@ impl Log {
     ) -> (Self, Sequencer) {
         let (work, queue) = mpsc::channel(QUEUE);
         let (publish, noted) = watch::channel(None);
-        let (cache, timestamps) = Default::default();
-        let log = Self { work, noted, store, cache, timestamps, health: health.clone(), origin };
+        let (cache, newest_ms, timestamps) = Default::default();
+        let log = Self { work, noted, store, cache, timestamps, health: health.clone(), origin, newest_ms };
         (log, Sequencer::new(sequencer, queue, publish, health))
     }
 
@@ -145,6 +158,7 @@ impl Log {
 
     async fn submit(&self, leaf: Leaf, payload: Option<Vec<u8>>) -> Result<Placed, AppendError> {
         let bytes = leaf.encode()?;
+        self.saw_time(&leaf);
         let (reply, answer) = oneshot::channel();
         let work = Work::Leaf { leaf: Box::new(NewLeaf { leaf, bytes, payload }), reply };
         self.work.send(work).await.map_err(|_| stopping())?;
@@ -165,6 +179,26 @@ impl Log {
             // A writer that has ended already has nothing to close.
             let _ended = done.await;
         }
+    }
+
+    /// Takes the time of a leaf that is in the log, or on its way there.
+    pub(crate) fn saw_time(&self, leaf: &Leaf) {
+        if let Some(time) = leaf.time() {
+            self.newest_ms.fetch_max(time.unix_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Why no intent can be written at this time, if that is so: it would stand in the log as older than what is before it.
+    pub(crate) fn clock_problem(&self, now: Time) -> Option<String> {
+        let newest = self.newest_ms.load(Ordering::Relaxed);
+        let behind = newest - now.unix_ms();
+        let text = || {
+            let newest = Time::from_unix_ms(newest).map_or_else(|e| e.to_string(), |time| time.to_string());
+            format!(
+                "the clock says {now}, which is {behind} ms before the newest entry of the log ({newest})"
+            )
+        };
+        (behind > MAX_BEHIND_MS).then(text)
     }
 
     /// The log's name.

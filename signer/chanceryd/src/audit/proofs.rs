@@ -1,6 +1,6 @@
-//! Proofs and tiles, from the tree's stored hashes. A tile only grows, so one that was read serves every narrower view.
+//! Proofs and tiles, from the tree's stored hashes. No proof leaves that does not lead to the signed root. A tile only grows, so one that was read serves every narrower view.
 
-use super::Log;
+use super::{Log, Noted};
 use crate::store::StoreError;
 use record::Sha256;
 use std::{
@@ -17,16 +17,41 @@ const CACHED_TILES: usize = 1024;
 pub(super) struct TileCache(Mutex<HashMap<TileId, Vec<Hash>>>);
 
 impl Log {
-    /// RFC 6962 audit path of a leaf in the tree of `size` leaves.
-    pub(crate) async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Sha256>, StoreError> {
-        let tiles = self.tiles(tlog::tiles_for_inclusion(index, size).map_err(no_proof)?, size).await?;
-        Ok(to_record(tlog::inclusion_proof(index, size, &tiles).map_err(no_proof)?))
+    /// RFC 6962 audit path of a leaf in the tree that a note covers, verified before it is given out.
+    pub(crate) async fn inclusion(
+        &self,
+        index: u64,
+        leaf: &[u8],
+        noted: &Noted,
+    ) -> Result<Vec<Sha256>, StoreError> {
+        let ids = tlog::tiles_for_inclusion(index, noted.size).map_err(no_proof)?;
+        let tiles = self.tiles(ids.clone(), noted.size).await?;
+        let proof = tlog::inclusion_proof(index, noted.size, &tiles).map_err(no_proof)?;
+        tlog::verify_inclusion(&tlog::leaf_hash(leaf), index, noted.size, &proof, &noted.root)
+            .map_err(|e| wrong_proof(&format!("leaf {index}"), &ids, noted, &e))?;
+        Ok(to_record(proof))
     }
 
-    /// RFC 6962 consistency proof between two sizes.
-    pub(crate) async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Sha256>, StoreError> {
-        let tiles = self.tiles(tlog::tiles_for_consistency(old, new).map_err(no_proof)?, new).await?;
-        Ok(to_record(tlog::consistency_proof(old, new, &tiles).map_err(no_proof)?))
+    /// RFC 6962 consistency proof from a size and its root to the tree that a note covers, verified before it is given
+    /// out.
+    pub(crate) async fn consistency(
+        &self,
+        old: u64,
+        root: &Hash,
+        noted: &Noted,
+    ) -> Result<Vec<Sha256>, StoreError> {
+        let ids = tlog::tiles_for_consistency(old, noted.size).map_err(no_proof)?;
+        let tiles = self.tiles(ids.clone(), noted.size).await?;
+        let proof = tlog::consistency_proof(old, noted.size, &tiles).map_err(no_proof)?;
+        tlog::verify_consistency(old, root, noted.size, &noted.root, &proof)
+            .map_err(|e| wrong_proof(&format!("the first {old} leaves"), &ids, noted, &e))?;
+        Ok(to_record(proof))
+    }
+
+    /// The same between two sizes whose roots nobody has shown: they are taken from the tree's edges.
+    pub(crate) async fn consistency_of_sizes(&self, old: u64, new: u64) -> Result<Vec<Sha256>, StoreError> {
+        let (old_root, root) = (self.root_at(old).await?, self.root_at(new).await?);
+        self.consistency(old, &old_root, &Noted { size: new, root, note: "".into() }).await
     }
 
     /// The root of the first `size` leaves.
@@ -78,6 +103,15 @@ impl TileCache {
 
 fn to_record(hashes: Vec<Hash>) -> Vec<Sha256> {
     hashes.into_iter().map(|h| Sha256::from_bytes(h.0)).collect()
+}
+
+/// A proof that does not lead to the signed root: one of the tiles that it is made of is not what it was.
+fn wrong_proof(of: &str, ids: &BTreeSet<TileId>, noted: &Noted, error: &ProofError) -> StoreError {
+    let tiles: Vec<String> = ids.iter().map(|id| format!("{}/{}", id.level, id.index)).collect();
+    let (tiles, size) = (tiles.join(", "), noted.size);
+    StoreError::Contradiction(format!(
+        "the proof of {of} in the tree of {size} leaves is wrong ({error}): one of the tiles {tiles} is damaged"
+    ))
 }
 
 fn no_proof(error: ProofError) -> StoreError {

@@ -32,6 +32,9 @@ pub(crate) enum RecoverError {
     /// The database failed.
     #[error("{}", .0.full())]
     Store(#[from] StoreError),
+    /// The daemon is sealed: nothing is written any more.
+    #[error("sealed: {0}")]
+    Sealed(String),
     /// Two logs under one name: seal, and never repair by lowering.
     #[error("FORK: {0}")]
     Fork(String),

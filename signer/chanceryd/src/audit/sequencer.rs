@@ -7,7 +7,7 @@ use super::{
 use crate::{
     generations::Generations,
     health::Health,
-    store::{NewLeaf, NewRow, Rejected, StoreError, Writer},
+    store::{Committed, NewLeaf, NewRow, StoreError, Writer},
 };
 use formats::sigstore::SignedEntryTimestamp;
 use record::{Clock, Completion, Leaf};
@@ -104,7 +104,10 @@ impl Sequencer {
                 answer(reply, self.timestamp(index, &completion).await);
             }
             if let Some(reply) = stop {
-                self.parts.writer.close().await;
+                // INVARIANT(no-write-after-fault): closing the database writes and syncs.
+                if self.health.sealed().is_none() {
+                    self.parts.writer.close().await;
+                }
                 return answer(reply, ());
             }
         }
@@ -184,7 +187,7 @@ impl Sequencer {
         Ok(())
     }
 
-    async fn commit(&mut self, leaves: &[NewLeaf], rows: &[NewRow]) -> Result<CommitResult, String> {
+    async fn commit(&mut self, leaves: &[NewLeaf], rows: &[NewRow]) -> Result<Committed, String> {
         let epoch = self.parts.link.as_ref().map_or(0, |l| l.epoch);
         self.parts.writer.remember_generations(self.parts.generations.all());
         let mut tries = 0;
@@ -224,6 +227,10 @@ impl Sequencer {
     }
 
     async fn note(&mut self) -> Result<(), RecoverError> {
+        // INVARIANT(no-write-after-fault): heads may be made one by writing.
+        if let Some(why) = self.health.sealed() {
+            return Err(RecoverError::Sealed(why));
+        }
         if self.parts.link.is_none() {
             self.reconnect().await?;
         }
@@ -231,7 +238,7 @@ impl Sequencer {
         reconcile(&mut self.parts.writer, link, self.parts.refill).await?;
         let note: Arc<str> = link.note().await?.into();
         self.health.set_log(None);
-        let noted = Noted { size: link.size, note: note.clone() };
+        let noted = Noted { size: link.size, root: link.root, note: note.clone() };
         self.parts.writer.remember_note(note.to_string());
         self.publish.send_replace(Some(noted));
         Ok(())
@@ -291,8 +298,6 @@ impl Sequencer {
         seal || self.health.sealed().is_some()
     }
 }
-
-type CommitResult = (Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>);
 
 impl Batch {
     fn take(&mut self, work: Work) {

@@ -4,8 +4,14 @@
 //! on the keeper's own host only.
 
 use super::{App, CallerProof, Fail};
-use crate::health::{Standing, Trouble};
-use api::{KeeperFault, KeeperInfo, KeeperState, KeeperTrouble, Keepers, KeyInfo, Keys, PastTrouble, Scope};
+use crate::{
+    health::{Health, Standing, Trouble},
+    scrub::{Read, Rounds},
+};
+use api::{
+    KeeperFault, KeeperInfo, KeeperState, KeeperTrouble, Keepers, KeyInfo, Keys, PastTrouble, Scope, Scrub,
+    ScrubProgress, ScrubRound,
+};
 use axum::{Json, extract::State};
 use record::{KeeperName, KeyRecord};
 
@@ -47,8 +53,20 @@ pub(super) async fn list(State(service): State<App>, caller: CallerProof) -> Res
         sealed: service.health.sealed(),
         log: state(service.health.log()),
         keepers,
+        scrub: scrub(&service.health),
         alarms: service.health.alarms(),
     }))
+}
+
+fn scrub(health: &Health) -> Scrub {
+    let Rounds { running, last } = health.scrub();
+    Scrub {
+        running: running.map(|(read, of)| ScrubProgress { leaves: read.leaves, of }),
+        last: last.map(|(read, time)| {
+            let Read { leaves, nodes, blobs, bytes } = read;
+            ScrubRound { time, leaves, nodes, blobs, bytes }
+        }),
+    }
 }
 
 fn state(standing: Standing) -> KeeperState {

@@ -67,6 +67,12 @@ impl Fail {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &detail).retryable()
     }
 
+    /// The clock is behind the log: an intent would stand there with a wrong time.
+    pub(crate) fn clock(why: &str) -> Self {
+        let detail = format!("nothing is signed before the server's clock is right: {why}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "clock", &detail).retryable()
+    }
+
     /// Policy said no; the log has it.
     pub(crate) fn denied(denied: Denied) -> Self {
         let count = denied.reasons.len();
@@ -102,6 +108,7 @@ fn title(code: &str) -> &'static str {
         "not-found" => "Not found",
         "bad-request" => "The request cannot be read",
         "audit-unavailable" => "The audit log is unavailable",
+        "clock" => "The server's clock is wrong",
         "token-unavailable" => "The signing token is unavailable",
         "idempotency-mismatch" => "The idempotency key was used for another request",
         "overloaded" => "Too much at once",
@@ -173,7 +180,8 @@ impl IntoResponse for Fail {
 
 impl From<StoreError> for Fail {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = %error.full(), "the database failed under a call");
+        // The alarm is the seal, told once; a database that fails, fails under every call.
+        tracing::warn!(error = %error.full(), "the database failed under a call");
         let fail = Self::audit_unavailable("the database cannot be read");
         Self { seal: error.is_integrity().then(|| error.full()), ..fail }
     }
@@ -190,6 +198,7 @@ impl From<SignError> for Fail {
         match error {
             SignError::Append(e) => e.into(),
             SignError::Store(e) => e.into(),
+            SignError::Clock(why) => Self::clock(&why),
             other => {
                 let detail = other.to_string();
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &detail).retryable()

@@ -73,7 +73,10 @@ pub(super) async fn create(
                 problem.unwrap_or_else(|| Fail::audit_unavailable("the request ended without a word"))
             );
         }
-        RequestState::Ready | RequestState::Signing | RequestState::Recorded => StatusCode::ACCEPTED,
+        RequestState::Ready | RequestState::Signing | RequestState::Recorded => {
+            ends_some_time(&service)?;
+            StatusCode::ACCEPTED
+        }
     };
     let mut response = (status, [("location", format!("/v1/requests/{id}"))], Json(request)).into_response();
     if replayed {
@@ -97,6 +100,9 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
         return Err(Fail::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).retryable());
     }
     let now = service.clock.now();
+    if let Some(why) = service.log.clock_problem(now) {
+        return Err(Fail::clock(&why));
+    }
     let id = RequestId::new(now);
     let request = SignRequest { image: body.image, tag: body.tag }; //                       1. parsed
     let who = Authenticated::new(proof); //                                                  2. who
@@ -219,11 +225,22 @@ pub(super) async fn show(
     if row.by != *proof.principal() && !proof.has(Scope::Audit) {
         return Err(unknown());
     }
-    Ok(Json(wait_for(&service, &id, wait.wait.unwrap_or(0), wait.touch).await?))
+    let seconds = wait.wait.unwrap_or(0);
+    let request = wait_for(&service, &id, seconds, wait.touch).await?;
+    if seconds > 0 && !request.state.is_final() {
+        ends_some_time(&service)?;
+    }
+    Ok(Json(request))
+}
+
+/// Tells who waits for the end of a request that this daemon will not bring it there.
+fn ends_some_time(service: &Service) -> Result<(), Fail> {
+    let sealed = service.health.sealed();
+    sealed.map_or(Ok(()), |why| Err(Fail::audit_unavailable(&format!("sealed: {why}"))))
 }
 
 /// The request as soon as it is final or waits for a touch that the caller does not know of, or as it stands when the time
-/// is up.
+/// is up or the daemon is sealed.
 async fn wait_for(
     service: &Service,
     id: &RequestId,
@@ -246,9 +263,13 @@ async fn wait_for(
             return Ok(request);
         }
         let change = async {
-            tokio::select! { changed = looks.changed() => changed, changed = touches.changed() => changed }
+            tokio::select! {
+                changed = looks.changed() => changed.is_ok(),
+                changed = touches.changed() => changed.is_ok(),
+                () = service.health.until_sealed() => false,
+            }
         };
-        if timeout_at(until, change).await.is_err() {
+        if !timeout_at(until, change).await.unwrap_or(false) {
             return current(service, id).await;
         }
     }
@@ -369,6 +390,9 @@ async fn make_collection(service: App, proof: Proof, repository: Repository) -> 
         return Err(Fail::audit_unavailable(&why));
     }
     let now = service.clock.now();
+    if let Some(why) = service.log.clock_problem(now) {
+        return Err(Fail::clock(&why));
+    }
     let who = Authenticated::new(proof);
     let ask = Ask::CreateRepository { collection_exists: collection_exists(&service, &repository).await? };
     let id = RequestId::new(now);
@@ -376,7 +400,13 @@ async fn make_collection(service: App, proof: Proof, repository: Repository) -> 
     let decided = Allowed::decide(&who, id, repository.clone(), ask, &service.policy, &roll, now).await?;
     let allowed = decided.map_err(Fail::denied)?;
     keys_answer(&service, &repository).await?;
-    let made = service.publisher.create(Approved::without_people(allowed)).await;
+    let made = tokio::select! {
+        made = service.publisher.create(Approved::without_people(allowed)) => made,
+        () = service.health.until_sealed() => Err("sealed".into()),
+    };
+    if made.is_err() {
+        ends_some_time(&service)?;
+    }
     made.map_err(|why| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "token-unavailable", &why).retryable())
 }
 

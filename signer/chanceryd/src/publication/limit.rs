@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_quorum_that_is_back_lets_signing_go_on_by_itself() {
-        let noted = |size| Some(Noted { size, note: "".into() });
+        let noted = |size| Some(Noted { size, root: tlog::empty_root(), note: "".into() });
         let (send, noted_now) = watch::channel(noted(10));
         let patience = Patience::new(MaxUnwitnessed { leaves: 16, minutes: 60 }, noted_now);
         assert!(patience.problem().is_some());

@@ -53,7 +53,7 @@ impl World {
             NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
         };
         writer.commit(1, &(0..leaves).map(leaf).collect::<Vec<_>>(), &[]).await.unwrap();
-        let health = Arc::new(Health::new(Arc::new(SystemClock)));
+        let health = Arc::new(Health::new(Arc::new(SystemClock), None));
         let parts = Parts {
             writer,
             socket: "nowhere".into(),
@@ -75,7 +75,7 @@ impl World {
     }
 
     async fn noted(&self, size: u64) -> Noted {
-        Noted { size, note: self.note(size).await.to_string().into() }
+        Noted { size, root: tlog::empty_root(), note: self.note(size).await.to_string().into() }
     }
 
     /// The checkpoint of the first `size` leaves.

@@ -277,7 +277,7 @@ async fn proof(log: &Log, old: u64, size: u64) -> Result<Vec<Hash>, Fault> {
     if old == 0 || old == size {
         return Ok(Vec::new());
     }
-    let proof = log.consistency(old, size).await.map_err(|e| {
+    let proof = log.consistency_of_sizes(old, size).await.map_err(|e| {
         log.judge(&e);
         Fault::Proof(e.full())
     })?;

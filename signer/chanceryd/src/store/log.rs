@@ -1,10 +1,22 @@
 //! Leaves, the head, and the tree's hashes in the database: one transaction a batch.
 
-use super::{Store, StoreError, project, requests::NewRow, signed, unsigned};
+use super::{
+    Store, StoreError,
+    checked::{self, leaf_row, read_tiles},
+    project,
+    requests::NewRow,
+    signed, unsigned,
+};
 use record::{KeeperName, Leaf};
 use sqlx::{Connection, Row, SqliteConnection};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::ManuallyDrop,
+};
 use tlog::{Frontier, Hash, TILE_WIDTH, TileId, Tiles};
+
+/// Frames of the write-ahead log (of a page each) from which on they are moved into the file: SQLite's own default.
+const CHECKPOINT_FRAMES: i64 = 1000;
 
 /// The log as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +72,17 @@ pub(crate) enum Rejected {
     IdempotencyKey,
 }
 
+/// For each leaf its index, and for each row that it is there; or why it was left out.
+pub(crate) type Committed = (Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>);
+
 /// The one writing connection.
+// INVARIANT(no-write-after-fault): the connection is closed by `close` alone, since closing writes and syncs: one that is
+// dropped, or that has met a fault, is left as it is and ends with the process.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    connection: SqliteConnection,
+    connection: ManuallyDrop<SqliteConnection>,
+    /// The first error after which nothing may be written.
+    fault: Option<String>,
     head: Head,
     frontier: Frontier,
     generations: BTreeMap<KeeperName, u64>,
@@ -96,12 +115,22 @@ impl Writer {
                 head.size
             )));
         }
-        Ok(Self { connection, head, frontier, generations: BTreeMap::new(), stored: BTreeMap::new() })
+        Ok(Self {
+            connection: ManuallyDrop::new(connection),
+            fault: None,
+            head,
+            frontier,
+            generations: BTreeMap::new(),
+            stored: BTreeMap::new(),
+        })
     }
 
-    /// Closes the connection; the last one moves the journal into the file.
+    /// Closes the connection; the last one moves the write-ahead log into the file. After a fault nothing is done.
     pub(crate) async fn close(self) {
-        if let Err(e) = self.connection.close().await {
+        if self.fault.is_some() {
+            return;
+        }
+        if let Err(e) = ManuallyDrop::into_inner(self.connection).close().await {
             tracing::warn!(error = %e, "the database was not closed in good order; its journal is read at the next start");
         }
     }
@@ -128,13 +157,35 @@ impl Writer {
 
     /// Appends leaves and rows in one transaction. For each leaf its index, or why it was left out.
     ///
-    /// On an error nothing of the batch was applied, but for [`StoreError::Integrity`], after which nothing is known.
+    /// On an error nothing of the batch was applied, but for [`StoreError::Integrity`], after which nothing is known, and
+    /// nothing is written by this writer any more.
     pub(crate) async fn commit(
         &mut self,
         epoch: u64,
         leaves: &[NewLeaf],
         rows: &[NewRow],
-    ) -> Result<(Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>), StoreError> {
+    ) -> Result<Committed, StoreError> {
+        if let Some(why) = &self.fault {
+            return Err(StoreError::Contradiction(format!("nothing is written after a fault: {why}")));
+        }
+        let done = match self.apply(epoch, leaves, rows).await {
+            Ok(done) => self.checkpoint().await.map(|()| done),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = &done
+            && e.is_integrity()
+        {
+            self.fault = Some(e.full());
+        }
+        done
+    }
+
+    async fn apply(
+        &mut self,
+        epoch: u64,
+        leaves: &[NewLeaf],
+        rows: &[NewRow],
+    ) -> Result<Committed, StoreError> {
         let mut frontier = self.frontier.clone();
         let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut placed = Vec::with_capacity(leaves.len());
@@ -171,6 +222,23 @@ impl Writer {
         Ok((placed, inserted))
     }
 
+    /// Moves the write-ahead log into the file when it has grown, and tells of every error: one that is not told would be
+    /// followed by a sync that seems to succeed.
+    async fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let moved = async {
+            let log = sqlx::query("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *self.connection).await?;
+            if log.try_get::<i64, _>(1)? >= CHECKPOINT_FRAMES {
+                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *self.connection).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match moved.await {
+            // The commit stands: the next one tries again.
+            Err(StoreError::NotApplied(_)) | Ok(()) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Leaves from `from` on, at most `n` and at most about `max_bytes`.
     pub(crate) async fn leaves(
         &mut self,
@@ -178,13 +246,8 @@ impl Writer {
         n: u64,
         max_bytes: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        let rows = sqlx::query("SELECT bytes FROM leaf WHERE idx >= ? ORDER BY idx LIMIT ?")
-            .bind(signed(from))
-            .bind(signed(n))
-            .fetch_all(&mut self.connection)
-            .await?;
+        let bytes = checked::leaves(&mut self.connection, from, from.saturating_add(n)).await?;
         let mut total = 0;
-        let bytes = rows.iter().map(|r| r.try_get::<Vec<u8>, _>(0)).collect::<Result<Vec<_>, _>>()?;
         let within = |leaf: &Vec<u8>| {
             let first = total == 0;
             total += leaf.len();
@@ -219,14 +282,19 @@ impl Store {
 
     /// A leaf's bytes.
     pub(crate) async fn leaf(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = ?").bind(signed(index));
-        Ok(row.fetch_optional(&self.readers).await?)
+        let sql = "SELECT idx, hash, bytes FROM leaf WHERE idx = ?";
+        let row = sqlx::query(sql).bind(signed(index)).fetch_optional(&self.readers).await?;
+        Ok(row.as_ref().map(leaf_row).transpose()?.map(|(_, _, bytes)| bytes))
     }
 
-    /// The leaves `from..from + n`, in order.
+    /// The leaves `from..from + n`, all of them, in order.
     pub(crate) async fn leaves(&self, from: u64, n: u64) -> Result<Vec<Vec<u8>>, StoreError> {
-        let rows = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx");
-        Ok(rows.bind(signed(from)).bind(signed(from.saturating_add(n))).fetch_all(&self.readers).await?)
+        let mut connection = self.readers.acquire().await?;
+        let leaves = checked::leaves(&mut connection, from, from.saturating_add(n)).await?;
+        match leaves.len() as u64 {
+            found if found < n => Err(checked::missing_leaf(from.saturating_add(found))),
+            _ => Ok(leaves),
+        }
     }
 }
 
@@ -236,13 +304,13 @@ fn root_of(size: u64, tiles: &Tiles) -> Result<Hash, StoreError> {
     })
 }
 
-async fn read_head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
+pub(super) async fn read_head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
     let row = sqlx::query("SELECT size, root, epoch, note, origin, vkey FROM head WHERE id = 1")
         .fetch_one(connection)
         .await?;
     Ok(Head {
         size: unsigned(row.try_get(0)?),
-        root: hash(row.try_get(1)?)?,
+        root: checked::hash(row.try_get(1)?)?,
         epoch: unsigned(row.try_get(2)?),
         note: row.try_get(3)?,
         origin: row.try_get(4)?,
@@ -315,48 +383,70 @@ async fn insert_nodes(
     Ok(())
 }
 
-async fn read_tiles(
-    connection: &mut SqliteConnection,
-    ids: BTreeSet<TileId>,
-    size: u64,
-) -> Result<Tiles, StoreError> {
-    let mut tiles = Tiles::default();
-    for id in ids {
-        let width = tlog::tile_width(id, size);
-        tiles.insert(id, read_tile(connection, id, width).await?);
-    }
-    Ok(tiles)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::{Clock, Event, Nonce, SystemClock};
 
-async fn read_tile(
-    connection: &mut SqliteConnection,
-    id: TileId,
-    width: u64,
-) -> Result<Vec<Hash>, StoreError> {
-    let from = id.index.saturating_mul(TILE_WIDTH);
-    let to = from.saturating_add(width);
-    let rows: Vec<Vec<u8>> = if id.level == 0 {
-        let query = sqlx::query_scalar("SELECT hash FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx");
-        query.bind(signed(from)).bind(signed(to)).fetch_all(connection).await?
-    } else {
-        let query =
-            sqlx::query_scalar("SELECT hash FROM node WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx");
-        query.bind(i64::from(id.level)).bind(signed(from)).bind(signed(to)).fetch_all(connection).await?
-    };
-    if u64::try_from(rows.len()).ok() != Some(width) {
-        return Err(StoreError::Contradiction(format!(
-            "tile {}/{} has {} of {width} hashes",
-            id.level,
-            id.index,
-            rows.len()
-        )));
+    fn leaf() -> NewLeaf {
+        let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce: Nonce::random().unwrap() });
+        NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
     }
-    rows.into_iter().map(hash).collect()
-}
 
-fn hash(bytes: Vec<u8>) -> Result<Hash, StoreError> {
-    bytes
-        .try_into()
-        .map(Hash)
-        .map_err(|b: Vec<u8>| StoreError::Contradiction(format!("a hash of {} bytes", b.len())))
+    async fn damage(writer: &mut Writer, sql: &'static str) {
+        assert_eq!(sqlx::query(sql).execute(&mut *writer.connection).await.unwrap().rows_affected(), 1);
+    }
+
+    /// INVARIANT(no-write-after-fault)
+    #[tokio::test]
+    async fn no_write_after_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut first = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let (_store, mut second) = Store::open(&path).await.unwrap();
+        second.commit(1, &[leaf()], &[]).await.unwrap();
+        // Another writer has moved the head.
+        let fault = first.commit(1, &[leaf()], &[]).await.unwrap_err();
+        assert!(fault.is_integrity(), "{}", fault.full());
+        let wal = dir.path().join("chancery.db-wal");
+        let written = std::fs::read(&wal).unwrap();
+        let again = first.commit(1, &[leaf()], &[]).await.unwrap_err();
+        assert!(again.is_integrity() && again.full().contains("nothing is written after a fault"));
+        first.close().await;
+        drop(second);
+        assert_eq!(std::fs::read(&wal).unwrap(), written, "neither moved nor removed");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_it_was_does_not_leave_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let leaves: Vec<NewLeaf> = (0..300).map(|_| leaf()).collect();
+        writer.commit(1, &leaves, &[]).await.unwrap();
+        let (store, _) = Store::open(&path).await.unwrap();
+        assert_eq!(store.leaves(0, 300).await.unwrap().len(), 300);
+        let full = BTreeSet::from([TileId { level: 0, index: 0 }]);
+        assert!(store.tiles(full.clone(), 300).await.is_ok());
+        damage(&mut writer, "UPDATE leaf SET bytes = x'00' WHERE idx = 7").await;
+        for why in [
+            store.leaf(7).await.unwrap_err(),
+            store.leaves(0, 256).await.unwrap_err(),
+            writer.leaves(5, 10, 4096).await.unwrap_err(),
+        ] {
+            assert!(why.is_integrity() && why.full().contains("leaf 7"), "{}", why.full());
+        }
+        damage(&mut writer, "UPDATE leaf SET hash = zeroblob(32) WHERE idx = 9").await;
+        let why = store.tiles(full, 300).await.unwrap_err();
+        assert!(why.is_integrity() && why.full().contains("tile 0/0"), "{}", why.full());
+        damage(&mut writer, "DELETE FROM leaf WHERE idx = 290").await;
+        let why = store.leaves(280, 20).await.unwrap_err();
+        assert!(why.full().contains("leaf 290 is missing"), "{}", why.full());
+        sqlx::query("INSERT INTO blob VALUES (zeroblob(32), x'01')")
+            .execute(&mut *writer.connection)
+            .await
+            .unwrap();
+        let why = store.blob(&record::Sha256::from_bytes([0; 32])).await.unwrap_err();
+        assert!(why.is_integrity() && why.full().contains(&"0".repeat(64)), "{}", why.full());
+    }
 }

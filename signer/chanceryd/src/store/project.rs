@@ -1,7 +1,7 @@
 //! What a leaf means for the other tables. The same code runs when a leaf is committed and when the log is refilled
 //! from the keeper's spool, so that what a client sees is always a function of the log.
 
-use super::{NewLeaf, Rejected, StoreError, rows, signed, tuf, unsigned};
+use super::{NewLeaf, Rejected, StoreError, checked, rows, signed, tuf, unsigned};
 use record::{
     Action, Change, Completion, Denial, Event, FileRef, Intent, KeeperRecord, Leaf, Outcome, OutcomeKind,
     PayloadDigest, Repository, Sha256,
@@ -348,8 +348,13 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
         }
         Event::Started { .. }
         | Event::Stopped { .. }
+        | Event::Recovered { .. }
+        | Event::Unsealed { .. }
         | Event::StoreRolledBack { .. }
         | Event::SpoolRolledBack { .. }
+        | Event::TokenTrouble { .. }
+        | Event::TokenWell { .. }
+        | Event::ClockStepped { .. }
         | Event::RefusalsLimited { .. }
         | Event::RefusalsCounted { .. }
         | Event::WitnessLost { .. }
@@ -386,16 +391,15 @@ async fn read_blob(connection: &mut SqliteConnection, sha256: &Sha256) -> Result
         .bind(sha256.as_bytes().to_vec())
         .fetch_optional(connection)
         .await?;
-    bytes.ok_or_else(|| {
+    checked::blob(sha256, bytes)?.ok_or_else(|| {
         StoreError::Contradiction(format!("bytes {sha256} are named in the log and not stored"))
     })
 }
 
 async fn read_intent(connection: &mut SqliteConnection, index: u64) -> Result<Intent, StoreError> {
-    let bytes: Vec<u8> = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = ?")
-        .bind(signed(index))
-        .fetch_one(connection)
-        .await?;
+    let sql = "SELECT idx, hash, bytes FROM leaf WHERE idx = ?";
+    let row = sqlx::query(sql).bind(signed(index)).fetch_one(connection).await?;
+    let (.., bytes) = checked::leaf_row(&row)?;
     match Leaf::decode(&bytes) {
         Ok(Leaf::Intent(intent)) => Ok(intent),
         _ => Err(StoreError::Contradiction(format!("leaf {index} is no intent"))),

@@ -1,6 +1,6 @@
 //! Collections: their signed files, what the next step of each role builds on, and what clients may see.
 
-use super::{Store, StoreError, requests::parse, rows, signed, unsigned};
+use super::{Store, StoreError, checked, requests::parse, rows, signed, unsigned};
 use record::{Digest, FileRef, KeeperName, Purpose, Repository, Sha256, Tag, Time};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -169,7 +169,7 @@ impl Store {
     pub(crate) async fn blob(&self, sha256: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
         let query =
             sqlx::query_scalar("SELECT bytes FROM blob WHERE sha256 = ?").bind(sha256.as_bytes().to_vec());
-        Ok(query.fetch_optional(&self.readers).await?)
+        checked::blob(sha256, query.fetch_optional(&self.readers).await?)
     }
 
     /// Intents of a keeper that have no outcome yet.

@@ -26,6 +26,11 @@ const MAX_SKEW_S: i64 = 300;
 /// How `/readyz` begins what it says of a keeper.
 const KEEPERS: [&str; 2] = ["signing keeper ", "log keeper: "];
 
+/// How `/readyz` begins what it says of a daemon that writes nothing any more.
+const SEALED: &str = "sealed: ";
+const UNSEAL: &str =
+    "find the cause and mend it, stop the daemon, then run `chancery unseal --config FILE` on its host";
+
 /// Everything that was looked at.
 #[derive(Debug, Serialize)]
 pub(super) struct Diagnosis {
@@ -199,7 +204,10 @@ fn troubles(readiness: &Readiness, has_keepers: bool) -> Vec<Check> {
         return vec![Check::good("service", format!("ready, {} entries in the log", readiness.log_size))];
     }
     let remedy = "start or repair what is named; chancery token health says more to a token with the scope audit or admin";
-    let problem = |problem: &String| Check::bad("service", Exit::Temporary, problem.clone(), remedy);
+    let problem = |problem: &String| match problem.starts_with(SEALED) {
+        true => Check::bad("service", Exit::State, problem.clone(), UNSEAL),
+        false => Check::bad("service", Exit::Temporary, problem.clone(), remedy),
+    };
     let of_keeper = |problem: &&String| KEEPERS.iter().any(|prefix| problem.starts_with(prefix));
     let left = readiness.problems.iter().filter(|problem| !has_keepers || !of_keeper(problem));
     let checks: Vec<Check> = left.map(problem).collect();
@@ -215,7 +223,8 @@ fn troubles(readiness: &Readiness, has_keepers: bool) -> Vec<Check> {
 /// One check a keeper, if the token may be told of them.
 async fn keepers(connection: &Connection) -> Option<Vec<Check>> {
     let keepers = connection.client().ok()?.keepers().await.ok()?;
-    Some(health::rows(&keepers).iter().map(keeper).collect())
+    let disk = Check::good("disk", health::scrub_text(&keepers.scrub));
+    Some(health::rows(&keepers).iter().map(keeper).chain([disk]).collect())
 }
 
 fn keeper(row: &health::Row<'_>) -> Check {

@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use api::{Client, KeeperFault, KeeperInfo, KeeperState, Keepers};
+use api::{Client, KeeperFault, KeeperInfo, KeeperState, Keepers, Scrub};
 
 impl Answer for Keepers {
     const SCHEMA: &'static str = "chancery.keepers/v1";
@@ -98,12 +98,27 @@ impl Row<'_> {
 fn text(keepers: &Keepers) -> String {
     let sealed = keepers.sealed.as_ref().map(|why| {
         format!(
-            "SEALED: {why}\n  remedy  find out why; the daemon starts again only with its state found whole"
+            "SEALED: {why}\n  remedy  find the cause and mend it, stop the daemon, then run `chancery unseal --config FILE` on its host"
         )
     });
     let alarms = keepers.alarms.iter().map(|says| format!("ALARM: {says}"));
     let rows = rows(keepers);
-    sealed.into_iter().chain(rows.iter().map(Row::lines)).chain(alarms).collect::<Vec<_>>().join("\n")
+    let lines = sealed.into_iter().chain(rows.iter().map(Row::lines)).chain(alarms);
+    lines.chain([format!("disk  {}", scrub_text(&keepers.scrub))]).collect::<Vec<_>>().join("\n")
+}
+
+/// What the daemon has last read from its disk again.
+pub(super) fn scrub_text(scrub: &Scrub) -> String {
+    let last = scrub.last.as_ref().map_or_else(
+        || "not yet read again as a whole since the daemon's start".to_owned(),
+        |last| {
+            let (leaves, blobs, time) = (last.leaves, last.blobs, last.time);
+            format!("whole: {leaves} entries and {blobs} payloads were read again until {time}")
+        },
+    );
+    let running =
+        scrub.running.as_ref().map(|r| format!("; being read now, {} of {} entries", r.leaves, r.of));
+    last + &running.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use record::{Action, Event, Intent, Leaf, Principal};
+use record::{Action, Event, Intent, Leaf, Principal, TokenFault};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tlog::{Checkpoint, Note, TILE_WIDTH, leaf_hash};
@@ -157,6 +157,10 @@ fn event(event: &Event) -> String {
     match event {
         Event::Started { time, version, .. } => format!("{time}  started  version {version}"),
         Event::Stopped { time, .. } => format!("{time}  stopped"),
+        Event::Recovered { time, .. } => {
+            format!("{time}  recovered  the daemon before did not end in good order")
+        }
+        Event::Unsealed { time, reason, at, .. } => format!("{time}  unsealed  sealed at {at}: {reason}"),
         Event::Keeper { time, keeper, .. } => {
             format!("{time}  keeper  {} with {} keys", keeper.name, keeper.keys.len())
         }
@@ -170,6 +174,16 @@ fn event(event: &Event) -> String {
         Event::SpoolRolledBack { time, spool, noted, .. } => {
             format!("{time}  spool-rolled-back  from {noted} or more to {spool}, filled from the database")
         }
+        Event::TokenTrouble { time, keeper, problems, .. } => {
+            let problem = |p: &TokenFault| match &p.key {
+                Some(key) => format!("key {key} {}", p.code),
+                None => p.code.to_string(),
+            };
+            let problems = problems.iter().map(problem).collect::<Vec<_>>().join(", ");
+            format!("{time}  token-trouble  {keeper}: {problems}")
+        }
+        Event::TokenWell { time, keeper, .. } => format!("{time}  token-well  {keeper}"),
+        Event::ClockStepped { time, by_ms, .. } => format!("{time}  clock-stepped  by {by_ms} ms"),
         Event::RefusalsLimited { time, by, from, .. } => {
             format!("{time}  refusals-limited  of {by}, since {from}: counted from here on")
         }

@@ -33,6 +33,7 @@ pub(crate) async fn run(
         Command::Dev(args) => crate::dev::run(args, output).await,
         Command::Init(forward) => Err(daemon::exec(&["init"], &forward)),
         Command::Serve(forward) => Err(daemon::exec(&["serve"], &forward)),
+        Command::Unseal(forward) => Err(daemon::exec(&["unseal"], &forward)),
         Command::Sign(args) => sign::run(args, &connection.client()?, output).await,
         Command::Request(command) => request::run(command, &connection.client()?, output).await,
         Command::Repo(command) => repo::run(command, &connection.client()?, output).await,

@@ -1,0 +1,236 @@
+//! The full check after a seal: everything is read from the disk and compared with itself, and with every leaf in the log
+//! keeper's spool. Only a state that is whole is unsealed. Nothing is repaired here.
+
+use crate::{
+    audit::{LinkError, LogLink},
+    config::Config,
+    fatal::Fatal,
+    mark::{Mark, MarkFile},
+    opening::{self, connect},
+    scrub::{Batch, Leaves, Read, Walk},
+    store::{Inspection, Store, StoreError},
+};
+use record::{Clock, Leaf, SystemClock, wire::MAX_READ};
+use std::{collections::BTreeMap, time::Instant};
+use tlog::{Checkpoint, Frontier, Hash, VerifierKey};
+
+/// Leaves between two lines that tell how far the check is.
+const TELL_EVERY: u64 = 256 * 1024;
+
+/// Checks everything, and lifts the seal if there is one and all is whole. The daemon is stopped; the log keeper runs.
+pub async fn unseal(config: &Config) -> Result<(), Fatal> {
+    let _lock = opening::lock(&config.data)?;
+    let vkey = opening::vkey(config)?;
+    let (mark, said) = MarkFile::open(&config.data, SystemClock.now())?;
+    match &said {
+        Some(Mark::Sealed { reason, at }) => tracing::info!(reason, %at, "sealed; everything is checked now"),
+        _ => tracing::info!("there is no seal; everything is checked all the same"),
+    }
+    let begun = Instant::now();
+    let found = check(config, &vkey).await?;
+    let Read { leaves, nodes, blobs, bytes } = found.read;
+    let (intents, spool, seconds) = (found.intents, found.spool, begun.elapsed().as_secs_f32());
+    tracing::info!(
+        leaves,
+        nodes,
+        blobs,
+        bytes,
+        intents,
+        spool,
+        seconds,
+        "everything was read from the disk and is whole: pages, leaves, tree, note, payloads, rows of intents, and the log \
+         keeper's spool"
+    );
+    lift(&mark, said)
+}
+
+fn lift(mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
+    let Some(Mark::Sealed { reason, at }) = said else { return Ok(()) };
+    let failed = |e: std::io::Error| Fatal::Disk { path: mark.path().to_owned(), why: e.to_string() };
+    mark.write(&Mark::Unsealed { reason, at }).map_err(failed)?;
+    tracing::info!("unsealed: start the daemon; it writes into the log that it was sealed, and why");
+    Ok(())
+}
+
+/// What is not as it must be.
+#[derive(Debug, thiserror::Error)]
+enum Finding {
+    #[error("{}", .0.full())]
+    Store(#[from] StoreError),
+    #[error("the log keeper's spool: {0}")]
+    Spool(String),
+    #[error("the log keeper: {0}")]
+    Link(#[from] LinkError),
+}
+
+impl Finding {
+    /// Says what is damaged and what holds it a second time.
+    fn fatal(self, config: &Config) -> Fatal {
+        let next = match &self {
+            Self::Store(_) => {
+                "the seal stays. The log keeper's spool has every leaf: move chancery.db and its -wal and -shm files away, \
+                 run `chanceryd rebuild --config FILE`, then unseal again; or restore a backup"
+            }
+            Self::Spool(_) | Self::Link(_) => {
+                "the seal stays. The keeper's own log says more. If the spool is damaged and the database whole, restore the \
+                 newest copy of the keeper's state folder: the start fills it up from the database"
+            }
+        };
+        Fatal::State { path: Store::path_in(&config.data), why: self.to_string(), next: next.into() }
+    }
+}
+
+/// What was found whole.
+struct Whole {
+    read: Read,
+    intents: u64,
+    /// Leaves of the spool that were compared.
+    spool: u64,
+}
+
+async fn check(config: &Config, vkey: &VerifierKey) -> Result<Whole, Fatal> {
+    let found = |finding: Finding| finding.fatal(config);
+    let path = Store::path_in(&config.data);
+    if !path.is_file() {
+        return Err(found(StoreError::Contradiction("there is no database".into()).into()));
+    }
+    let mut disk = Inspection::open(&config.data).await.map_err(|e| found(e.into()))?;
+    disk.structure().await.map_err(|e| found(e.into()))?;
+    let head = disk.head().await.map_err(|e| found(e.into()))?;
+    let link = connect(config, vkey, head.epoch).await?;
+    let noted = note_of(&head.note, vkey).map_err(found)?;
+    let check = Check { walk: Walk::new(disk, head.size), link, noted, ends: BTreeMap::new() };
+    check.run(head.size, head.root).await.map_err(found)
+}
+
+/// Size and root of the stored note; the empty tree's without one.
+fn note_of(note: &str, vkey: &VerifierKey) -> Result<(u64, Hash), Finding> {
+    if note.is_empty() {
+        return Ok((0, tlog::empty_root()));
+    }
+    let open = Checkpoint::open(note, vkey).map_err(|e| contradiction(format!("the stored note: {e}")))?;
+    Ok((open.size, open.root))
+}
+
+fn contradiction(why: String) -> Finding {
+    StoreError::Contradiction(why).into()
+}
+
+struct Check {
+    walk: Walk,
+    link: LogLink,
+    noted: (u64, Hash),
+    /// How many intents have each end by their leaves; `None` for those that are open.
+    ends: BTreeMap<Option<String>, u64>,
+}
+
+impl Check {
+    async fn run(mut self, size: u64, root: Hash) -> Result<Whole, Finding> {
+        if self.noted.0 > size {
+            return Err(contradiction(format!("the stored note covers {} leaves of {size}", self.noted.0)));
+        }
+        let mut tell_at = TELL_EVERY;
+        while let Some(batch) = self.walk.next().await? {
+            if let Batch::Leaves(leaves) = batch {
+                self.leaves(&leaves).await?;
+            }
+            if self.walk.read.leaves >= tell_at {
+                tell_at += TELL_EVERY;
+                tracing::info!(leaves = self.walk.read.leaves, of = size, "checking");
+            }
+        }
+        if self.walk.tree.root() != root {
+            return Err(contradiction(format!("the {size} leaves fold to another root than the head has")));
+        }
+        let (disk, read) = (&mut self.walk.disk, self.walk.read);
+        if disk.sizes().await? != (read.leaves, read.nodes) {
+            return Err(contradiction("there are rows of leaves or hashes beyond the head".into()));
+        }
+        self.ends.retain(|_, count| *count > 0);
+        let rows = disk.ends().await?;
+        if rows != self.ends {
+            let text =
+                format!("intents end as {:?} by their leaves and as {rows:?} by their rows", self.ends);
+            return Err(contradiction(text));
+        }
+        spool_goes_on(&mut self.link, self.walk.tree).await?;
+        Ok(Whole { read, intents: rows.values().sum(), spool: self.link.size })
+    }
+
+    async fn leaves(&mut self, leaves: &Leaves) -> Result<(), Finding> {
+        let (size, root) = self.noted;
+        if leaves.root_at(size).is_some_and(|found| found != root) {
+            return Err(contradiction(format!("the {size} leaves of the stored note fold to another root")));
+        }
+        spool_agrees(&mut self.link, leaves).await?;
+        rows_agree(&mut self.walk.disk, leaves, &mut self.ends).await
+    }
+}
+
+/// The spool has the same bytes for these leaves, as far as it goes; and the keeper's root is that of the same leaves.
+async fn spool_agrees(link: &mut LogLink, batch: &Leaves) -> Result<(), Finding> {
+    if batch.root_at(link.size).is_some_and(|root| root != link.root) {
+        let text =
+            format!("its {} leaves have another root than the database's first {}", link.size, link.size);
+        return Err(Finding::Spool(text));
+    }
+    let until = link.size.min(batch.from + batch.leaves.len() as u64);
+    let mut at = batch.from;
+    let mut ours = batch.leaves.iter().map(|(_, bytes)| bytes);
+    while at < until {
+        let theirs = link.read(at, (until - at).min(MAX_READ)).await?;
+        if theirs.is_empty() {
+            return Err(Finding::Spool(format!("it tells of {} leaves and gives only {at}", link.size)));
+        }
+        for leaf in theirs {
+            if ours.next() != Some(&leaf) {
+                return Err(Finding::Spool(format!("leaf {at} is another one than in the database")));
+            }
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
+/// What the spool has beyond the database leads to the keeper's root: the start refills the database from it.
+async fn spool_goes_on(link: &mut LogLink, mut tree: Frontier) -> Result<(), Finding> {
+    let ahead = link.size.saturating_sub(tree.size());
+    while tree.size() < link.size {
+        let leaves = link.read(tree.size(), (link.size - tree.size()).min(MAX_READ)).await?;
+        if leaves.is_empty() {
+            let text = format!("it tells of {} leaves and gives only {}", link.size, tree.size());
+            return Err(Finding::Spool(text));
+        }
+        leaves.iter().for_each(|leaf| tree.append(tlog::leaf_hash(leaf)));
+    }
+    if ahead > 0 && tree.root() != link.root {
+        return Err(Finding::Spool("it goes on from other leaves than the database has".into()));
+    }
+    Ok(())
+}
+
+/// Every intent has its row and its bytes; counts how intents end.
+async fn rows_agree(
+    disk: &mut Inspection,
+    batch: &Leaves,
+    ends: &mut BTreeMap<Option<String>, u64>,
+) -> Result<(), Finding> {
+    for (index, (_, bytes)) in (batch.from..).zip(&batch.leaves) {
+        let leaf =
+            Leaf::decode(bytes).map_err(|e| contradiction(format!("leaf {index} cannot be read: {e}")))?;
+        let end = match &leaf {
+            Leaf::Intent(intent) => {
+                disk.intent(index, intent).await?;
+                *ends.entry(None).or_default() += 1;
+                continue;
+            }
+            Leaf::Completion(_) => "signed",
+            Leaf::Outcome(outcome) => outcome.outcome.as_str(),
+            Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => continue,
+        };
+        *ends.entry(Some(end.to_owned())).or_default() += 1;
+        let open = ends.entry(None).or_default();
+        *open = open.saturating_sub(1);
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Reading everything that is hashed from the disk, in small batches, on a connection of its own: for the scrub of a running
+//! daemon and for the check after a seal.
+
+use super::{
+    Store, StoreError,
+    checked::{self, leaf_row},
+    options, rows, signed, unsigned,
+};
+use record::{Intent, Sha256};
+use sqlx::{ConnectOptions, Row, SqliteConnection};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use tlog::{Hash, TileId};
+
+/// Blobs in one batch: each is a metadata file at most.
+const BLOBS: i64 = 16;
+/// Findings of SQLite's own check that are told.
+const FINDINGS: usize = 3;
+
+/// A reading connection that has cached nothing, on a file that the system has not cached either, as far as it lets go.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    connection: SqliteConnection,
+}
+
+impl Inspection {
+    /// Opens the database of a data folder for reading.
+    pub(crate) async fn open(data: &Path) -> Result<Self, StoreError> {
+        let path = Store::path_in(data);
+        for suffix in ["", "-wal"] {
+            forget_cached(&PathBuf::from(format!("{}{suffix}", path.display())));
+        }
+        Ok(Self { connection: options(&path).read_only(true).connect().await? })
+    }
+
+    /// SQLite's own check of pages, rows and indices.
+    pub(crate) async fn structure(&mut self) -> Result<(), StoreError> {
+        let found: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check(10)").fetch_all(&mut self.connection).await?;
+        if found == ["ok"] {
+            return Ok(());
+        }
+        let told: Vec<String> = found.into_iter().take(FINDINGS).collect();
+        Err(StoreError::Contradiction(format!("the file is damaged: {}", told.join("; "))))
+    }
+
+    /// The next leaves with their hashes: at most `n`, in order, without a gap, checked.
+    pub(crate) async fn leaves(&mut self, from: u64, n: u64) -> Result<Vec<(Hash, Vec<u8>)>, StoreError> {
+        let sql = "SELECT idx, hash, bytes FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx";
+        let rows = sqlx::query(sql)
+            .bind(signed(from))
+            .bind(signed(from.saturating_add(n)))
+            .fetch_all(&mut self.connection)
+            .await?;
+        let mut leaves = Vec::with_capacity(rows.len());
+        for (expected, row) in (from..).zip(&rows) {
+            let (index, hash, bytes) = leaf_row(row)?;
+            if index != expected {
+                return Err(checked::missing_leaf(expected));
+            }
+            leaves.push((hash, bytes));
+        }
+        if (leaves.len() as u64) < n {
+            return Err(checked::missing_leaf(from.saturating_add(leaves.len() as u64)));
+        }
+        Ok(leaves)
+    }
+
+    /// Whether the stored hash at a place of a tile above the leaves is this one.
+    pub(crate) async fn node(&mut self, tile: TileId, place: u8, hash: &Hash) -> Result<(), StoreError> {
+        let index = tile.index.saturating_mul(tlog::TILE_WIDTH).saturating_add(u64::from(place));
+        let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM node WHERE level = ? AND idx = ?")
+            .bind(i64::from(tile.level))
+            .bind(signed(index))
+            .fetch_optional(&mut self.connection)
+            .await?;
+        if stored.map(checked::hash).transpose()? == Some(*hash) {
+            return Ok(());
+        }
+        let (level, tile) = (tile.level, tile.index);
+        let text = format!("hash {place} of tile {level}/{tile} is not that of the leaves below it");
+        Err(StoreError::Contradiction(text))
+    }
+
+    /// Checks the next payloads and files behind a row; gives how many there were, their bytes, and the row to go on
+    /// behind. None at the end.
+    pub(crate) async fn blobs(&mut self, behind: i64) -> Result<Option<(u64, u64, i64)>, StoreError> {
+        let rows =
+            sqlx::query("SELECT rowid, sha256, bytes FROM blob WHERE rowid > ? ORDER BY rowid LIMIT ?")
+                .bind(behind)
+                .bind(BLOBS)
+                .fetch_all(&mut self.connection)
+                .await?;
+        let (mut last, mut bytes) = (None, 0);
+        for row in &rows {
+            let name = rows::sha256(row.try_get(1)?)?;
+            let found = checked::blob(&name, Some(row.try_get(2)?))?;
+            bytes += found.map_or(0, |b| b.len() as u64);
+            last = Some(row.try_get(0)?);
+        }
+        Ok(last.map(|last| (rows.len() as u64, bytes, last)))
+    }
+
+    /// The row that a leaf's intent has, and the bytes that it wants signed.
+    pub(crate) async fn intent(&mut self, index: u64, intent: &Intent) -> Result<(), StoreError> {
+        let row = sqlx::query("SELECT keeper, key, payload, repository, purpose FROM intent WHERE idx = ?")
+            .bind(signed(index))
+            .fetch_optional(&mut self.connection)
+            .await?;
+        let found = row
+            .map(|row| {
+                Ok::<_, StoreError>(
+                    row.try_get::<String, _>(0)? == intent.keeper.as_str()
+                        && rows::sha256(row.try_get(1)?)? == intent.key.sha256()
+                        && rows::sha256(row.try_get(2)?)? == intent.payload
+                        && row.try_get::<String, _>(3)? == intent.repository.as_str()
+                        && row.try_get::<String, _>(4)? == intent.purpose.as_str(),
+                )
+            })
+            .transpose()?;
+        if found != Some(true) {
+            let text = format!("the row of intent {index} is not what its leaf says");
+            return Err(StoreError::Contradiction(text));
+        }
+        self.has_blob(&intent.payload).await
+    }
+
+    async fn has_blob(&mut self, name: &Sha256) -> Result<(), StoreError> {
+        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM blob WHERE sha256 = ?)")
+            .bind(name.as_bytes().to_vec())
+            .fetch_one(&mut self.connection)
+            .await?;
+        if there {
+            return Ok(());
+        }
+        Err(StoreError::Contradiction(format!("bytes {name} are named in the log and not stored")))
+    }
+
+    /// How many rows of intents have each end, by its word; `None` for those that are open.
+    pub(crate) async fn ends(&mut self) -> Result<BTreeMap<Option<String>, u64>, StoreError> {
+        let sql = "SELECT end_kind, count(*) FROM intent GROUP BY end_kind";
+        let rows: Vec<(Option<String>, i64)> = sqlx::query_as(sql).fetch_all(&mut self.connection).await?;
+        Ok(rows.into_iter().map(|(end, count)| (end, unsigned(count))).collect())
+    }
+
+    /// How many rows there are of leaves, and of hashes above them.
+    pub(crate) async fn sizes(&mut self) -> Result<(u64, u64), StoreError> {
+        let sql = "SELECT (SELECT count(*) FROM leaf), (SELECT count(*) FROM node)";
+        let (leaves, nodes): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut self.connection).await?;
+        Ok((unsigned(leaves), unsigned(nodes)))
+    }
+
+    /// The head: size, root, and note.
+    pub(crate) async fn head(&mut self) -> Result<super::log::Head, StoreError> {
+        super::log::read_head(&mut self.connection).await
+    }
+}
+
+/// Has the system read a file from the disk again, where that is possible: pages that were written and never reached the
+/// disk stay.
+fn forget_cached(path: &Path) {
+    if let Ok(file) = std::fs::File::open(path) {
+        let _advice = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
