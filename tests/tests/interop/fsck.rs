@@ -18,14 +18,18 @@ fn file(log: &Path, part: &str) -> PathBuf {
     files.find(|path| path.to_string_lossy().contains(part)).unwrap_or_default()
 }
 
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
 }
 
-fn sign_otherwise(note: &mut Vec<u8>) {
-    *note = other_signature(std::str::from_utf8(note).unwrap()).into_bytes();
+fn sign_otherwise(note: &mut [u8]) {
+    let other = other_signature(std::str::from_utf8(note).unwrap());
+    note.copy_from_slice(other.as_bytes());
 }
+
+/// What is shown, the file that it is in, and how it is altered.
+type Case = (&'static str, &'static str, fn(&mut [u8]), Verdict);
 
 #[test]
 fn tesseras_fsck_finds_the_published_log_whole_and_every_altered_bit() {
@@ -43,7 +47,7 @@ fn tesseras_fsck_finds_the_published_log_whole_and_every_altered_bit() {
     rows.add("everything that is published", Verdict::Accepts, &fsck());
     let other_tile = Verdict::Refuses(&["failed: tile/0/"]);
     let unsigned = Verdict::Refuses(&["invalid signature for key"]);
-    let cases: [(&str, &str, fn(&mut Vec<u8>), Verdict); 3] = [
+    let cases: [Case; 3] = [
         ("a bit of a tile altered", "tile/0/", flip, other_tile),
         ("a bit of an entry altered", "tile/entries/", flip, other_tile),
         ("the checkpoint's signature altered", "/checkpoint", sign_otherwise, unsigned),

@@ -1,7 +1,7 @@
 //! What Sigstore's clients read: its shape here, to the member. Whether the clients accept it is shown with the clients
 //! themselves (`tests/tests/interop`).
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::Signer as _;

@@ -44,7 +44,7 @@ impl SetSigner {
     ) -> Result<FromLog, TokenError> {
         let completion = match self.completion(index, leaf) {
             Ok(completion) => completion,
-            Err(refusal) => return Ok(refusal),
+            Err((word, why)) => return Ok(refused(word, why)),
         };
         let unencodable =
             |e: record::canonical::CanonicalError| Ok(refused("leaf", format!("entry {index}: {e}")));
@@ -61,29 +61,32 @@ impl SetSigner {
         Ok(FromLog::SetSigned { body: Blob(timestamp.body().to_vec()), integrated_time, signature })
     }
 
-    /// The completion that a leaf is, if a timestamp of it can mean what clients take it for.
-    fn completion(&self, index: u64, leaf: &[u8]) -> Result<Completion, FromLog> {
+    /// The completion that a leaf is, if a timestamp of it can mean what clients take it for; else the code of what is wrong, and
+    /// a sentence.
+    fn completion(&self, index: u64, leaf: &[u8]) -> Result<Completion, (&'static str, String)> {
         let completion = match Leaf::decode(leaf) {
             Ok(Leaf::Completion(completion)) => completion,
             Ok(other) => {
-                let why =
-                    format!("entry {index} is {}: only a signature's entry gets a timestamp", other.kind());
-                return Err(refused("kind", why));
+                let kind = other.kind();
+                return Err((
+                    "kind",
+                    format!("entry {index} is {kind}: only a signature's entry gets a timestamp"),
+                ));
             }
-            Err(e) => return Err(refused("leaf", format!("entry {index}: {e}"))),
+            Err(e) => return Err(("leaf", format!("entry {index}: {e}"))),
         };
-        if completion.spki().algorithm() != Algorithm::EcdsaP256 {
-            let why = format!(
-                "entry {index} is by a {} key: older clients take P-256 only",
-                completion.spki().algorithm()
-            );
-            return Err(refused("algorithm", why));
+        let (key, algorithm) = (completion.spki(), completion.spki().algorithm());
+        if algorithm != Algorithm::EcdsaP256 {
+            return Err((
+                "algorithm",
+                format!("entry {index} is by a {algorithm} key: older clients take P-256 only"),
+            ));
         }
-        if *completion.spki() == self.spki {
-            return Err(refused("key", format!("entry {index} is by the key of the timestamps itself")));
+        if *key == self.spki {
+            return Err(("key", format!("entry {index} is by the key of the timestamps itself")));
         }
         if !completion.verifies() {
-            return Err(refused("signature", format!("the signature in entry {index} is not its key's")));
+            return Err(("signature", format!("the signature in entry {index} is not its key's")));
         }
         Ok(completion)
     }
