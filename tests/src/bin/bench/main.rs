@@ -24,8 +24,8 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["raw", ..] => return token::raw(&args[1..]),
-        _ if !have("docker-registry") || !have("softhsm2-util") => return Ok(()),
+        ["raw", ..] => token::raw(&args[1..]),
+        _ if !have("docker-registry") || !have("softhsm2-util") => Ok(()),
         [] => {
             signatures()?;
             growth::growth()
