@@ -125,7 +125,9 @@ impl Instance {
 
     /// Leaves the folder behind when all is over, for people to look at; where it is.
     pub(crate) fn keep(&mut self) -> PathBuf {
-        self.folder.disable_cleanup(true);
+        if let Folder::Passing(folder) = &mut self.folder {
+            folder.disable_cleanup(true);
+        }
         self.folder.path().to_owned()
     }
 

@@ -8,7 +8,7 @@
 mod tests;
 
 use super::copy::LogCopy;
-use record::{Event, KeyId, Leaf, OutcomeKind, Sha256, Tag};
+use record::{Event, KeyId, Leaf, OutcomeKind, PayloadDigest, Sha256, Tag};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -183,19 +183,19 @@ enum End {
 fn ends<'a>(evidence: &Evidence<'a>, account: &mut Account) -> Vec<Told<'a>> {
     let mut told: Vec<Told<'a>> = Vec::new();
     let mut by_index = HashMap::new();
-    let mut open: HashMap<(Sha256, KeyId), Vec<usize>> = HashMap::new();
+    let mut open: HashMap<(PayloadDigest, KeyId), Vec<usize>> = HashMap::new();
     for (at, leaf) in (0..).zip(evidence.log.leaves()) {
         match leaf {
             Leaf::Intent(intent) => {
-                by_index.insert(at, (told.len(), (intent.payload, intent.key)));
-                open.entry((intent.payload, intent.key)).or_default().push(told.len());
+                by_index.insert(at, (told.len(), (intent.digest(), intent.key)));
+                open.entry((intent.digest(), intent.key)).or_default().push(told.len());
                 let tags = match &intent.action {
                     record::Action::Targets { changes, .. } => changes.iter().map(|c| &c.tag).collect(),
                     _ => Vec::new(),
                 };
                 told.push(Told { index: at, payload: intent.payload, tags, end: End::Open });
             }
-            Leaf::Completion(made) => match open.get_mut(&(made.payload, made.key())) {
+            Leaf::Completion(made) => match open.get_mut(&(made.digest(), made.key())) {
                 // The oldest, as the leaf's documentation says.
                 Some(places) if !places.is_empty() => told[places.remove(0)].end = End::Signed { at },
                 _ => account.violations.push(Violation::SecondEnd { leaf: at }),

@@ -2,8 +2,8 @@
 
 use super::*;
 use record::{
-    Action, Change, Completion, FailureCode, Intent, Nonce, Outcome, Purpose, Requested, Signature, Spki,
-    Time,
+    Action, Change, Completion, FailureCode, Intent, Nonce, Outcome, Purpose, Requested, Signature,
+    SignedData, Spki, Time,
 };
 
 /// A log, a journal and what was seen of them, with nothing wrong at first.
@@ -76,6 +76,7 @@ impl Doctored {
             retries: None,
             action,
             payload: payload(content),
+            payload_sha384: None,
         }))
     }
 
@@ -85,7 +86,8 @@ impl Doctored {
 
     fn complete(&mut self, content: u64) -> u64 {
         let signature = Signature::from_raw(&[1; 64]).unwrap();
-        self.push(&Leaf::Completion(Completion { payload: payload(content), signature, spki: spki() }))
+        let data = SignedData::Sha256(payload(content));
+        self.push(&Leaf::Completion(Completion::new(spki(), data, signature).unwrap()))
     }
 
     fn outcome(&mut self, intent: u64, outcome: OutcomeKind) -> u64 {
