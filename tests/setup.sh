@@ -80,6 +80,20 @@ if [ "${1:-}" = modules ]; then tests/modules.sh; fi
 # The log's judges, which tell `make test` whether others' programs believe it.
 if [ "${1:-}" = interop ]; then tests/interop.sh "${@:2}"; fi
 
+# A server that speaks S3's protocol, for the tests of mirrors in buckets: pinned. A machine that cannot have it gets a note,
+# and the test says SKIPPED.
+moto=5.2.5
+if [ "${1:-}" = modules ] && [ "$(cat "$tools/moto/version" 2>/dev/null)" != "$moto" ]; then
+  echo "== installing moto $moto from PyPI into $tools (about a minute, once a checkout)"
+  rm -rf "$tools/moto"
+  if python3 -m venv "$tools/moto" && "$tools/moto/bin/python" -m pip install -q --disable-pip-version-check "moto[s3,iam]==$moto" flask flask-cors; then
+    echo "$moto" >"$tools/moto/version"
+  else
+    rm -rf "$tools/moto"
+    echo "note: no moto (Python's venv or PyPI is missing): tests of buckets are skipped"
+  fi
+fi
+
 if [ "${1:-}" = judges ] && ! cargo deny --version 2>/dev/null | grep -qF "$deny"; then
   echo "== installing cargo-deny $deny (about four minutes on two cores, once a machine)"
   cargo install --locked --quiet "cargo-deny@$deny"

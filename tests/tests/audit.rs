@@ -138,6 +138,30 @@ fn a_monitor_is_silent_about_a_good_log_and_loud_about_another_one() {
     assert_eq!(alarms.code, 10, "{alarms:?}");
     let alarm: Value = serde_json::from_str(&alarms.stdout).unwrap();
     assert_eq!((&alarm["schema"], &alarm["alarm"]), (&"chancery.log-alarm/v1".into(), &"stalled".into()));
+    let runs = tempfile::NamedTempFile::new().unwrap();
+    let repository = service.repository("demo/app");
+    fs::write(
+        runs.path(),
+        format!("{{\"run\":\"1\",\"repository\":{repository:?},\"digest\":\"{digest}\"}}\n"),
+    )
+    .unwrap();
+    let explained = watch(&["--runs", text(runs.path()), "--runs-within", "0s"]);
+    assert_eq!((explained.code, explained.stdout.as_str()), (0, ""), "{explained:?}");
+    fs::write(runs.path(), "").unwrap();
+    let waits = watch(&["--runs", text(runs.path())]);
+    assert_eq!((waits.code, waits.stdout.as_str()), (0, ""), "the export may lag: {waits:?}");
+    let unexplained = watch(&["--runs", text(runs.path()), "--runs-within", "0s"]);
+    assert_eq!(unexplained.code, 10, "{unexplained:?}");
+    let alarms: Vec<Value> =
+        unexplained.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_tag = alarms.iter().find(|alarm| alarm["tag"] == "v1").unwrap();
+    assert_eq!((&of_tag["alarm"], &of_tag["digest"]), (&"unexplained".into(), &digest.to_string().into()));
+    assert_eq!(of_tag["repository"], repository.as_str());
+    assert!(
+        of_tag["request"].is_string() && of_tag["by"].is_string() && of_tag["index"].is_u64(),
+        "{of_tag}"
+    );
+    assert!(alarms.iter().any(|alarm| alarm["tag"].is_null()), "the root: {alarms:?}");
     let witnessed = tempfile::NamedTempFile::new().unwrap();
     let key = "w1.example.com/witness+ce26d45a+BGa+fjMsekUzMr2dCn99sFX1xe8aBq2mbZizn7aBDEc6";
     fs::write(witnessed.path(), format!("witness one {key}\nquorum one\n")).unwrap();

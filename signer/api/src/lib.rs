@@ -217,7 +217,7 @@ pub struct Keepers {
     #[serde(default)]
     pub scrub: Scrub,
     /// What somebody should look at although signatures are made, one sentence each: such as a witness that does not
-    /// cosign the log.
+    /// cosign the log, or a mirror that does not follow it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
 }
@@ -442,7 +442,7 @@ pub struct Readiness {
     /// What is missing, one sentence each; empty when ready.
     pub problems: Vec<String>,
     /// What somebody should look at although signatures are made, one sentence each: such as a witness that does not
-    /// cosign the log.
+    /// cosign the log, or a mirror that does not follow it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
 }

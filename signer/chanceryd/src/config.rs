@@ -1,7 +1,9 @@
 //! The daemon's configuration: one TOML file, every unknown member refused, every error naming file and member.
 
+mod mirror;
 mod witnesses;
 
+pub use mirror::{BucketConfig, MirrorConfig, MirrorPlace};
 pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
 
 use crate::fatal::Fatal;
@@ -37,6 +39,9 @@ pub struct Config {
     /// The registries that may be asked whether an image exists; no other host is ever contacted.
     #[serde(rename = "registry", default)]
     pub registries: Vec<RegistryConfig>,
+    /// Where the published log is copied to.
+    #[serde(rename = "mirror", default)]
+    pub mirrors: Vec<MirrorConfig>,
     /// How the service copes with its limits.
     #[serde(default)]
     pub limits: Limits,
@@ -157,6 +162,14 @@ impl Config {
         }
         if let Some(witnesses) = &self.log.witnesses {
             witnesses.check()?;
+        }
+        if self.mirrors.len() > mirror::MAX_MIRRORS {
+            return Err(format!("more than {} [[mirror]]", mirror::MAX_MIRRORS));
+        }
+        let mut places: Vec<_> = self.mirrors.iter().map(|m| m.to.to_string()).collect();
+        places.sort_unstable();
+        if let Some([twice, _]) = places.array_windows().find(|[a, b]| a == b) {
+            return Err(format!("[[mirror]] to = {twice:?} stands there twice"));
         }
         if self.limits.connections == 0 || self.limits.waiting_requests == 0 {
             return Err("[limits] connections and waiting_requests must be at least 1".into());

@@ -1,4 +1,5 @@
-//! What works and what does not, in one place: the seal, the log keeper, the signing keepers, the witnesses; and since when.
+//! What works and what does not, in one place: the seal, the log keeper, the signing keepers, the witnesses, the mirrors; and
+//! since when.
 
 use crate::{
     mark::{Mark, MarkFile},
@@ -41,6 +42,15 @@ struct Inner {
     keepers: BTreeMap<KeeperName, Standing>,
     /// By the part of the daemon that raises them.
     alarms: BTreeMap<&'static str, Vec<String>>,
+    mirrors: BTreeMap<String, Lag>,
+}
+
+/// How a mirror is that does not follow the log.
+#[derive(Debug)]
+struct Lag {
+    since: Time,
+    behind: u64,
+    why: String,
 }
 
 /// Why a keeper cannot be used.
@@ -122,6 +132,7 @@ impl Health {
             log,
             keepers: BTreeMap::new(),
             alarms: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
         };
         let (patience, seal) = (OnceLock::new(), watch::Sender::new(false));
         Self { inner: Mutex::new(inner), patience, clock, mark, seal }
@@ -228,11 +239,6 @@ impl Health {
         self.lock().alarms.insert(part, alarms);
     }
 
-    /// One sentence for each thing that somebody should look at, although signatures are made.
-    pub(crate) fn alarms(&self) -> Vec<String> {
-        self.lock().alarms.values().flatten().cloned().collect()
-    }
-
     /// Notes that a signing keeper can be used, or why not.
     pub(crate) fn set_keeper(&self, name: &KeeperName, trouble: Option<Trouble>) {
         let now = self.clock.now();
@@ -292,6 +298,39 @@ impl Health {
             standing.worst().map(|t| format!("signing keeper {name}: {}", t.why))
         });
         log.into_iter().chain(inner.clock.clone()).chain(keepers).collect()
+    }
+
+    /// Notes that a mirror follows the log, or how many entries it is behind and why. Tells the log of the daemon when that
+    /// changes.
+    pub(crate) fn set_mirror(&self, place: &str, lag: Option<(u64, String)>) {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let before = inner.mirrors.remove(place);
+        let Some((behind, why)) = lag else {
+            if before.is_some() {
+                tracing::info!(mirror = place, "the mirror follows the log again");
+            }
+            return;
+        };
+        if before.as_ref().is_none_or(|before| before.why != why) {
+            tracing::error!(
+                mirror = place,
+                behind,
+                why,
+                "the mirror does not follow the log; it is tried again"
+            );
+        }
+        let since = before.map_or(now, |before| before.since);
+        inner.mirrors.insert(place.to_owned(), Lag { since, behind, why });
+    }
+
+    /// One sentence for each thing that somebody should look at, although signatures are made.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let lag = |(place, Lag { since, behind, why }): (&String, &Lag)| {
+            format!("mirror {place} is {behind} entries behind since {since}: {why}")
+        };
+        let inner = self.lock();
+        inner.alarms.values().flatten().cloned().chain(inner.mirrors.iter().map(lag)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

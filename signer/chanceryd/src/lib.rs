@@ -14,6 +14,7 @@ mod health;
 mod http;
 mod keys;
 mod mark;
+mod mirror;
 mod opening;
 mod operator;
 mod publication;
@@ -30,8 +31,8 @@ mod watch;
 
 pub use backup::{create as create_backup, restore as restore_backup};
 pub use config::{
-    Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, RegistryConfig, Scheme, WithoutQuorum,
-    WitnessConfig,
+    BucketConfig, Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, MirrorConfig, MirrorPlace,
+    RegistryConfig, Scheme, WithoutQuorum, WitnessConfig,
 };
 pub use fatal::Fatal;
 pub use operator::{Witnesses, admin_token_for_operator, init, rebuild, unseal, write_trusted_root};

@@ -4,7 +4,10 @@
 
 use chanceryd::{Config, Fatal, Witnesses};
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// How long threads may take that still wait for a disk when everything else has ended.
+const STOP: Duration = Duration::from_secs(2);
 
 /// The Chancery daemon: network, policy, log sequencing, publication. It holds no key, no PIN and no device.
 #[derive(Parser)]
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Fatal> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::Init { config, admin_token_file, trusted_root, no_public_witnesses } => {
                 let witnesses = if no_public_witnesses { Witnesses::OwnOnly } else { Witnesses::Public };
@@ -122,5 +125,8 @@ fn run(command: Command) -> Result<(), Fatal> {
                 chanceryd::admin_token_for_operator(&Config::read(&config)?, &out).await
             }
         }
-    })
+    });
+    // A thread that hangs in the dead network file system of a mirror must not keep the process.
+    runtime.shutdown_timeout(STOP);
+    ended
 }

@@ -7,6 +7,7 @@ use crate::{
     fatal::Fatal,
     generations::Generations,
     mark::{Mark, MarkFile},
+    mirror,
     publication::Witnesses,
     signer,
     store::{Store, StoreError, Writer},
@@ -73,6 +74,7 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
     if let Some(witnesses) = &mut witnesses {
         witnesses.compare(&mut writer, vkey, &path).await?;
     }
+    mirror::compare_at_start(&config.mirrors, vkey, &store, writer.head().size, &path).await?;
     Ok(Opened { store, writer, link, generations, witnesses })
 }
 

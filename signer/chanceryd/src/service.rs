@@ -9,6 +9,7 @@ use crate::{
     http,
     keys::KeyDirectory,
     mark::{Mark, MarkFile},
+    mirror,
     opening::{self, Opened, state},
     publication::{Publication, Published},
     publish::{Publisher, Workshop},
@@ -80,7 +81,8 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let newest = newest_leaves(&store, parts.writer.head().size).await.map_err(|e| state(&path, e.full()))?;
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
     newest.iter().for_each(|leaf| log.saw_time(leaf));
-    let (publication, published) = Publication::new(&log, vkey, witnesses, health.clone(), clock.clone());
+    let (publication, published) =
+        Publication::new(&log, vkey.clone(), witnesses, health.clone(), clock.clone());
     tokio::spawn(sequencer.run());
     tokio::spawn(publication.run());
     let keys = Arc::new(KeyDirectory::new(
@@ -139,6 +141,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     tokio::spawn(Watch { log: log.clone(), health: health.clone(), clock: clock.clone() }.run());
     let in_order = matches!(before, Some(Mark::Stopped {} | Mark::Unsealed { .. }));
     tokio::spawn(scrub.run(if in_order { FIRST_SCRUB } else { Duration::ZERO }));
+    let mut mirrors = mirror::start(&config.mirrors, &vkey, &log, &published.watch(), &health);
     let waiting_limit = config.limits.waiting_requests as u64;
     let service = Arc::new(Service {
         store,
@@ -160,6 +163,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     if tokio::time::timeout(STOP, refusals.close(&log, service.clock.now())).await.is_err() {
         tracing::error!("counted refusals could not be written into the log");
     }
+    mirrors.shutdown().await;
     let told = write_stopped(&log, service.clock.as_ref()).await;
     if service.health.sealed().is_some() {
         // INVARIANT(no-write-after-fault): what is open is left as it is, and ends with the process.

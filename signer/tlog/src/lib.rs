@@ -33,7 +33,7 @@ pub use cosigner_key::CosignerKey;
 pub use frontier::{Frontier, FrontierError, frontier_from_tiles, tiles_for_frontier};
 pub use hash::{Hash, HashError, empty_root, leaf_hash, node_hash};
 pub use note::{MAX_NOTE_LEN, MAX_SIGNATURES, Note, NoteError, NoteSignature, signed_note};
-pub use path::{PathError, TileKind, TilePath, tile_paths};
+pub use path::{PathError, TileKind, TilePath, tile_paths, tile_paths_since};
 pub use policy::{
     MAX_POLICY_ITEMS, MAX_POLICY_LEN, PolicyError, PolicyLog, PolicyWitness, WitnessPolicy, Witnessed,
 };

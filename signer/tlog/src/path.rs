@@ -175,9 +175,28 @@ pub fn tile_paths(size: u64) -> impl Iterator<Item = TilePath> {
     entries.chain(hashes)
 }
 
+/// The tiles that a log of `new` entries publishes and did not publish at `old` entries, in the order of [`tile_paths`]:
+/// what a copy of the smaller log lacks. None where `old` is not smaller.
+pub fn tile_paths_since(old: u64, new: u64) -> impl Iterator<Item = TilePath> {
+    let kinds = std::iter::once((TileKind::Entries, 0)).chain((0..LEVELS).map(|l| (TileKind::Hashes(l), l)));
+    kinds.flat_map(move |(kind, level)| {
+        // Every tile before this one was full, and is what it was.
+        let grown = old.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+        let was = move |index| tile_width(TileId { level, index }, old) as u16;
+        level_widths_from(level, grown, new)
+            .filter(move |(index, width)| *width > was(*index))
+            .map(move |(index, width)| TilePath { kind, index, width })
+    })
+}
+
 /// Index and width of every tile of a level.
 fn level_widths(level: u8, size: u64) -> impl Iterator<Item = (u64, u16)> {
-    (0..)
+    level_widths_from(level, 0, size)
+}
+
+/// The same, from a tile on.
+fn level_widths_from(level: u8, first: u64, size: u64) -> impl Iterator<Item = (u64, u16)> {
+    (first..)
         .map(move |index| (index, tile_width(TileId { level, index }, size) as u16))
         .take_while(|(_, width)| *width > 0)
 }
@@ -185,6 +204,8 @@ fn level_widths(level: u8, size: u64) -> impl Iterator<Item = (u64, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_tile_has_exactly_one_path() {
@@ -269,5 +290,21 @@ mod tests {
         for path in ["tile/entries/273.p/112", "tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"] {
             assert!(large.iter().any(|p| p == path), "{path}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_copy_of_a_smaller_log_lacks_exactly_what_the_larger_one_has_more(old in size(), more in size()) {
+            let new = old + more;
+            let before: BTreeSet<_> = tile_paths(old).collect();
+            let lacked: Vec<_> = tile_paths(new).filter(|path| !before.contains(path)).collect();
+            prop_assert_eq!(tile_paths_since(old, new).collect::<Vec<_>>(), lacked);
+            prop_assert_eq!(tile_paths_since(new, old).count(), 0);
+        }
+    }
+
+    /// Sizes around the ends of tiles of the first levels, and others.
+    fn size() -> impl Strategy<Value = u64> {
+        prop_oneof![0..3u64, 254..258u64, 65_534..65_539u64, 131_070..131_074u64, 0..200_000u64]
     }
 }

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
 };
-use tlog::{Hash, ProofError, TileId, Tiles};
+use tlog::{Hash, ProofError, TILE_WIDTH, TileId, TilePath, Tiles};
 
 /// Tiles that are kept: up to 8 KiB each.
 const CACHED_TILES: usize = 1024;
@@ -57,6 +57,25 @@ impl Log {
     /// The root of the first `size` leaves.
     pub(crate) async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
         self.store.root_at(size).await
+    }
+
+    /// The bytes of a hash tile or an entry bundle as a log of `size` leaves publishes it, and of narrower ones; `None`
+    /// where that log has no such file.
+    pub(crate) async fn published(&self, path: TilePath, size: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(id) = path.tile() else {
+            let from = path.index().checked_mul(TILE_WIDTH);
+            let is_there = |from: &u64| from.checked_add(path.width()).is_some_and(|end| end <= size);
+            let Some(from) = from.filter(is_there) else { return Ok(None) };
+            let entries = self.store.leaves(from, path.width()).await?;
+            let bundle = tlog::encode_bundle(entries.iter().map(Vec::as_slice));
+            return bundle.map(Some).map_err(|e| StoreError::Contradiction(format!("{path}: {e}")));
+        };
+        if tlog::tile_width(id, size) < path.width() {
+            return Ok(None);
+        }
+        let tiles = self.tiles(BTreeSet::from([id]), size).await?;
+        let width = usize::try_from(path.width()).unwrap_or(usize::MAX);
+        Ok(tiles.get(id).and_then(|hashes| hashes.get(..width)).map(tlog::encode_tile))
     }
 
     /// Tiles of the tree of `size` leaves.

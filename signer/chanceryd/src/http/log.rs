@@ -11,8 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use record::{Leaf, Sha256};
-use std::collections::BTreeSet;
-use tlog::{TILE_WIDTH, TileKind, TilePath};
+use tlog::{TileKind, TilePath};
 
 /// Nothing below a tile's or bundle's path ever changes: a wider one has another path.
 const UNCHANGING: &str = "max-age=31536000, immutable";
@@ -59,32 +58,16 @@ pub(super) async fn tile(
     let missing = || Fail::not_found("no such tile in the published tree");
     let path = TilePath::parse(&format!("tile/{path}")).map_err(|_| missing())?;
     let size = service.log.noted_size();
-    let (bytes, cache) = match (path.kind(), path.tile()) {
-        (TileKind::Entries, _) => {
-            let demanded =
-                || Fail::unauthenticated("entries are for auditors: send a token with the scope `audit`");
-            caller.ok_or_else(demanded)?.demand(Scope::Audit)?;
-            let from = path
-                .index()
-                .checked_mul(TILE_WIDTH)
-                .filter(|from| from + path.width() <= size)
-                .ok_or_else(missing)?;
-            let entries = service.store.leaves(from, path.width()).await?;
-            let bundle = tlog::encode_bundle(entries.iter().map(Vec::as_slice))
-                .map_err(|e| Fail::audit_unavailable(&e.to_string()))?;
-            (bundle, format!("private, {UNCHANGING}"))
-        }
-        (_, Some(id)) => {
-            if tlog::tile_width(id, size) < path.width() {
-                return Err(missing());
-            }
-            let tiles = service.log.tiles(BTreeSet::from([id]), size).await?;
-            let width = usize::try_from(path.width()).unwrap_or(0);
-            let hashes = tiles.get(id).and_then(|hashes| hashes.get(..width)).ok_or_else(missing)?;
-            (tlog::encode_tile(hashes), format!("public, {UNCHANGING}"))
-        }
-        (_, None) => return Err(missing()),
+    let shared = if path.kind() == TileKind::Entries {
+        let demanded =
+            || Fail::unauthenticated("entries are for auditors: send a token with the scope `audit`");
+        caller.ok_or_else(demanded)?.demand(Scope::Audit)?;
+        "private"
+    } else {
+        "public"
     };
+    let bytes = service.log.published(path, size).await?.ok_or_else(missing)?;
+    let cache = format!("{shared}, {UNCHANGING}");
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CACHE_CONTROL, cache)];
     Ok((headers, bytes).into_response())

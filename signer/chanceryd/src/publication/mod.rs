@@ -47,7 +47,6 @@ pub(crate) struct Published {
 
 impl Published {
     /// Each checkpoint as it is published, `None` before the first: for whoever copies the log elsewhere.
-    #[cfg_attr(not(test), expect(dead_code, reason = "mirrors will read it"))]
     pub(crate) fn watch(&self) -> watch::Receiver<Option<Noted>> {
         self.checkpoint.clone()
     }

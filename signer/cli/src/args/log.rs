@@ -44,7 +44,7 @@ pub(crate) enum LogCommand {
     /// Refill a lost or older database from the log keeper's spool (runs chanceryd rebuild)
     Rebuild(Forward),
     /// Watch a log: one line for each alarm, which are forks, files that do not verify, signatures without an intent, unknown
-    /// outcomes, intents that stay open, and silence
+    /// outcomes, intents that stay open, silence, and with --runs signatures that no CI run asked for
     ///
     /// Ends with 10 at a fork, and with --once at any alarm. A server's checkpoint must extend the last one seen on this
     /// machine, and is remembered.
@@ -268,6 +268,13 @@ pub(crate) struct LogWatchArgs {
     /// Longest time that an intent may be open
     #[arg(long, value_name = "TIME", default_value = "15m")]
     pub(crate) open: Span,
+    /// File with the runs of a CI system, one JSON object a line: a signature that none of them asked for is an alarm; may be
+    /// given more than once
+    #[arg(long, value_name = "FILE")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// Longest time until a run is in its file
+    #[arg(long, value_name = "TIME", default_value = "10m", requires = "runs")]
+    pub(crate) runs_within: Span,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }

@@ -3,18 +3,26 @@
 //! Promises: every entry under every checkpoint that it has seen was read once and hashed into the root; a checkpoint that
 //! contradicts one that was seen, by this program or by an earlier command on this machine, is an alarm and the end.
 //! A time that an entry gives can make the log look older than it is and never younger: what has lasted since the monitor
-//! saw it, by the monitor's own clock, lasts. Does not know which signatures a build asked for: it judges the log by itself.
+//! saw it, by the monitor's own clock, lasts. Which signatures a build asked for it knows only from what a CI system exports
+//! ([`runs`]); without that it judges the log by itself.
+
+mod runs;
+mod unexplained;
+
+pub(crate) use runs::Runs;
 
 use super::{
     AuditError, LogSource, Memory, Prover, SeenNotes, Trust,
     ends::{Ends, MAX_LISTED, Step},
+    facts::Asked,
     matching::OpenIntent,
     opened_checkpoint,
 };
-use record::{Leaf, Time};
+use record::{Leaf, Repository, Time};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tlog::{Checkpoint, Frontier, TILE_WIDTH, leaf_hash};
+use unexplained::Unexplained;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +53,10 @@ pub(crate) enum Kind {
     Finding,
     /// Nobody can say whether a signature was made.
     UnknownOutcome,
+    /// A signature was announced that no run of the CI system asked for.
+    Unexplained,
+    /// The CI system's export cannot be used; signatures are not compared with it meanwhile.
+    Runs,
     /// An intent has had no end for too long.
     OpenIntent,
     /// The log has not grown for too long.
@@ -60,6 +72,8 @@ impl Kind {
             Self::NotVerified => "not-verified",
             Self::Finding => "finding",
             Self::UnknownOutcome => "unknown-outcome",
+            Self::Unexplained => "unexplained",
+            Self::Runs => "runs",
             Self::OpenIntent => "open-intent",
             Self::Stalled => "stalled",
             Self::Unreachable => "unreachable",
@@ -79,6 +93,24 @@ pub(crate) struct Alarm {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<u64>,
     pub(crate) what: String,
+    /// What was asked for without a run.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) change: Option<Change>,
+}
+
+/// What was asked for, in an alarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Change {
+    repository: Repository,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+impl Alarm {
+    /// An alarm about no one entry.
+    fn about_log(alarm: Kind, time: Time, size: u64, what: String) -> Self {
+        Self { alarm, time, size, index: None, what, change: None }
+    }
 }
 
 /// What the monitor has read and told.
@@ -93,6 +125,8 @@ pub(crate) struct Watch {
     grown: Option<Time>,
     /// When this monitor saw each open intent first.
     sighted: BTreeMap<u64, Time>,
+    /// The CI's runs, if they are given, and what they do not explain.
+    unexplained: Option<Unexplained>,
     /// How the last checkpoint stood to the note that this machine remembers.
     memory: Memory,
     /// What was found in entries and not yet told, and how much more there was.
@@ -117,6 +151,7 @@ impl Watch {
             newest: None,
             grown: None,
             sighted: BTreeMap::new(),
+            unexplained: None,
             memory: Memory::default(),
             news: Vec::new(),
             more: 0,
@@ -124,6 +159,11 @@ impl Watch {
             late: BTreeSet::new(),
             told: BTreeSet::new(),
         }
+    }
+
+    /// Also demands that a run asked for every signature, and is exported within so many milliseconds.
+    pub(crate) fn demand_runs(&mut self, runs: Runs, within_ms: i64) {
+        self.unexplained = Some(Unexplained::new(runs, within_ms));
     }
 
     /// How many entries were read.
@@ -145,6 +185,7 @@ impl Watch {
         now: Time,
     ) -> Result<Vec<Alarm>, AuditError> {
         let mut alarms = Vec::new();
+        let has_runs = self.read_runs(&mut alarms, now);
         match self.read(source, seen, now) {
             Ok(()) => {
                 self.forget(Kind::Unreachable);
@@ -154,6 +195,9 @@ impl Watch {
             Err(error) => self.tell(&mut alarms, kind(&error), api::chain_text(&error), now),
         }
         self.entries(&mut alarms, now);
+        if has_runs {
+            self.unexplained(&mut alarms, now);
+        }
         self.open(&mut alarms, now);
         self.stalled(&mut alarms, now);
         Ok(alarms)
@@ -187,8 +231,11 @@ impl Watch {
     fn sight(&mut self, index: u64, step: &Step, now: Time) {
         self.grown = Some(now);
         self.newest = self.newest.max(step.leaf.as_ref().and_then(Leaf::time));
-        if let Some(Leaf::Intent(_)) = &step.leaf {
+        if let Some(leaf @ Leaf::Intent(_)) = &step.leaf {
             self.sighted.insert(index, now);
+            if let Some(unexplained) = &mut self.unexplained {
+                unexplained.entry(index, leaf, now);
+            }
         }
         if let Some(closed) = step.closed {
             self.sighted.remove(&closed.intent);
@@ -230,12 +277,44 @@ impl Watch {
 
     fn entries(&mut self, alarms: &mut Vec<Alarm>, now: Time) {
         let size = self.size();
-        let alarm = |(alarm, index, what)| Alarm { alarm, time: now, size, index: Some(index), what };
+        let alarm =
+            |(alarm, index, what)| Alarm { index: Some(index), ..Alarm::about_log(alarm, now, size, what) };
         alarms.extend(self.news.drain(..).map(alarm));
         let more = std::mem::take(&mut self.more);
         if more > 0 {
             let what = format!("{more} more entries are not what they should be, or are unknown outcomes");
-            alarms.push(Alarm { alarm: Kind::Finding, time: now, size, index: None, what });
+            alarms.push(Alarm::about_log(Kind::Finding, now, size, what));
+        }
+    }
+
+    /// Reads what the CI system has exported since; whether there is anything to judge by.
+    fn read_runs(&mut self, alarms: &mut Vec<Alarm>, now: Time) -> bool {
+        let Some(unexplained) = &mut self.unexplained else { return false };
+        match unexplained.runs.refresh() {
+            Ok(()) => {
+                self.forget(Kind::Runs);
+                true
+            }
+            Err(error) => {
+                self.tell(alarms, Kind::Runs, error.to_string(), now);
+                false
+            }
+        }
+    }
+
+    fn unexplained(&mut self, alarms: &mut Vec<Alarm>, now: Time) {
+        let size = self.size();
+        let Some(unexplained) = &mut self.unexplained else { return };
+        let (overdue, more) = unexplained.overdue(now);
+        let more = more + overdue.len().saturating_sub(MAX_NEWS) as u64;
+        alarms.extend(overdue.into_iter().take(MAX_NEWS).map(|overdue| {
+            let (index, what) = (Some(overdue.index), overdue.text());
+            let change = Some(Change { repository: overdue.repository, asked: overdue.asked });
+            Alarm { index, change, ..Alarm::about_log(Kind::Unexplained, now, size, what) }
+        }));
+        if more > 0 {
+            let what = format!("no run asked for {more} more changes");
+            alarms.push(Alarm::about_log(Kind::Unexplained, now, size, what));
         }
     }
 
@@ -244,7 +323,7 @@ impl Watch {
             self.ends.open().filter(|o| now.unix_ms() - self.open_since(o) > self.limits.open_ms).collect();
         let mut news = late.iter().filter(|o| !self.late.contains(&o.index));
         let size = self.size();
-        let alarm = |index, what| Alarm { alarm: Kind::OpenIntent, time: now, size, index, what };
+        let alarm = |index, what| Alarm { index, ..Alarm::about_log(Kind::OpenIntent, now, size, what) };
         alarms.extend(news.by_ref().take(MAX_LISTED).map(|o| {
             let minutes = (now.unix_ms() - self.open_since(o)) / 60_000;
             let OpenIntent { purpose, repository, keeper, time, .. } = o;
@@ -280,7 +359,7 @@ impl Watch {
             self.told.clear();
         }
         if self.told.insert((alarm, what.clone())) {
-            alarms.push(Alarm { alarm, time: now, size: self.size(), index: None, what });
+            alarms.push(Alarm::about_log(alarm, now, self.size(), what));
         }
     }
 

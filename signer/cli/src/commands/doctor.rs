@@ -193,10 +193,22 @@ fn clock(server: Option<Time>, here: Time) -> Option<Check> {
 /// What the service says of itself to everybody. Its keepers are left to their own checks where those could be made.
 fn service(probe: &Probe, has_keepers: bool) -> Vec<Check> {
     let readiness = &probe.readiness;
-    let remedy =
-        "look at what is named, or at the way to it: docs/how-to/witnesses.md has each alarm of a witness";
-    let alarm = |says: &String| Check::warning("alarm".into(), says.clone(), Some(remedy.into()));
-    [troubles(readiness, has_keepers), readiness.alarms.iter().map(alarm).collect()].concat()
+    [troubles(readiness, has_keepers), readiness.alarms.iter().map(|says| alarm(says)).collect()].concat()
+}
+
+/// What the service works in spite of, by the part that it is about.
+fn alarm(says: &str) -> Check {
+    let (what, says, remedy) = match says.strip_prefix("mirror ") {
+        Some(says) => {
+            ("mirror", says, "look at the place, or at the way to it: docs/how-to/mirror.md has each alarm")
+        }
+        None => (
+            "alarm",
+            says,
+            "look at what is named, or at the way to it: docs/how-to/witnesses.md has each alarm of a witness",
+        ),
+    };
+    Check::warning(what.into(), says.into(), Some(remedy.into()))
 }
 
 fn troubles(readiness: &Readiness, has_keepers: bool) -> Vec<Check> {
@@ -401,13 +413,15 @@ mod tests {
     }
 
     #[test]
-    fn a_witness_that_is_lost_is_a_warning_beside_a_service_that_is_ready() {
+    fn a_witness_that_is_lost_or_a_mirror_behind_is_a_warning_beside_a_service_that_is_ready() {
         let (ready, problems) = (true, vec![]);
         let alarms = vec!["witness north: it cannot be reached".to_owned()];
         let readiness = Readiness { ready, version: "1".into(), log_size: 1, problems, alarms };
         let checks = service(&Probe { readiness, date: None }, true);
         assert!(checks.iter().all(|c| c.ok) && checks[1].warning, "{checks:?}");
         assert!(checks[1].line().starts_with("warn  alarm: witness north"), "{checks:?}");
+        let line = alarm("mirror file:///m is 3 entries behind since now: it is full").line();
+        assert!(line.starts_with("warn  mirror: file:///m is 3") && line.contains("mirror.md"), "{line}");
     }
 
     #[test]

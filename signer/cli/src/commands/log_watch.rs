@@ -3,7 +3,7 @@
 use super::log::{blocking, memory_note, seen_notes, source, trust};
 use crate::{
     args::{LogWatchArgs, Span},
-    audit::watch::{Alarm, Kind, Limits, Watch},
+    audit::watch::{Alarm, Kind, Limits, Runs, Watch},
     connect::Connection,
     exit::Exit,
     failure::Failure,
@@ -23,6 +23,9 @@ pub(super) async fn run(
     let (trust, source) = (trust(&args.key)?, source(args.source.as_deref(), connection)?);
     let limits = Limits { stall_ms: milliseconds(args.stall), open_ms: milliseconds(args.open) };
     let mut watch = Watch::new(trust, limits);
+    if !args.runs.is_empty() {
+        watch.demand_runs(Runs::of(args.runs), milliseconds(args.runs_within));
+    }
     let mut noted = None;
     loop {
         let from = source.clone();
@@ -90,7 +93,7 @@ pub(super) mod tests {
     use crate::audit::synthetic::time;
 
     pub(in crate::commands) fn alarm(alarm: Kind) -> Alarm {
-        Alarm { alarm, time: time(1), size: 5, index: Some(3), what: "so".into() }
+        Alarm { alarm, time: time(1), size: 5, index: Some(3), what: "so".into(), change: None }
     }
 
     #[test]

@@ -193,3 +193,48 @@ fn altered_files_and_an_absent_log_are_told_and_told_again_when_they_come_back()
     assert_eq!(monitor.look(&published, 20), []);
     assert_eq!(monitor.look(&nothing, 20), [(Kind::Unreachable, None)]);
 }
+
+#[test]
+fn a_signature_that_no_run_asked_for_is_told_once_after_the_runs_had_their_time() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let run = |content: u64| {
+        let digest = record::Digest::of(&content.to_be_bytes());
+        format!(
+            "{{\"run\":\"ci/{content}\",\"repository\":\"r.example/a\",\"digest\":\"{digest}\",\"tag\":\"v{content}\"}}\n"
+        )
+    };
+    let mut log = Log::with_requests(1);
+    let mut monitor = Monitor::of(&log);
+    monitor.watch.demand_runs(Runs::of(vec![file.path().to_owned()]), 100_000);
+    for content in [21, 22, 23] {
+        log.push(intent(content, content));
+        log.push(completion(content));
+    }
+    let first = log.size() - 6;
+    std::fs::write(file.path(), [run(1), run(21)].concat()).unwrap();
+    let published = log.published(log.size());
+    assert_eq!(monitor.look(&published, 30), [], "the export may come");
+    std::fs::write(file.path(), [run(1), run(21), run(22)].concat()).unwrap();
+    let alarms = monitor.watch.look(&published.source(), Some(&monitor.seen), time(123)).unwrap();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!((alarms[0].alarm, alarms[0].index), (Kind::Unexplained, Some(first + 4)));
+    let json = serde_json::to_value(&alarms[0]).unwrap();
+    for (member, value) in [("repository", "r.example/a"), ("tag", "v23"), ("by", "token:ci")] {
+        assert_eq!(json[member], value, "{json}");
+    }
+    assert!(json["request"].is_string() && json["digest"].is_string(), "{json}");
+    assert_eq!(monitor.look(&published, 130), [], "told once");
+    // An intent that claims to be of the future gets no more time than the others.
+    log.push(intent(500, 24));
+    let published = log.published(log.size());
+    assert_eq!(monitor.look(&published, 150), []);
+    std::fs::write(file.path(), "no run\n").unwrap();
+    assert_eq!(
+        monitor.look(&published, 260),
+        [(Kind::Runs, None)],
+        "nothing is judged by a file that cannot be read"
+    );
+    assert_eq!(monitor.look(&published, 261), []);
+    std::fs::write(file.path(), run(1)).unwrap();
+    assert_eq!(monitor.look(&published, 262), [(Kind::Unexplained, Some(first + 6))]);
+}
