@@ -297,7 +297,7 @@ mod tests {
         let mut connection = options(&path).connect().await.unwrap();
         for (sql, index) in [
             (tuf::COLLECTIONS, "SEARCH intent USING COVERING INDEX intent_role (repository>?)"),
-            (tuf::NEWEST_SIGNED, "SEARCH intent USING INDEX intent_signed (keeper=?)"),
+            (tuf::NEWEST_SIGNED, "SEARCH intent USING COVERING INDEX intent_signed (keeper=?)"),
             (requests::REPOSITORIES_WAITING, "INDEX request_waiting"),
             (requests::WAITING_COUNT, "INDEX request_waiting"),
         ] {
