@@ -147,3 +147,19 @@ fn the_page_about_state_describes_spool_and_journal_to_the_byte() {
         .sum();
     assert_eq!(opened, signed, "each signature was reserved");
 }
+
+#[test]
+fn every_test_that_the_page_of_promises_names_exists() {
+    let page = fs::read_to_string("../docs/PROMISES.md").unwrap();
+    let (mut file, mut source, mut named) = ("", String::new(), 0);
+    for words in page.split('`').skip(1).step_by(2).filter(|words| words.contains("::")) {
+        let (place, test) = words.rsplit_once("::").unwrap();
+        if !place.is_empty() {
+            file = place;
+            source = fs::read_to_string(Path::new("..").join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
+        }
+        assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        named += 1;
+    }
+    assert!(named > 40, "only {named} tests were found: is this still how the page names them?");
+}
