@@ -156,7 +156,8 @@ fn every_test_that_the_page_of_promises_names_exists() {
         let (place, test) = words.rsplit_once("::").unwrap();
         if !place.is_empty() {
             file = place;
-            source = fs::read_to_string(Path::new("..").join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
+            source =
+                fs::read_to_string(Path::new("..").join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
         }
         assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
         named += 1;

@@ -10,6 +10,7 @@ mod config;
 mod fatal;
 mod frames;
 mod generations;
+mod handles;
 mod health;
 mod http;
 mod keys;

@@ -5,6 +5,7 @@ use crate::{
     auth::Tokens,
     config::Config,
     fatal::Fatal,
+    handles,
     health::{Health, Trouble},
     http,
     keys::KeyDirectory,
@@ -55,6 +56,7 @@ pub(crate) struct Service {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: &Config) -> Result<(), Fatal> {
+    handles::provide(config.limits.connections)?;
     let _lock = opening::lock(&config.data)?;
     let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;

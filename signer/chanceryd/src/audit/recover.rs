@@ -57,7 +57,7 @@ impl RecoverError {
         matches!(
             self,
             Self::Link(LinkError::Down(_) | LinkError::Busy | LinkError::Token { .. })
-                | Self::Store(StoreError::NotApplied(_))
+                | Self::Store(StoreError::NotApplied(_) | StoreError::Starved(_))
         )
     }
 }

@@ -66,7 +66,7 @@ struct Source {
 impl Source {
     fn read<T>(&self, read: Result<T, StoreError>) -> Result<T, Fatal> {
         read.map_err(|e| match e {
-            StoreError::NotApplied(_) => {
+            StoreError::NotApplied(_) | StoreError::Starved(_) => {
                 Fatal::Unavailable { what: self.path.display().to_string(), why: e.full() }
             }
             e => state(&self.path, e.full()),

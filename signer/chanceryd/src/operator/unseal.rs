@@ -90,10 +90,6 @@ struct Whole {
 
 async fn check(config: &Config, vkey: &VerifierKey) -> Result<Whole, Fatal> {
     let found = |finding: Finding| finding.fatal(config);
-    let path = Store::path_in(&config.data);
-    if !path.is_file() {
-        return Err(found(StoreError::Contradiction("there is no database".into()).into()));
-    }
     let mut disk = Inspection::open(&config.data).await.map_err(|e| found(e.into()))?;
     disk.structure().await.map_err(|e| found(e.into()))?;
     let head = disk.head().await.map_err(|e| found(e.into()))?;

@@ -29,6 +29,9 @@ impl Inspection {
     /// Opens the database of a data folder for reading.
     pub(crate) async fn open(data: &Path) -> Result<Self, StoreError> {
         let path = Store::path_in(data);
+        if !path.is_file() {
+            return Err(StoreError::Contradiction("there is no database".into()));
+        }
         for suffix in ["", "-wal"] {
             forget_cached(&PathBuf::from(format!("{}{suffix}", path.display())));
         }

@@ -172,6 +172,7 @@ impl Writer {
             Ok(done) => self.checkpoint().await.map(|()| done),
             Err(e) => Err(e),
         };
+        let done = done.map_err(StoreError::of_writer);
         if let Err(e) = &done
             && e.is_integrity()
         {

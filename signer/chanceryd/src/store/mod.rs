@@ -44,6 +44,10 @@ pub(crate) enum StoreError {
     /// The change was surely not made; the same call may be tried again.
     #[error("the database was busy and changed nothing")]
     NotApplied(#[source] sqlx::Error),
+    /// A file could not be opened or no memory was left: mostly the process has used up its handles, which says nothing of the data: a read may be tried again. For the
+    /// writer it is not known what was applied; see [`of_writer`](Self::of_writer).
+    #[error("the database could not be opened, or had no memory")]
+    Starved(#[source] sqlx::Error),
     /// The disk or the data cannot be trusted any more: the daemon must seal.
     #[error("the database failed")]
     Integrity(#[source] sqlx::Error),
@@ -54,28 +58,41 @@ pub(crate) enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // SQLite primary result codes (sqlite.org/rescode.html): BUSY 5, LOCKED 6. All others mean that something
-        // is wrong with the disk, the file or our own statements, and none of these gets better by trying again.
+        // SQLite primary result codes (sqlite.org/rescode.html): BUSY 5, LOCKED 6, NOMEM 7, CANTOPEN 14. All others mean
+        // that something is wrong with the disk, the file or our own statements, and none of these gets better by trying
+        // again.
         let primary = match &error {
             sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<i64>().ok()).map(|c| c & 0xff),
             // Closed: the daemon is stopping.
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Some(5),
             _ => None,
         };
-        if matches!(primary, Some(5 | 6)) { Self::NotApplied(error) } else { Self::Integrity(error) }
+        match primary {
+            Some(5 | 6) => Self::NotApplied(error),
+            Some(7 | 14) => Self::Starved(error),
+            _ => Self::Integrity(error),
+        }
     }
 }
 
 impl StoreError {
     /// Whether nothing may be written any more: the data cannot be trusted, or it is not known what was applied.
     pub(crate) fn is_integrity(&self) -> bool {
-        !matches!(self, Self::NotApplied(_))
+        !matches!(self, Self::NotApplied(_) | Self::Starved(_))
+    }
+
+    /// What an error means for the connection that writes: one that was starved within a commit does not know its end.
+    pub(crate) fn of_writer(self) -> Self {
+        match self {
+            Self::Starved(e) => Self::Integrity(e),
+            other => other,
+        }
     }
 
     /// The error with its cause, for the log and for operators.
     pub(crate) fn full(&self) -> String {
         match self {
-            Self::NotApplied(e) | Self::Integrity(e) => format!("{self}: {e}"),
+            Self::NotApplied(e) | Self::Starved(e) | Self::Integrity(e) => format!("{self}: {e}"),
             Self::Contradiction(_) => self.to_string(),
         }
     }
@@ -142,12 +159,7 @@ impl Store {
         if !path.is_file() {
             return Err(bad("there is no database".into()));
         }
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options(path).read_only(true))
-            .await
-            .map_err(|e| bad(e.to_string()))?;
-        let store = Self { readers };
+        let store = Self { readers: readers(path).await.map_err(|e| bad(e.to_string()))? };
         let format: i64 = sqlx::query_scalar("SELECT format FROM head WHERE id = 1")
             .fetch_one(&store.readers)
             .await
@@ -190,11 +202,7 @@ impl Store {
         identity::note(path).map_err(|e| bad(e.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
         assert_settings(&mut connection).await.map_err(bad)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options(path).read_only(true))
-            .await;
-        let store = Self { readers: readers.map_err(|e| bad(e.to_string()))? };
+        let store = Self { readers: readers(path).await.map_err(|e| bad(e.to_string()))? };
         let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
         Ok((store, writer))
     }
@@ -225,6 +233,18 @@ fn options(path: &Path) -> SqliteConnectOptions {
         // SQLite's own checkpoints swallow their errors, and sync a file again whose sync has failed: `Writer` makes them.
         .pragma("wal_autocheckpoint", "0")
         .disable_statement_logging()
+}
+
+/// All reading connections, open from the beginning to the end: none is opened at a time when the handles of the process
+/// have run out.
+async fn readers(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new()
+        .min_connections(READERS)
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options(path).read_only(true))
+        .await
 }
 
 /// What the build of SQLite and the file really do, not what was asked for.
@@ -287,6 +307,27 @@ mod tests {
         let sql = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(sql).fetch_all(connection).await.unwrap();
         steps.into_iter().map(|(.., step)| step + "\n").collect()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_gets_no_handle_is_no_sign_of_damage_and_a_writer_that_gets_none_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Store::path_in(folder.path());
+        let cannot_open = || async { StoreError::from(options(&path).connect().await.unwrap_err()) };
+        let starved = cannot_open().await;
+        assert!(matches!(starved, StoreError::Starved(_)) && !starved.is_integrity(), "{}", starved.full());
+        assert!(cannot_open().await.of_writer().is_integrity());
+        // A file that is gone is not one that could not be opened.
+        assert!(Inspection::open(folder.path()).await.unwrap_err().is_integrity());
+    }
+
+    #[tokio::test]
+    async fn all_readers_are_open_from_the_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Store::path_in(folder.path());
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        let store = Store::open_to_read(&path).await.unwrap();
+        assert_eq!(store.readers.size(), READERS);
     }
 
     #[tokio::test]
