@@ -26,6 +26,7 @@ pub async fn create(config: &Config, out: &Path) -> Result<(), Fatal> {
     let checkpoint = source.checkpoint(&head, &vkey)?;
     let mut draft = Draft::open(out).map_err(fatal)?;
     source.extends(&draft, &head, out).await?;
+    source.edge_is_signed(&checkpoint).await?;
     source.copy_tiles(&mut draft, checkpoint.size).await?;
     source.copy_payloads(&mut draft, head.size).await?;
     source.copy_tail(&mut draft, checkpoint.size, head.size).await?;
@@ -111,6 +112,17 @@ impl Source {
             return Err(refused(why, "keep both: one of them was rewritten; name another folder"));
         }
         Ok(())
+    }
+
+    /// Tiles that are full are checked as they are read; those on the right edge of the tree by the signed root.
+    async fn edge_is_signed(&self, checkpoint: &Checkpoint) -> Result<(), Fatal> {
+        let root = self.read(self.store.root_at(checkpoint.size).await)?;
+        if root == checkpoint.root {
+            return Ok(());
+        }
+        let size = checkpoint.size;
+        let why = format!("the right edge of its tree does not give the signed root of {size} leaves");
+        Err(state(&self.path, why))
     }
 
     async fn copy_tiles(&self, draft: &mut Draft, size: u64) -> Result<(), Fatal> {

@@ -67,7 +67,8 @@ pub(super) async fn read_tiles(
     Ok(tiles)
 }
 
-/// A full tile leads to the hash that the tile above it has; what is not full is checked by the proof that is made of it.
+/// A full tile leads to the hash that the tile above it has; what is not full is checked by the
+/// proof that is made of it, or where the whole edge of the tree is checked by the signed root.
 async fn check_full(
     connection: &mut SqliteConnection,
     id: TileId,
