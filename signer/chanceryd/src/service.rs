@@ -30,7 +30,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// How long the last leaf, and the writer's end, may take.
 const STOP: Duration = Duration::from_secs(5);
 
-/// From a start in good order to the first scrub; after any other end it is the first thing.
+/// From a start in good order to the first scrub; after any other end it begins at once, beside what is served.
 const FIRST_SCRUB: Duration = Duration::from_secs(60);
 
 /// Leaves that a start reads to know the time of the newest one; completions have none.

@@ -121,8 +121,8 @@ fn a_failed_write_or_sync_of_the_file_that_the_log_is_moved_into_is_noticed_and_
 }
 
 #[test]
-fn a_seal_is_kept_by_one_write_and_one_sync_and_where_these_fail_too_the_next_start_checks_first_and_says_so()
-{
+fn a_seal_is_kept_by_one_write_and_one_sync_and_where_these_fail_too_the_next_start_says_so_and_reads_everything_at_once()
+ {
     let Some(mut scene) = Scene::set() else { return };
     let tag = scene.tag();
     // The seal is written by a thread of its own, whose calls are counted from 1, as are those of the database's thread.
