@@ -117,7 +117,7 @@ impl Inspection {
                 Ok::<_, StoreError>(
                     row.try_get::<String, _>(0)? == intent.keeper.as_str()
                         && rows::sha256(row.try_get(1)?)? == intent.key.sha256()
-                        && rows::sha256(row.try_get(2)?)? == intent.payload
+                        && row.try_get::<Vec<u8>, _>(2)? == intent.digest().as_bytes()
                         && row.try_get::<String, _>(3)? == intent.repository.as_str()
                         && row.try_get::<String, _>(4)? == intent.purpose.as_str(),
                 )
