@@ -126,7 +126,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         .map_err(|e| Fatal::Unavailable { what: "the registry client".into(), why: e.to_string() })?;
     let front = http::Front::open(config)?;
     write_started(&log, &policy, clock.as_ref()).await;
-    write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
+    let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(|e| state(&path, e.full()))?;
     let refusals = Arc::new(Refusals::default());
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
@@ -166,7 +166,12 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         tracing::error!("counted refusals could not be written into the log");
     }
     mirrors.shutdown().await;
-    let told = write_stopped(&log, service.clock.as_ref()).await;
+    let end_is_told = end_is_told || {
+        let again = write_how_it_ended(&log, before.as_ref(), &mark, service.clock.as_ref());
+        matches!(tokio::time::timeout(STOP, again).await, Ok(Ok(true)))
+    };
+    // Without it the mark stays: the next start writes into the log how the one before this one ended.
+    let told = write_stopped(&log, service.clock.as_ref()).await && end_is_told;
     if service.health.sealed().is_some() {
         // INVARIANT(no-write-after-fault): what is open is left as it is, and ends with the process.
         service.health.finish_marking();
@@ -225,27 +230,27 @@ async fn write_started(log: &Log, policy: &PolicySet, clock: &dyn Clock) {
 }
 
 /// Writes into the log that the daemon before this one did not end in good order; or that it was sealed, and that a full
-/// check has found the state whole.
+/// check has found the state whole. Says whether the log has all that is to be told; until then the mark says it.
 async fn write_how_it_ended(
     log: &Log,
     before: Option<&Mark>,
     mark: &MarkFile,
     clock: &dyn Clock,
-) -> Result<(), Fatal> {
-    let Ok(nonce) = Nonce::random() else { return Ok(()) };
+) -> Result<bool, Fatal> {
+    let Ok(nonce) = Nonce::random() else { return Ok(false) };
     let time = clock.now();
     let event = match before {
         Some(Mark::Running {}) => Event::Recovered { time, nonce },
         Some(Mark::Unsealed { reason, at }) => {
             Event::Unsealed { time, nonce, reason: reason.clone(), at: *at }
         }
-        _ => return Ok(()),
+        _ => return Ok(true),
     };
     match log.append(Leaf::Event(event)).await {
-        Ok(_) => put_mark(mark, &Mark::Running {}),
+        Ok(_) => put_mark(mark, &Mark::Running {}).map(|()| true),
         Err(e) => {
             tracing::warn!(error = %e, "how the daemon before this one ended could not be written into the log");
-            Ok(())
+            Ok(false)
         }
     }
 }
