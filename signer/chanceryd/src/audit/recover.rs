@@ -62,7 +62,9 @@ impl RecoverError {
     }
 }
 
-/// What follows every new lease: heads are compared and made one, and what was found to be older stands in the log.
+/// What follows every new lease: heads are compared and made one, and what was found to be older stands in the log. That the
+/// database was, stands there in the commit that ends its refill: a refill that was cut off goes on at the next start, and
+/// then tells from where that one began.
 pub(crate) async fn recover(
     writer: &mut Writer,
     link: &mut LogLink,
@@ -70,20 +72,17 @@ pub(crate) async fn recover(
     clock: &dyn Clock,
 ) -> Result<(), RecoverError> {
     let (database, spool, noted) = (writer.head().size, link.size, writer.head().noted());
-    reconcile(writer, link, refill).await?;
+    let refilled = event_leaf(clock, |time, nonce| Event::StoreRolledBack { time, nonce, database, spool });
+    make_one(writer, link, refill, refilled).await?;
     if spool < noted {
         tracing::error!(
             spool,
             noted,
             "the log keeper's spool is older than a note of its key; it was filled from the database"
         );
-    }
-    if spool > database || spool < noted {
-        let older = |time, nonce| match spool > database {
-            true => Event::StoreRolledBack { time, nonce, database, spool },
-            false => Event::SpoolRolledBack { time, nonce, spool, noted },
-        };
-        if let Some(leaf) = event_leaf(clock, older) {
+        if let Some(leaf) =
+            event_leaf(clock, |time, nonce| Event::SpoolRolledBack { time, nonce, spool, noted })
+        {
             writer.commit(link.epoch, &[leaf], &[]).await?;
         }
     }
@@ -103,17 +102,28 @@ pub(crate) async fn reconcile(
     link: &mut LogLink,
     refill: Refill,
 ) -> Result<(), RecoverError> {
+    make_one(writer, link, refill, None).await
+}
+
+/// As [`reconcile`]; a refill of the database ends with a leaf that says so.
+async fn make_one(
+    writer: &mut Writer,
+    link: &mut LogLink,
+    refill: Refill,
+    refilled: Option<NewLeaf>,
+) -> Result<(), RecoverError> {
     let (database, spool) = (writer.head().size, link.size);
     if spool > database {
-        refill_store(writer, link, refill).await?;
+        refill_store(writer, link, refill, refilled).await?;
+        compare(spool, writer.root_at(spool).await?, link.root)?;
     } else {
         // A head that was compared on this connection has only grown by what this writer appended.
         if link.agreed != Some(spool) {
             compare(spool, writer.root_at(spool).await?, link.root)?;
         }
         append_missing(writer, link).await?;
+        compare(link.size, writer.head().root, link.root)?;
     }
-    compare(link.size, writer.head().root, link.root)?;
     link.agreed = Some(link.size);
     Ok(())
 }
@@ -139,7 +149,12 @@ async fn append_missing(writer: &mut Writer, link: &mut LogLink) -> Result<(), R
 }
 
 /// Appended there, not (any more) committed here.
-async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -> Result<(), RecoverError> {
+async fn refill_store(
+    writer: &mut Writer,
+    link: &mut LogLink,
+    refill: Refill,
+    mut refilled: Option<NewLeaf>,
+) -> Result<(), RecoverError> {
     let (database, spool) = (writer.head().size, link.size);
     if let Refill::UpTo(most) = refill
         && (database == 0 || spool - database > most)
@@ -155,7 +170,10 @@ async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -
     }
     compare(spool, fold.root(), link.root)?;
     while writer.head().size < spool {
-        let leaves = read_batch(link, writer.head().size).await?;
+        let mut leaves = read_batch(link, writer.head().size).await?;
+        if writer.head().size + leaves.len() as u64 >= spool {
+            leaves.extend(refilled.take());
+        }
         let (placed, _) = writer.commit(link.epoch, &leaves, &[]).await?;
         if let Some(why) = placed.into_iter().find_map(Result::err) {
             return Err(RecoverError::Fork(format!(
