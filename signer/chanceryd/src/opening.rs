@@ -167,7 +167,9 @@ pub(crate) async fn recover(
 ) -> Result<LogLink, Fatal> {
     let path = Store::path_in(&config.data);
     let mut link = connect(config, vkey, writer.head().epoch).await?;
-    audit::recover(writer, &mut link, refill, clock).await.map_err(|e| not_reconciled(config, &path, &e))?;
+    audit::recover(writer, &mut link, refill, clock, None)
+        .await
+        .map_err(|e| not_reconciled(config, &path, &e))?;
     Ok(link)
 }
 

@@ -63,7 +63,7 @@ pub async fn init(
     let mut writer = Store::create(&path, origin.as_str(), &vkey.to_string()).await?;
     let leaves = [new_leaf(Leaf::Genesis(genesis), &path)?, created];
     writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
-    reconcile(&mut writer, &mut link, Refill::UpTo(0))
+    reconcile(&mut writer, &mut link, Refill::UpTo(0), None)
         .await
         .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
@@ -123,7 +123,9 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
             return Err(state(&path, "the token has the id of another one: try again".into()));
         }
         // In the spool as well before anybody can use it.
-        reconcile(&mut writer, &mut link, Refill::UpTo(0)).await.map_err(|e| state(&path, e.to_string()))
+        reconcile(&mut writer, &mut link, Refill::UpTo(0), None)
+            .await
+            .map_err(|e| state(&path, e.to_string()))
     };
     if let Err(fatal) = logged.await {
         // The empty file is ours; leaving it would only stop the next try.

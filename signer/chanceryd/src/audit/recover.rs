@@ -2,7 +2,10 @@
 //! after every lost connection, and when a database is rebuilt.
 
 use super::{LinkError, LogLink};
-use crate::store::{NewLeaf, StoreError, Writer};
+use crate::{
+    health::Health,
+    store::{NewLeaf, StoreError, Writer},
+};
 use record::{Clock, Event, Leaf, Nonce, Time, wire::MAX_READ};
 use tlog::Hash;
 
@@ -70,16 +73,18 @@ pub(crate) async fn recover(
     link: &mut LogLink,
     refill: Refill,
     clock: &dyn Clock,
+    health: Option<&Health>,
 ) -> Result<(), RecoverError> {
     let (database, spool, noted) = (writer.head().size, link.size, writer.head().noted());
     let refilled = event_leaf(clock, |time, nonce| Event::StoreRolledBack { time, nonce, database, spool });
-    make_one(writer, link, refill, refilled).await?;
+    make_one(writer, link, refill, refilled, health).await?;
     if spool < noted {
         tracing::error!(
             spool,
             noted,
             "the log keeper's spool is older than a note of its key; it was filled from the database"
         );
+        demand_unsealed(health)?;
         if let Some(leaf) =
             event_leaf(clock, |time, nonce| Event::SpoolRolledBack { time, nonce, spool, noted })
         {
@@ -96,13 +101,14 @@ fn event_leaf(clock: &dyn Clock, event: impl FnOnce(Time, Nonce) -> Event) -> Op
     Some(NewLeaf { leaf, bytes, payload: None })
 }
 
-/// Brings spool and database to one head.
+/// Brings spool and database to one head. Where a daemon serves meanwhile, its `health` is asked before each write.
 pub(crate) async fn reconcile(
     writer: &mut Writer,
     link: &mut LogLink,
     refill: Refill,
+    health: Option<&Health>,
 ) -> Result<(), RecoverError> {
-    make_one(writer, link, refill, None).await
+    make_one(writer, link, refill, None, health).await
 }
 
 /// As [`reconcile`]; a refill of the database ends with a leaf that says so.
@@ -111,21 +117,27 @@ async fn make_one(
     link: &mut LogLink,
     refill: Refill,
     refilled: Option<NewLeaf>,
+    health: Option<&Health>,
 ) -> Result<(), RecoverError> {
     let (database, spool) = (writer.head().size, link.size);
     if spool > database {
-        refill_store(writer, link, refill, refilled).await?;
+        refill_store(writer, link, refill, refilled, health).await?;
         compare(spool, writer.root_at(spool).await?, link.root)?;
     } else {
         // A head that was compared on this connection has only grown by what this writer appended.
         if link.agreed != Some(spool) {
             compare(spool, writer.root_at(spool).await?, link.root)?;
         }
-        append_missing(writer, link).await?;
+        append_missing(writer, link, health).await?;
         compare(link.size, writer.head().root, link.root)?;
     }
     link.agreed = Some(link.size);
     Ok(())
+}
+
+// INVARIANT(no-write-after-fault): the scrub, or a reader, may seal while leaves go to and fro.
+fn demand_unsealed(health: Option<&Health>) -> Result<(), RecoverError> {
+    health.and_then(Health::sealed).map_or(Ok(()), |why| Err(RecoverError::Sealed(why)))
 }
 
 // INVARIANT(no-reset): heads that differ at the same size stop everything; nothing is ever lowered to make them agree.
@@ -140,8 +152,13 @@ fn compare(size: u64, database: Hash, spool: Hash) -> Result<(), RecoverError> {
 }
 
 /// Committed here, not yet appended there.
-async fn append_missing(writer: &mut Writer, link: &mut LogLink) -> Result<(), RecoverError> {
+async fn append_missing(
+    writer: &mut Writer,
+    link: &mut LogLink,
+    health: Option<&Health>,
+) -> Result<(), RecoverError> {
     while link.size < writer.head().size {
+        demand_unsealed(health)?;
         let leaves = writer.leaves(link.size, MAX_APPEND, MAX_APPEND_BYTES).await?;
         link.append(leaves).await?;
     }
@@ -154,6 +171,7 @@ async fn refill_store(
     link: &mut LogLink,
     refill: Refill,
     mut refilled: Option<NewLeaf>,
+    health: Option<&Health>,
 ) -> Result<(), RecoverError> {
     let (database, spool) = (writer.head().size, link.size);
     if let Refill::UpTo(most) = refill
@@ -174,6 +192,7 @@ async fn refill_store(
         if writer.head().size + leaves.len() as u64 >= spool {
             leaves.extend(refilled.take());
         }
+        demand_unsealed(health)?;
         let (placed, _) = writer.commit(link.epoch, &leaves, &[]).await?;
         if let Some(why) = placed.into_iter().find_map(Result::err) {
             return Err(RecoverError::Fork(format!(

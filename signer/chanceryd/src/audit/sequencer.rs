@@ -235,7 +235,7 @@ impl Sequencer {
             self.reconnect().await?;
         }
         let Some(link) = self.parts.link.as_mut() else { return Ok(()) };
-        reconcile(&mut self.parts.writer, link, self.parts.refill).await?;
+        reconcile(&mut self.parts.writer, link, self.parts.refill, Some(&self.health)).await?;
         let note: Arc<str> = link.note().await?.into();
         self.health.set_log(None);
         let noted = Noted { size: link.size, root: link.root, note: note.clone() };
@@ -277,7 +277,8 @@ impl Sequencer {
             }
         };
         let parts = &mut self.parts;
-        match recover(&mut parts.writer, &mut link, parts.refill, parts.clock.as_ref()).await {
+        let (clock, health) = (parts.clock.as_ref(), Some(self.health.as_ref()));
+        match recover(&mut parts.writer, &mut link, parts.refill, clock, health).await {
             Ok(()) => {
                 self.parts.link = Some(link);
                 self.health.set_log(None);
