@@ -61,8 +61,14 @@ struct Ours {
 }
 
 impl Mirror {
-    /// Runs until the log ends, or turns out to be forked.
-    async fn run(mut self) {
+    /// Runs until the log ends, or the daemon is sealed: what cannot be trusted any more is copied nowhere.
+    async fn run(self) {
+        let health = self.health.clone();
+        tokio::select! { biased; () = health.until_sealed() => {} () = self.follow() => {} }
+    }
+
+    /// Follows until the log ends, or turns out to be forked, which seals.
+    async fn follow(mut self) {
         let name = self.config.to.to_string();
         let mut pause = BACKOFF.0;
         while let Some(target) = self.newest().await {

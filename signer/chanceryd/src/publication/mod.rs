@@ -113,8 +113,15 @@ impl Publication {
         (Self { noted: log.watch_noted(), publish, asked, health, panel }, published)
     }
 
-    /// Publishes until the log's writer ends, or the log turns out to be forked.
-    pub(crate) async fn run(mut self) {
+    /// Publishes until the log's writer ends, or the daemon is sealed: witnesses then see nothing new, and readers keep what
+    /// was published.
+    pub(crate) async fn run(self) {
+        let health = self.health.clone();
+        tokio::select! { biased; () = health.until_sealed() => {} () = self.publish_notes() => {} }
+    }
+
+    /// Publishes until the log's writer ends, or the log turns out to be forked, which seals.
+    async fn publish_notes(mut self) {
         let mut last: Option<Instant> = None;
         while self.wait(last).await.is_some() {
             let newest = self.noted.borrow_and_update().clone();

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     audit::{Log, Noted, Parts, Refill, Sequencer},
+    config::{MirrorConfig, MirrorPlace},
     generations::Generations,
     health::Health,
     store::{NewLeaf, Store},
@@ -24,6 +25,8 @@ use tlog::{
 };
 
 const ORIGIN: &str = "log.example.com";
+/// Within this a task must have ended that nothing holds up.
+const SOON: Duration = Duration::from_secs(5);
 /// For one answer in these tests.
 const DEADLINE: Duration = Duration::from_millis(500);
 
@@ -351,4 +354,23 @@ async fn what_is_published_changes_at_most_once_a_second_and_a_reader_finds_what
     changes.changed().await.unwrap();
     assert_eq!(changes.borrow_and_update().as_ref().unwrap().size, 21, "none in between");
     assert!(!changes.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn after_a_seal_nothing_is_published_and_no_mirror_is_tried_any_more() {
+    let world = World::of(20).await;
+    let (publication, published) =
+        Publication::new(&world.log, world.vkey(), None, world.health.clone(), Arc::new(SystemClock));
+    let noted = tokio::sync::watch::Sender::new(Some(world.noted(20).await));
+    let gone = MirrorConfig {
+        to: MirrorPlace::Folder("/nowhere".into()),
+        entries: false,
+        every: Duration::from_secs(1),
+    };
+    let mut mirrors =
+        crate::mirror::start(&[gone], &world.vkey(), &world.log, &noted.subscribe(), &world.health);
+    world.health.seal("the disk");
+    let ended = async { tokio::join!(publication.run(), mirrors.join_next()) };
+    tokio::time::timeout(SOON, ended).await.expect("both end");
+    assert!(published.newest().is_none());
 }
