@@ -10,7 +10,7 @@ use crate::{
     scrub::{Batch, Leaves, Read, Walk},
     store::{Inspection, Store, StoreError},
 };
-use record::{Clock, Leaf, SystemClock, wire::MAX_READ};
+use record::{Clock, Event, Leaf, SystemClock, wire::MAX_READ};
 use std::{collections::BTreeMap, time::Instant};
 use tlog::{Checkpoint, Frontier, Hash, VerifierKey};
 
@@ -38,8 +38,8 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
         intents,
         spool,
         seconds,
-        "everything was read from the disk and is whole: pages, leaves, tree, note, payloads, rows of intents, and the log \
-         keeper's spool"
+        "everything was read from the disk and is whole: pages, leaves, tree, note, payloads, rows of intents and tokens, and \
+         the log keeper's spool"
     );
     lift(&mark, said)
 }
@@ -95,7 +95,7 @@ async fn check(config: &Config, vkey: &VerifierKey) -> Result<Whole, Fatal> {
     let head = disk.head().await.map_err(|e| found(e.into()))?;
     let link = connect(config, vkey, head.epoch).await?;
     let noted = note_of(&head.note, vkey).map_err(found)?;
-    let check = Check { walk: Walk::new(disk, head.size), link, noted, ends: BTreeMap::new() };
+    let check = Check { walk: Walk::new(disk, head.size), link, noted, rows: Rows::default() };
     check.run(head.size, head.root).await.map_err(found)
 }
 
@@ -116,8 +116,16 @@ struct Check {
     walk: Walk,
     link: LogLink,
     noted: (u64, Hash),
-    /// How many intents have each end by their leaves; `None` for those that are open.
+    rows: Rows,
+}
+
+/// What rows there must be by the leaves.
+#[derive(Default)]
+struct Rows {
+    /// How many intents have each end; `None` for those that are open.
     ends: BTreeMap<Option<String>, u64>,
+    /// How many tokens there are.
+    tokens: u64,
 }
 
 impl Check {
@@ -142,12 +150,16 @@ impl Check {
         if disk.sizes().await? != (read.leaves, read.nodes) {
             return Err(contradiction("there are rows of leaves or hashes beyond the head".into()));
         }
-        self.ends.retain(|_, count| *count > 0);
+        let Rows { mut ends, tokens } = self.rows;
+        ends.retain(|_, count| *count > 0);
         let rows = disk.ends().await?;
-        if rows != self.ends {
-            let text =
-                format!("intents end as {:?} by their leaves and as {rows:?} by their rows", self.ends);
+        if rows != ends {
+            let text = format!("intents end as {ends:?} by their leaves and as {rows:?} by their rows");
             return Err(contradiction(text));
+        }
+        let found = disk.tokens().await?;
+        if found != tokens {
+            return Err(contradiction(format!("the leaves make {tokens} tokens, and there are {found}")));
         }
         spool_goes_on(&mut self.link, self.walk.tree).await?;
         Ok(Whole { read, intents: rows.values().sum(), spool: self.link.size })
@@ -159,7 +171,7 @@ impl Check {
             return Err(contradiction(format!("the {size} leaves of the stored note fold to another root")));
         }
         spool_agrees(&mut self.link, leaves).await?;
-        rows_agree(&mut self.walk.disk, leaves, &mut self.ends).await
+        rows_agree(&mut self.walk.disk, leaves, &mut self.rows).await
     }
 }
 
@@ -205,12 +217,9 @@ async fn spool_goes_on(link: &mut LogLink, mut tree: Frontier) -> Result<(), Fin
     Ok(())
 }
 
-/// Every intent has its row and its bytes; counts how intents end.
-async fn rows_agree(
-    disk: &mut Inspection,
-    batch: &Leaves,
-    ends: &mut BTreeMap<Option<String>, u64>,
-) -> Result<(), Finding> {
+/// Every intent has its row and its bytes, every token its row; counts how intents end, and tokens.
+async fn rows_agree(disk: &mut Inspection, batch: &Leaves, rows: &mut Rows) -> Result<(), Finding> {
+    let Rows { ends, tokens } = rows;
     for (index, (_, bytes)) in (batch.from..).zip(&batch.leaves) {
         let leaf =
             Leaf::decode(bytes).map_err(|e| contradiction(format!("leaf {index} cannot be read: {e}")))?;
@@ -222,7 +231,12 @@ async fn rows_agree(
             }
             Leaf::Completion(_) => "signed",
             Leaf::Outcome(outcome) => outcome.outcome.as_str(),
-            Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => continue,
+            Leaf::Event(event) => {
+                *tokens += u64::from(matches!(event, Event::TokenCreated { .. }));
+                disk.token(index, event).await?;
+                continue;
+            }
+            Leaf::Genesis(_) | Leaf::Denial(_) => continue,
         };
         *ends.entry(Some(end.to_owned())).or_default() += 1;
         let open = ends.entry(None).or_default();

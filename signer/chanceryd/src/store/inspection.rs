@@ -4,9 +4,11 @@
 use super::{
     Store, StoreError,
     checked::{self, leaf_row},
-    options, rows, signed, unsigned,
+    options,
+    project::to_json,
+    rows, signed, unsigned,
 };
-use record::{Intent, Sha256};
+use record::{Event, Intent, Sha256};
 use sqlx::{ConnectOptions, Row, SqliteConnection};
 use std::{
     collections::BTreeMap,
@@ -141,6 +143,41 @@ impl Inspection {
         Err(StoreError::Contradiction(format!("bytes {name} are named in the log and not stored")))
     }
 
+    /// The row of a token that a leaf has made or revoked says the same: who may ask is not changed beside the log.
+    pub(crate) async fn token(&mut self, index: u64, event: &Event) -> Result<(), StoreError> {
+        let is_so: bool = match event {
+            Event::TokenCreated { token, secret_sha256, scopes, repositories, expires, note, .. } => {
+                let sql = "SELECT EXISTS (SELECT 1 FROM token WHERE id = ? AND secret_sha256 = ? AND scopes = ? AND repositories = ? \
+                           AND expires_ms = ? AND note = ? AND created = ?)";
+                let row = sqlx::query_scalar(sql)
+                    .bind(token.as_str())
+                    .bind(secret_sha256.as_bytes().to_vec())
+                    .bind(to_json(scopes)?)
+                    .bind(to_json(repositories)?)
+                    .bind(expires.unix_ms())
+                    .bind(note)
+                    .bind(signed(index));
+                row.fetch_one(&mut self.connection).await?
+            }
+            Event::TokenRevoked { token, .. } => {
+                let sql = "SELECT NOT EXISTS (SELECT 1 FROM token WHERE id = ? AND (revoked IS NULL OR revoked > ?))";
+                let row = sqlx::query_scalar(sql).bind(token.as_str()).bind(signed(index));
+                row.fetch_one(&mut self.connection).await?
+            }
+            _ => true,
+        };
+        if is_so {
+            return Ok(());
+        }
+        Err(StoreError::Contradiction(format!("the row of a token is not what leaf {index} says")))
+    }
+
+    /// How many tokens there are, with those that were revoked.
+    pub(crate) async fn tokens(&mut self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM token";
+        Ok(unsigned(sqlx::query_scalar(sql).fetch_one(&mut self.connection).await?))
+    }
+
     /// How many rows of intents have each end, by its word; `None` for those that are open.
     pub(crate) async fn ends(&mut self) -> Result<BTreeMap<Option<String>, u64>, StoreError> {
         let sql = "SELECT end_kind, count(*) FROM intent GROUP BY end_kind";
@@ -166,5 +203,104 @@ impl Inspection {
 fn forget_cached(path: &Path) {
     if let Ok(file) = std::fs::File::open(path) {
         let _advice = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NewLeaf;
+    use record::{Action, Algorithm, Clock, Leaf, Nonce, SystemClock, TokenId};
+
+    fn leaf(leaf: Leaf, payload: Option<&[u8]>) -> NewLeaf {
+        NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: payload.map(<[u8]>::to_vec) }
+    }
+
+    /// A database with these leaves.
+    async fn with(leaves: &[NewLeaf]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Store::create(&Store::path_in(dir.path()), "log.example", "vkey").await.unwrap();
+        writer.commit(1, leaves, &[]).await.unwrap();
+        writer.close().await;
+        dir
+    }
+
+    fn intent(algorithm: Algorithm) -> Intent {
+        let action = Action::RootCertificate {
+            serial: Nonce::random().unwrap(),
+            not_before: SystemClock.now(),
+            not_after: SystemClock.now().plus_s(60),
+        };
+        let mut intent = Intent {
+            log: "log.example".parse().unwrap(),
+            keeper: "signing".parse().unwrap(),
+            key: "0".repeat(64).parse().unwrap(),
+            purpose: action.purpose(),
+            format: action.format(),
+            time: SystemClock.now(),
+            nonce: Nonce::random().unwrap(),
+            repository: "r.example/app".parse().unwrap(),
+            policy: None,
+            requested: None,
+            retries: None,
+            action,
+            payload: Sha256::of(b""),
+            payload_sha384: None,
+        };
+        intent.name_payload(algorithm, b"bytes").unwrap();
+        intent
+    }
+
+    #[tokio::test]
+    async fn the_row_of_an_intent_is_compared_by_what_its_kind_of_key_signs() {
+        for algorithm in [Algorithm::EcdsaP256, Algorithm::EcdsaP384] {
+            let intent = intent(algorithm);
+            let dir = with(&[leaf(Leaf::Intent(intent.clone()), Some(b"bytes"))]).await;
+            let mut disk = Inspection::open(dir.path()).await.unwrap();
+            disk.intent(0, &intent).await.unwrap();
+            let mut other = intent;
+            other.name_payload(algorithm, b"other bytes").unwrap();
+            assert!(disk.intent(0, &other).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_changed_beside_the_log_is_found() {
+        let token = TokenId::parse("abc").unwrap();
+        let by: record::Principal = "system:operator".parse().unwrap();
+        let (time, nonce) = (SystemClock.now(), Nonce::random().unwrap());
+        let created = Event::TokenCreated {
+            time,
+            nonce: nonce.clone(),
+            by: by.clone(),
+            token: token.clone(),
+            secret_sha256: Sha256::of(b"secret"),
+            scopes: vec!["sign".into()],
+            repositories: vec![],
+            expires: time.plus_s(60),
+            note: String::new(),
+        };
+        let revoked = Event::TokenRevoked { time, nonce, by, token };
+        let events = [created, revoked];
+        for damage in [
+            None,
+            Some("UPDATE token SET scopes = '[\"admin\"]'"),
+            Some("UPDATE token SET secret_sha256 = zeroblob(32)"),
+            Some("UPDATE token SET expires_ms = expires_ms + 1"),
+            Some("UPDATE token SET revoked = NULL"),
+            Some("DELETE FROM token"),
+        ] {
+            let dir = with(&events.clone().map(|event| leaf(Leaf::Event(event), None))).await;
+            if let Some(sql) = damage {
+                let mut disk = options(&Store::path_in(dir.path())).connect().await.unwrap();
+                assert_eq!(sqlx::query(sql).execute(&mut disk).await.unwrap().rows_affected(), 1);
+            }
+            let mut disk = Inspection::open(dir.path()).await.unwrap();
+            let mut is_whole = true;
+            for (index, event) in (0..).zip(&events) {
+                is_whole &= disk.token(index, event).await.is_ok();
+            }
+            assert_eq!(is_whole, damage.is_none(), "{damage:?}");
+        }
     }
 }

@@ -469,6 +469,6 @@ async fn all_keys(connection: &mut SqliteConnection) -> Result<formats::Keys, St
     Ok(spkis.into_iter().collect())
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|e| StoreError::Contradiction(e.to_string()))
 }
