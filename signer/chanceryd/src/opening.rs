@@ -70,11 +70,9 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
     let link = recover(&mut writer, config, vkey, refill, clock).await?;
     let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
     let generations = Arc::new(Generations::new(stored));
-    compare_with_keepers(config, &store, writer.head().size, &generations).await?;
-    if let Some(witnesses) = &mut witnesses {
-        witnesses.compare(&mut writer, vkey, &path).await?;
-    }
-    mirror::compare_at_start(&config.mirrors, vkey, &store, writer.head().size, &path).await?;
+    // Those that are away are compared when they are there.
+    let head = (&store, writer.head().size);
+    let _away = compare_with_others(config, vkey, head, &generations, witnesses.as_mut()).await?;
     Ok(Opened { store, writer, link, generations, witnesses })
 }
 
@@ -173,14 +171,33 @@ pub(crate) async fn recover(
     Ok(link)
 }
 
+/// Refuses a log that is older than, or another one than, what signing keepers, witnesses and mirrors have seen of it. Gives
+/// those that cannot be read now: `keeper NAME`, `witness NAME`, `mirror URL`, as the reason of a seal names them.
+pub(crate) async fn compare_with_others(
+    config: &Config,
+    vkey: &VerifierKey,
+    (store, size): (&Store, u64),
+    generations: &Generations,
+    witnesses: Option<&mut Witnesses>,
+) -> Result<Vec<String>, Fatal> {
+    let path = Store::path_in(&config.data);
+    let mut unread = compare_with_keepers(config, store, size, generations).await?;
+    if let Some(witnesses) = witnesses {
+        unread.extend(witnesses.compare(store, size, vkey, &path).await?);
+    }
+    unread.extend(mirror::compare_at_start(&config.mirrors, vkey, store, size, &path).await?);
+    Ok(unread)
+}
+
 /// Refuses a log that is older than what a signing keeper has seen: database and spool were restored together. A keeper
-/// that is away now is compared when it connects.
+/// that is away now is compared when it connects; gives these.
 async fn compare_with_keepers(
     config: &Config,
     store: &Store,
     size: u64,
     generations: &Generations,
-) -> Result<(), Fatal> {
+) -> Result<Vec<String>, Fatal> {
+    let mut unread = Vec::new();
     let path = Store::path_in(&config.data);
     let greetings =
         config.keepers.iter().map(|keeper| signer::greet(&keeper.socket, generations.of(&keeper.name)));
@@ -189,6 +206,7 @@ async fn compare_with_keepers(
             Ok((.., welcome)) => welcome,
             Err(e) => {
                 tracing::warn!(keeper = %keeper.name, error = %e, "a signing keeper is not there yet; its head is compared when it is");
+                unread.push(format!("keeper {}", keeper.name));
                 continue;
             }
         };
@@ -198,5 +216,5 @@ async fn compare_with_keepers(
             return Err(Fatal::State { path, why, next: next.into() });
         }
     }
-    Ok(())
+    Ok(unread)
 }

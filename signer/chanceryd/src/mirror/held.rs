@@ -72,14 +72,15 @@ impl Held {
 }
 
 /// Before anything is served: refuses a log that is older than one of its mirrors, or another one. A mirror that cannot be
-/// read now is compared when it can.
+/// read now is compared when it can; gives these.
 pub(crate) async fn compare_at_start(
     mirrors: &[MirrorConfig],
     key: &VerifierKey,
     store: &Store,
     size: u64,
     database: &Path,
-) -> Result<(), Fatal> {
+) -> Result<Vec<String>, Fatal> {
+    let mut unread = Vec::new();
     let compare = async |mirror: &MirrorConfig| match Held::read(
         &Place::open(mirror, &Calls::default())?,
         key,
@@ -110,8 +111,9 @@ pub(crate) async fn compare_at_start(
             }
             Err(e) => {
                 tracing::warn!(mirror = %mirror.to, error = %e, "a mirror cannot be compared now; it is when it can be read");
+                unread.push(format!("mirror {}", mirror.to));
             }
         }
     }
-    Ok(())
+    Ok(unread)
 }

@@ -3,10 +3,12 @@
 
 use crate::{
     audit::{LinkError, LogLink},
-    config::Config,
+    config::{Config, KeeperConfig},
     fatal::Fatal,
+    generations::Generations,
     mark::{Mark, MarkFile},
     opening::{self, connect},
+    publication::Witnesses,
     scrub::{Batch, Leaves, Read, Walk},
     store::{Inspection, Store, StoreError},
 };
@@ -41,7 +43,65 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
         "everything was read from the disk and is whole: pages, leaves, tree, note, payloads, rows of intents and tokens, and \
          the log keeper's spool"
     );
+    others_agree(config, &vkey, (leaves, spool), said.as_ref()).await?;
     lift(&mark, said)
+}
+
+/// What signing keepers, witnesses and mirrors have seen is of this log. One of them that proved the opposite, and so
+/// sealed, must say now that it is: the start would go on without it while it is away.
+async fn others_agree(
+    config: &Config,
+    vkey: &VerifierKey,
+    (leaves, spool): (u64, u64),
+    said: Option<&Mark>,
+) -> Result<(), Fatal> {
+    let path = Store::path_in(&config.data);
+    let reason = match said {
+        Some(Mark::Sealed { reason, .. }) => reason.as_str(),
+        _ => "",
+    };
+    let refused = |why: String, next: &str| Err(Fatal::State { path: path.clone(), why, next: next.into() });
+    if spool > leaves {
+        if is_of_others(config, reason) {
+            let why = format!(
+                "the log keeper's spool has {spool} entries and the database {leaves}: what sealed it ({reason}) cannot be compared"
+            );
+            return refused(
+                why,
+                "the seal stays: `chanceryd rebuild --config FILE` takes the rest over; then unseal again",
+            );
+        }
+        tracing::info!(
+            leaves,
+            spool,
+            "the start refills the database; it compares what others have seen after that"
+        );
+        return Ok(());
+    }
+    let store = Store::open_to_read(&path).await?;
+    let stored = store.generations().await.map_err(|e| opening::state(&path, e.full()))?;
+    let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
+    let generations = Generations::new(stored);
+    let unread =
+        opening::compare_with_others(config, vkey, (&store, leaves), &generations, witnesses.as_mut())
+            .await?;
+    store.close().await;
+    match unread.into_iter().find(|name| reason.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let why = format!("{name} sealed it ({reason}) and cannot be read now");
+            refused(
+                why,
+                "the seal stays: have it answer, then unseal again; it may hold the only proof that this log is not the newest",
+            )
+        }
+    }
+}
+
+/// Whether a seal has its reason from what somebody else has seen of the log.
+fn is_of_others(config: &Config, reason: &str) -> bool {
+    let is_of = |keeper: &KeeperConfig| reason.contains(&format!("keeper {}", keeper.name));
+    reason.contains("witness ") || reason.contains("mirror ") || config.keepers.iter().any(is_of)
 }
 
 fn lift(mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
@@ -243,4 +303,38 @@ async fn rows_agree(disk: &mut Inspection, batch: &Leaves, rows: &mut Rows) -> R
         *open = open.saturating_sub(1);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+
+    #[tokio::test]
+    async fn who_sealed_by_what_it_has_seen_must_be_read_before_the_seal_is_lifted() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes();
+        let vkey = VerifierKey::new_ed25519("log.example.com", key).unwrap();
+        let text = format!(
+            "data = {:?}\npolicy = \"p\"\nlisten = \"127.0.0.1:1\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n\
+             log = {{ socket = \"nowhere\", vkey = \"{vkey}\" }}\n\
+             [[keeper]]\nname = \"signing\"\nsocket = \"nowhere\"\n\
+             [[mirror]]\nto = \"file:///nowhere\"\nentries = false\n",
+            dir.path()
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let path = Store::path_in(dir.path());
+        Store::create(&path, vkey.name(), &vkey.to_string()).await.unwrap().close().await;
+        for (reason, spool, is_lifted) in [
+            ("the disk", 0, true),
+            ("the disk", 1, true),
+            ("keeper signing calls our head a fork", 0, false),
+            ("keeper signing calls our head a fork", 1, false),
+            ("mirror file:///nowhere: it has a checkpoint", 0, false),
+        ] {
+            let mark = Mark::sealed(reason, SystemClock.now());
+            let agreed = others_agree(&config, &vkey, (0, spool), Some(&mark)).await;
+            assert_eq!(agreed.is_ok(), is_lifted, "{reason} {spool}: {agreed:?}");
+        }
+    }
 }

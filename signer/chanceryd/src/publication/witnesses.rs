@@ -9,7 +9,7 @@ use crate::{
     audit::{Log, Noted},
     config::{MaxUnwitnessed, WithoutQuorum, WitnessConfig},
     fatal::Fatal,
-    store::Writer,
+    store::Store,
 };
 use futures_util::future::join_all;
 use record::Clock;
@@ -72,26 +72,29 @@ impl Witnesses {
 
     /// Holds the log that was opened against what each witness has seen of it (protocol section 8, R3): a checkpoint of our
     /// own key that is larger, or another, means that an older copy of everything was restored. A witness that does not
-    /// answer now is compared when it does.
+    /// answer now is compared when it does; gives these.
     pub(crate) async fn compare(
         &mut self,
-        writer: &mut Writer,
+        store: &Store,
+        size: u64,
         key: &VerifierKey,
         database: &Path,
-    ) -> Result<(), Fatal> {
+    ) -> Result<Vec<String>, Fatal> {
+        let mut unread = Vec::new();
         let asked = self.members.iter_mut().map(|member| member.witness.latest(key));
         let answers = join_all(asked).await;
         for (member, answer) in self.members.iter().zip(answers) {
             let name = &member.witness.name;
             match answer {
                 Ok(None) => tracing::info!(witness = name, "this witness shows no checkpoint of the log yet"),
-                Ok(Some(shown)) => hold_against(writer, name, &shown, database).await?,
+                Ok(Some(shown)) => hold_against((store, size), name, &shown, database).await?,
                 Err(error) => {
                     tracing::warn!(witness = name, %error, "a witness is not there yet; what it has seen is compared when it is");
+                    unread.push(format!("witness {name}"));
                 }
             }
         }
-        Ok(())
+        Ok(unread)
     }
 
     pub(super) fn without_quorum(&self) -> WithoutQuorum {
@@ -143,12 +146,11 @@ impl Witnesses {
 }
 
 async fn hold_against(
-    writer: &mut Writer,
+    (store, size): (&Store, u64),
     witness: &str,
     shown: &Checkpoint,
     database: &Path,
 ) -> Result<(), Fatal> {
-    let size = writer.head().size;
     let state = |why: String| {
         Fatal::State {
         path: database.to_owned(),
@@ -159,7 +161,7 @@ async fn hold_against(
     }
     };
     let root = match shown.size <= size {
-        true => Some(writer.root_at(shown.size).await.map_err(|e| state(e.full()))?),
+        true => Some(store.root_at(shown.size).await.map_err(|e| state(e.full()))?),
         false => None,
     };
     contradiction(witness, shown, size, root).map_or(Ok(()), |why| Err(state(why)))
