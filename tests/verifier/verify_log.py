@@ -359,10 +359,14 @@ EVENTS = {
     "witness-lost": EVENT | {"witness": str, "code": str},
     "witness-conflict": EVENT | {"witness": str, "claimed": int, "size": int},
     "witness-back": EVENT | {"witness": str, "since": str},
+    "adopted": EVENT | {"repository": str, "role": str, "version": int, "reserved?": int, "key": str, "payload": str,
+                        "file": FILE, "expires": str, "parts": int, "content": str},
+    "adopted-part": EVENT | {"content": str},
 }
+CONTINUES = {"log": str, "vkey": str, "size": int, "root": str, "reason": str}
 SIGNATURE = {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}
 KINDS = {
-    "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER]},
+    "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER], "continues?": CONTINUES},
     "intent": {"log": str, "keeper": str, "key": str, "purpose": str, "format": str, "time": str, "nonce": str,
                "repository": str, "policy?": POLICY, "requested?": REQUESTED, "retries?": int, "action": ACTIONS, "payload": str,
                "payload_sha384?": str},
@@ -406,6 +410,7 @@ class Meaning:
     def __init__(self, origin, vkey):
         self.origin, self.vkey = origin, vkey
         self.open, self.presented, self.findings = {}, {}, []
+        self.continues, self.adopting, self.parts = None, None, []
         self.ends = {"signed": 0, "failed": 0, "unknown": 0, "void": 0}
 
     def entry(self, index, data):
@@ -423,14 +428,28 @@ class Meaning:
         except (Wrong, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.findings.append(f"entry {index}: {error!r}")
 
-    def genesis(self, _, spec):
+    def genesis(self, index, spec):
+        self.continues = spec.get("continues")
+        self.adopting = index + 1 if self.continues else None
         for keeper in spec["keepers"]:
             self.keeper(keeper)
         need((spec["log"], spec["vkey"]) == (self.origin, self.vkey), "a genesis entry of another log")
 
-    def event(self, _, spec):
+    def event(self, index, spec):
+        if spec["event"] in ("adopted", "adopted-part"):
+            need(self.adopting == index, "a file of a former log, and not directly behind a genesis entry that continues one")
+            self.adopting += 1
+            self.adopted(spec)
         if spec["event"] == "keeper":
             self.keeper(spec["keeper"])
+
+    def adopted(self, spec):
+        """The bytes of a file that is taken over are those that its entry names."""
+        self.parts.append(unbase64(spec["content"]))
+        if spec["event"] == "adopted":
+            file, parts, self.parts = b"".join(self.parts), len(self.parts) - 1, []
+            need(parts == spec["parts"], "a file of another number of parts")
+            need({"sha256": sha256(file).hex(), "length": len(file)} == spec["file"], "a file that is not the one that its entry names")
 
     def keeper(self, spec):
         for key in spec["keys"]:
@@ -508,7 +527,8 @@ def verify(place, vkey, others):
             need(before <= size and root_of(hashes[:before]) == old_root, f"the log does not begin with the checkpoint {path}")
     except (Wrong, ValueError) as error:
         return 10, {"error": str(error)}
-    report = {"origin": origin, "size": size, "root": base64.b64encode(root).decode(), **meaning.ends,
+    continues = {"continues": meaning.continues} if meaning.continues else {}
+    report = {"origin": origin, "size": size, "root": base64.b64encode(root).decode(), **continues, **meaning.ends,
               "open_total": len(meaning.open), "findings_total": len(meaning.findings), "findings": meaning.findings[:100]}
     return (10 if meaning.findings else 0), report
 

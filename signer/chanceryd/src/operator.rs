@@ -1,8 +1,10 @@
 //! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator,
 //! check everything after a seal.
 
+mod succession;
 mod unseal;
 
+pub use succession::Former;
 pub use unseal::unseal;
 
 use crate::{
@@ -32,11 +34,13 @@ pub enum Witnesses {
 }
 
 /// Makes a new log: an empty database, the genesis leaf, and the first administrator's token. Gives the `trusted_root.json` by
-/// which Sigstore's clients believe this log, with the keys that its keeper has presented.
+/// which Sigstore's clients believe this log, with the keys that its keeper has presented. A log that continues a former one
+/// takes over the files of that one's collections; nothing else of it, no API token either.
 pub async fn init(
     config: &Config,
     admin_token_file: &Path,
     witnesses: Witnesses,
+    former: Option<&Former>,
 ) -> Result<TrustedRoot, Fatal> {
     let vkey = opening::vkey(config)?;
     suits(&vkey, witnesses)?;
@@ -55,13 +59,26 @@ pub async fn init(
     let path = Store::path_in(&config.data);
     let random = |e: String| Fatal::Unavailable { what: "random bytes".into(), why: e };
     let nonce = || Nonce::random().map_err(|e| random(e.to_string()));
-    let genesis =
-        Genesis { log: origin.clone(), vkey: vkey.to_string(), time: clock.now(), nonce: nonce()?, keepers };
+    let taken = match former {
+        Some(former) => Some(succession::read(former, &origin, &path, &clock).await?),
+        None => None,
+    };
+    let (continues, adopted) = taken.map(|t| (t.continues, t.adopted)).unzip();
+    let genesis = Genesis {
+        log: origin.clone(),
+        vkey: vkey.to_string(),
+        time: clock.now(),
+        nonce: nonce()?,
+        keepers,
+        continues,
+    };
     let (created, bearer) =
         admin_token("system:init", "the first administrator, made by init", &clock, &path)?;
     write_secret(&mut new_secret_file(admin_token_file)?, admin_token_file, &bearer)?;
     let mut writer = Store::create(&path, origin.as_str(), &vkey.to_string()).await?;
-    let leaves = [new_leaf(Leaf::Genesis(genesis), &path)?, created];
+    let mut leaves = vec![new_leaf(Leaf::Genesis(genesis), &path)?];
+    leaves.extend(adopted.into_iter().flatten());
+    leaves.push(created);
     writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
     reconcile(&mut writer, &mut link, Refill::UpTo(0))
         .await

@@ -5,6 +5,7 @@
 //! error that says that the disk or the data cannot be trusted, nothing is written any more. It does not know keepers or
 //! HTTP.
 
+mod adopt;
 mod backup;
 mod checked;
 mod identity;
@@ -15,6 +16,7 @@ mod requests;
 mod rows;
 mod tuf;
 
+pub(crate) use adopt::CurrentFile;
 pub(crate) use inspection::Inspection;
 pub(crate) use log::{Committed, Head, NewLeaf, Rejected, Writer};
 pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};

@@ -157,6 +157,7 @@ impl Log {
             time: time(0),
             nonce: nonce(0),
             keepers,
+            continues: None,
         }));
         log
     }

@@ -9,6 +9,7 @@ use super::{
     trust::{Accepted, Trust},
     walk::{Walked, walk},
 };
+use record::Continues;
 use serde::Serialize;
 
 /// What a verification found. The hashes, the root and the note are right wherever there is a report at all.
@@ -21,6 +22,9 @@ pub(crate) struct Report {
     /// The policy's witnesses that cosigned the checkpoint; absent without a policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) witnesses: Option<Vec<Witness>>,
+    /// The log that this one says it continues; absent for a first log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) continues: Option<Continues>,
     /// How many other checkpoints the log extends.
     pub(crate) extends: u64,
     #[serde(flatten)]
@@ -104,6 +108,7 @@ pub(super) fn report(accepted: &Accepted, ends: &Ends) -> Report {
         size: checkpoint.size,
         root: checkpoint.root.to_base64(),
         witnesses: None,
+        continues: ends.continues().cloned(),
         extends: 0,
         counts: ends.counts.clone(),
         open: ends.open().take(MAX_LISTED).cloned().collect(),
