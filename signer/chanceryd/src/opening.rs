@@ -10,7 +10,7 @@ use crate::{
     mirror,
     publication::Witnesses,
     signer,
-    store::{Store, StoreError, Writer},
+    store::{Head, Store, StoreError, Writer},
 };
 use futures_util::future::join_all;
 use policy::{PolicySet, Sources};
@@ -70,7 +70,7 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
     let link = recover(&mut writer, config, vkey, refill, clock).await?;
     let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
     let generations = Arc::new(Generations::new(stored));
-    compare_with_keepers(config, &store, writer.head().size, &generations).await?;
+    compare_with_keepers(config, &store, writer.head(), &generations).await?;
     if let Some(witnesses) = &mut witnesses {
         witnesses.compare(&mut writer, vkey, &path).await?;
     }
@@ -171,12 +171,13 @@ pub(crate) async fn recover(
     Ok(link)
 }
 
-/// Refuses a log that is older than what a signing keeper has seen: database and spool were restored together. A keeper
+/// Refuses a log that a signing keeper does not follow, or of which it has seen more: database and spool were restored
+/// together. A keeper
 /// that is away now is compared when it connects.
 async fn compare_with_keepers(
     config: &Config,
     store: &Store,
-    size: u64,
+    head: &Head,
     generations: &Generations,
 ) -> Result<(), Fatal> {
     let path = Store::path_in(&config.data);
@@ -190,7 +191,17 @@ async fn compare_with_keepers(
                 continue;
             }
         };
-        if let Some(why) = signer::strayed(store, size, &welcome).await.map_err(|e| state(&path, e.full()))? {
+        if welcome.origin.as_str() != head.origin {
+            let why = format!(
+                "keeper {} follows the log {}, and this is {}",
+                keeper.name, welcome.origin, head.origin
+            );
+            let next = "a keeper that was told to follow another log never comes back: start the daemon of that log; or \
+                        correct the keeper's socket in the configuration";
+            return Err(Fatal::State { path, why, next: next.into() });
+        }
+        let strayed = signer::strayed(store, head.size, &welcome).await;
+        if let Some(why) = strayed.map_err(|e| state(&path, e.full()))? {
             let next = "the log was restored from an older copy, or is another one: restore the newest database and spool; \
                         a keeper never follows a log that lacks what it has seen";
             return Err(Fatal::State { path, why, next: next.into() });
