@@ -165,7 +165,12 @@ fn what_a_card_cannot_have_is_refused_before_anything_is_changed() {
     let wild = granted.replace("r.example/team/", "r.example/*");
     refused(Desk::new(), &wild, 78, &["charter.toml", "repositories"]);
     refused(Desk::new(), &format!("{ed25519} {GRANT}"), 78, &["P-256", "--type p256"]);
-    refused(Desk::new(), &format!("{granted} --origin log.example.com"), 78, &["a log key signs notes", "--charter"]);
+    refused(
+        Desk::new(),
+        &format!("{granted} --origin log.example.com"),
+        78,
+        &["a log key signs notes", "--charter"],
+    );
     refused(Desk::new(), &granted.replace("PUK", "PIN"), 78, &["/pin", "two secrets"]);
     refused(Desk::new(), &format!("{SETUP} --out ."), 78, &["never overwritten"]);
     for (from, to, word) in [
