@@ -325,7 +325,12 @@ def tiles(files, hashes):
         level += 1
 
 
-# What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it.
+class Signed:
+    """A whole number that may be negative."""
+
+
+# What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it, from 0
+# on, and Signed one of any sign.
 POLICY = {"set": str, "schema": str}
 REQUESTED = {"request": str, "by": str, "rules": [str]}
 KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "repositories": [str], "evidence": [str]}]}
@@ -347,7 +352,7 @@ EVENTS = {
     "unsealed": EVENT | {"reason": str, "at": str},
     "token-trouble": EVENT | {"keeper": str, "problems": [{"key?": str, "code": str}]},
     "token-well": EVENT | {"keeper": str},
-    "clock-stepped": EVENT | {"by_ms": int},
+    "clock-stepped": EVENT | {"by_ms": Signed},
     "keeper": EVENT | {"keeper": KEEPER},
     "token-created": EVENT | {"by": str, "token": str, "secret_sha256": str, "scopes": [str], "repositories": [str],
                               "expires": str, "note": str},
@@ -399,6 +404,8 @@ def shaped(value, shape, where):
             need(plain in value or name != plain, f"{where} has no {plain}")
             if plain in value:
                 shaped(value[plain], inner, plain)
+    elif shape is Signed:
+        need(type(value) is int and abs(value) <= 2**53, f"{where} is no whole number")
     else:
         # In Python, true is a number.
         need(type(value) is shape and (shape is str or 0 <= value <= 2**53), f"{where} is of another type")

@@ -1,5 +1,9 @@
 //! A small log made in a test: software keys, real leaves, real tiles, written as a server publishes them.
 
+mod events;
+
+pub(crate) use events::every_event;
+
 use super::{LogSource, Trust};
 use ed25519_dalek::{Signer, SigningKey};
 use p256::ecdsa::{SigningKey as P256Key, signature::hazmat::PrehashSigner};
