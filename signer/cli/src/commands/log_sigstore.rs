@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use formats::sigstore::{Bundle, Included, LegacyBundle, SignedEntryTimestamp, TrustedRoot};
+use formats::sigstore::{Bundle, BundleError, Included, LegacyBundle, SignedEntryTimestamp, TrustedRoot};
 use record::{Algorithm, Completion, Intent, Leaf, Sha256, SignedData, Spki};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,17 @@ impl<'a> Signed<'a> {
     fn bundle(&self, trust: &Trust) -> Result<Bundle, Failure> {
         let Self { index, leaf, hashes, note, .. } = self;
         let entry = Included { index: *index, leaf, hashes, note };
-        Ok(Bundle::of_blob(entry, &trust.key).map_err(|e| AuditError::Evidence(api::chain_text(&e)))?)
+        Bundle::of_blob(entry, &trust.key).map_err(|e| match e {
+            BundleError::NoClient { .. } => Failure::new(
+                Exit::NotFound,
+                "there is no Sigstore bundle of this signature",
+            )
+            .why(e)
+            .next(
+                "prove it to chancery itself with chancery log prove --out, or have it signed by a P-256 key",
+            ),
+            e => AuditError::Evidence(api::chain_text(&e)).into(),
+        })
     }
 
     fn timestamp(&self, source: &LogSource, set_key: &Spki) -> Result<SignedEntryTimestamp, Failure> {
