@@ -104,16 +104,18 @@ impl From<TimestampError> for Fail {
     }
 }
 
-/// `GET /v1/log/payload/{sha256}`: the bytes that were to be signed, by the digest in intent and completion.
+/// `GET /v1/log/payload/{sha256}`: the bytes that were to be signed, by the intent's SHA-256 of them.
 pub(super) async fn payload(
     State(service): State<App>,
     caller: CallerProof,
     Path(sha256): Path<Sha256>,
 ) -> Result<Response, Fail> {
     caller.demand(Scope::Audit)?;
-    let bytes = service.store.blob(&sha256).await?.ok_or_else(|| {
-        Fail::not_found("no bytes of this digest are kept: none were to be signed, or the database was rebuilt from the log, which has digests only")
-    })?;
+    let bytes = service
+        .store
+        .blob(&sha256)
+        .await?
+        .ok_or_else(|| Fail::not_found("no intent of the log has bytes of this SHA-256"))?;
     let kind = HeaderValue::from_static("application/octet-stream");
     Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }

@@ -140,9 +140,12 @@ impl<'a> Signed<'a> {
             Some(_) => Err(Failure::new(Exit::Verification, "the server gave other bytes than were signed")
                 .why(format!("the intent of entry {} has the SHA-256 {sha256}", self.index))
                 .next("tell the people who run the log")),
-            None => Err(Failure::new(Exit::NotFound, format!("the signed bytes {sha256} are not to be had here"))
-                .why("the log has their digest; the bytes are kept by the server alone, and not after its database was rebuilt")
-                .next("give a server in place of the folder, or take the bytes from where they were published")),
+            None => Err(Failure::new(
+                Exit::NotFound,
+                format!("the signed bytes {sha256} are not to be had here"),
+            )
+            .why("published files have their digest alone: the bytes are kept by the server")
+            .next("give a server in place of the folder, or take the bytes from where they were published")),
         }
     }
 }
