@@ -3,6 +3,7 @@
 use super::{
     AppendError, LinkError, LogLink, Noted, Placed, Refill, TimestampError, Work, reconcile,
     recover::{RecoverError, recover},
+    timestamps::Timestamps,
 };
 use crate::{
     generations::Generations,
@@ -48,6 +49,7 @@ pub(crate) struct Sequencer {
     queue: mpsc::Receiver<Work>,
     publish: watch::Sender<Option<Noted>>,
     health: Arc<Health>,
+    timestamps: Arc<Timestamps>,
 }
 
 /// A completion whose timestamp somebody waits for.
@@ -73,8 +75,9 @@ impl Sequencer {
         queue: mpsc::Receiver<Work>,
         publish: watch::Sender<Option<Noted>>,
         health: Arc<Health>,
+        timestamps: Arc<Timestamps>,
     ) -> Self {
-        Self { parts, queue, publish, health }
+        Self { parts, queue, publish, health, timestamps }
     }
 
     /// Lets readers see a note that no keeper has made.
@@ -255,7 +258,10 @@ impl Sequencer {
         };
         match link.timestamp(index, completion).await {
             Ok(None) => Err(TimestampError::NoKey),
-            Ok(Some(set)) => Ok(set),
+            Ok(Some(set)) => {
+                self.timestamps.remember(index, &set);
+                Ok(set)
+            }
             Err(LinkError::Refused { code, detail }) => Err(TimestampError::Refused { code, detail }),
             Err(e @ LinkError::Token { .. }) => Err(TimestampError::Unavailable(e.to_string())),
             Err(e) => {
@@ -276,6 +282,7 @@ impl Sequencer {
                 return Err(e.into());
             }
         };
+        self.timestamps.forget();
         let parts = &mut self.parts;
         match recover(&mut parts.writer, &mut link, parts.refill, parts.clock.as_ref()).await {
             Ok(()) => {

@@ -1,4 +1,6 @@
 //! Signed entry timestamps (SETs) on demand: one at a time at the log keeper, and none twice while it is remembered.
+//!
+//! They are remembered for as long as one lease of the log keeper's lasts: under the next one its SET key may be another.
 
 use super::{Log, Work};
 use formats::sigstore::SignedEntryTimestamp;
@@ -9,7 +11,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Timestamps that are remembered: about 1 KiB each. Losing one costs a signature of the log's token.
+/// Timestamps that are remembered: about 1 KiB each. Then all are forgotten, and each costs a signature of the log's token again.
 const REMEMBERED: usize = 4096;
 
 /// Why there is no timestamp.
@@ -59,9 +61,7 @@ impl Log {
         let (reply, answer) = oneshot::channel();
         let work = Work::Timestamp { index, completion: Box::new(completion), reply };
         self.work.send(work).await.map_err(|_| stopping())?;
-        let set = answer.await.map_err(|_| stopping())??;
-        self.timestamps.remember(index, &set);
-        Ok(set)
+        answer.await.map_err(|_| stopping())?
     }
 }
 
@@ -70,12 +70,18 @@ impl Timestamps {
         self.lock().get(&index).cloned()
     }
 
-    fn remember(&self, index: u64, set: &SignedEntryTimestamp) {
+    /// For the sequencer alone: whoever remembers must know under which lease it was given.
+    pub(super) fn remember(&self, index: u64, set: &SignedEntryTimestamp) {
         let mut given = self.lock();
         if given.len() >= REMEMBERED {
             given.clear();
         }
         given.insert(index, set.clone());
+    }
+
+    /// A lease has begun.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, SignedEntryTimestamp>> {
