@@ -2,7 +2,10 @@
 //! what stock clients need of a signature besides: the signed bytes, and an entry timestamp.
 
 use super::{App, CallerProof, Fail};
-use crate::audit::TimestampError;
+use crate::{
+    audit::{Noted, TimestampError},
+    service::Service,
+};
 use api::Scope;
 use axum::{
     Json,
@@ -18,11 +21,7 @@ const UNCHANGING: &str = "max-age=31536000, immutable";
 
 /// `GET /v1/log/checkpoint`.
 pub(super) async fn checkpoint(State(service): State<App>) -> Result<Response, Fail> {
-    // A checkpoint that waits for its witnesses is not waited for here.
-    let noted = match service.health.awaits_quorum() {
-        true => service.published.newest(),
-        false => service.published.covering(service.log.noted_size()).await,
-    };
+    let noted = published(&service, service.log.noted_size()).await;
     let missing = || match service.health.unwitnessed() {
         Some(why) => Fail::audit_unavailable(&why),
         None => Fail::audit_unavailable("there is no signed head yet"),
@@ -30,6 +29,15 @@ pub(super) async fn checkpoint(State(service): State<App>) -> Result<Response, F
     let note = noted.ok_or_else(missing)?.note.to_string();
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, note).into_response())
+}
+
+/// The newest published checkpoint, if possible one that covers `size` leaves. One that waits for its witnesses is not waited
+/// for.
+async fn published(service: &Service, size: u64) -> Option<Noted> {
+    match service.health.awaits_quorum() {
+        true => service.published.newest(),
+        false => service.published.covering(size).await,
+    }
 }
 
 /// A caller, if it shows a token at all.
@@ -73,7 +81,8 @@ pub(super) async fn tile(
     Ok((headers, bytes).into_response())
 }
 
-/// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion.
+/// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion under the published checkpoint. For a client without a
+/// network it takes the checkpoint's place, so it is worth no less: it waits for the same witnesses.
 pub(super) async fn entry_timestamp(
     State(service): State<App>,
     caller: CallerProof,
@@ -86,6 +95,11 @@ pub(super) async fn entry_timestamp(
     let Ok(Leaf::Completion(completion)) = Leaf::decode(&leaf) else {
         return Err(Fail::not_found("this entry is no signature: only those have a timestamp"));
     };
+    if published(&service, index + 1).await.is_none_or(|noted| noted.size <= index) {
+        let why =
+            format!("no published checkpoint covers entry {index} yet, and before that it has no timestamp");
+        return Err(Fail::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &why).retryable());
+    }
     Ok(Json(service.log.timestamp(index, completion).await?).into_response())
 }
 
