@@ -263,7 +263,7 @@ impl Sequencer {
                 Ok(set)
             }
             Err(LinkError::Refused { code, detail }) => Err(TimestampError::Refused { code, detail }),
-            Err(e @ LinkError::Token { .. }) => Err(TimestampError::Unavailable(e.to_string())),
+            Err(LinkError::Token { code, detail }) => Err(TimestampError::Token { code, detail }),
             Err(e) => {
                 let why = e.to_string();
                 self.lose_link(e.into());

@@ -14,6 +14,9 @@ use tokio::sync::oneshot;
 /// Timestamps that are remembered: about 1 KiB each. Then all are forgotten, and each costs a signature of the log's token again.
 const REMEMBERED: usize = 4096;
 
+/// Codes of a token's trouble that ends by itself, or with the token's return. Any other waits for its operator.
+const PASSING: [&str; 3] = ["token-busy", "token-gone", "token-session"];
+
 /// Why there is no timestamp.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum TimestampError {
@@ -22,9 +25,19 @@ pub(crate) enum TimestampError {
         "this log gives no entry timestamps: its keeper has no [set_key]; use the Sigstore bundle, or ask for a SET key"
     )]
     NoKey,
-    /// The log keeper is away, its token is, or the daemon is sealed: the same call can succeed later.
+    /// The log keeper is away, or the daemon is sealed: the same call can succeed later.
     #[error("the log keeper gives no entry timestamp now: {0}")]
     Unavailable(String),
+    /// The token did not sign with the SET key.
+    #[error(
+        "the SET key's token did not sign ({code}): {detail}; the log keeper's log and `chancery-keeper doctor` have more"
+    )]
+    Token {
+        /// The keeper's code.
+        code: String,
+        /// The keeper's words.
+        detail: String,
+    },
     /// The keeper refuses this entry.
     #[error("the log keeper refuses a timestamp of this entry ({code}): {detail}")]
     Refused {
@@ -33,6 +46,17 @@ pub(crate) enum TimestampError {
         /// The keeper's words.
         detail: String,
     },
+}
+
+impl TimestampError {
+    /// Whether the same call can succeed later before somebody has done something about it.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::NoKey | Self::Refused { .. } => false,
+            Self::Unavailable(_) => true,
+            Self::Token { code, .. } => PASSING.contains(&code.as_str()),
+        }
+    }
 }
 
 /// What was given, and whose turn it is.
@@ -86,5 +110,30 @@ impl Timestamps {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, SignedEntryTimestamp>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_an_operator_can_mend_is_not_to_be_asked_again_and_names_the_set_key() {
+        let token = |code: &str| TimestampError::Token { code: code.into(), detail: "CKR".into() };
+        for (code, temporary) in [
+            ("token-busy", true),
+            ("token-gone", true),
+            ("token-session", true),
+            ("token-quarantined", false),
+            ("token-wrong", false),
+            ("token-refused", false),
+            ("token-pin", false),
+        ] {
+            let error = token(code);
+            assert_eq!(error.is_temporary(), temporary, "{code}");
+            let text = error.to_string();
+            assert!(text.contains("SET key's token") && !text.contains("log key"), "{text}");
+        }
+        assert!(TimestampError::Unavailable("away".into()).is_temporary());
     }
 }

@@ -107,14 +107,12 @@ impl From<TimestampError> for Fail {
     fn from(error: TimestampError) -> Self {
         let (status, code) = match &error {
             TimestampError::NoKey => (StatusCode::NOT_IMPLEMENTED, "no-set-key"),
-            TimestampError::Refused { .. } => (StatusCode::CONFLICT, "keeper-refused"),
-            TimestampError::Unavailable(_) => {
-                let unavailable =
-                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &error.to_string());
-                return unavailable.retryable();
-            }
+            TimestampError::Refused { .. } => (StatusCode::CONFLICT, "timestamp-refused"),
+            TimestampError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable"),
+            TimestampError::Token { .. } => (StatusCode::SERVICE_UNAVAILABLE, "token-unavailable"),
         };
-        Self::new(status, code, &error.to_string())
+        let fail = Self::new(status, code, &error.to_string());
+        if error.is_temporary() { fail.retryable() } else { fail }
     }
 }
 
