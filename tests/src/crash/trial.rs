@@ -3,9 +3,10 @@
 use super::{
     clients::{Clients, ENDLESS},
     copy::Auditor,
+    cuts::{Bound, Cut, Cuts, starts},
     disk::Disk,
     figures::Figures,
-    oracle::{Account, Death, Evidence, Moment, Violation, judge},
+    oracle::{Account, Evidence, Violation, judge},
     service::{Part, Service},
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 use api::{Client, Secret, Trust};
 use hsm_sim::Journal;
-use record::{Event, ImageRef, Leaf, Sha256, Tag};
+use record::{ImageRef, Sha256, Tag};
 use serde_json::Value;
 use std::{
     fs,
@@ -45,31 +46,10 @@ pub(crate) struct Trial {
     pub(crate) service: Service,
     auditor: Auditor,
     runtime: tokio::runtime::Runtime,
-    cuts: Vec<Cut>,
+    cuts: Cuts,
     /// What log and journal held when they were last compared.
     account: Account,
     rounds: u64,
-}
-
-/// What was seen when something had died.
-struct Cut {
-    /// Lines of the token's journal.
-    journaled: usize,
-    /// Where later intents begin.
-    bound: Bound,
-    /// Leaves when the log had last been at rest, if the signing keeper died.
-    since: Option<u64>,
-}
-
-/// An index that no earlier intent reaches.
-#[derive(Clone, Copy)]
-enum Bound {
-    /// As many leaves were under the newest note a little later.
-    Noted(u64),
-    /// The `started` leaf with this number, from 0: a daemon writes it before it does anything new.
-    Started(usize),
-    /// Not known: the daemon was starting.
-    Unknown,
 }
 
 impl Trial {
@@ -94,7 +74,7 @@ impl Trial {
             service,
             auditor: Auditor::new(client("CHANCERY_AUDITOR_TOKEN"), key),
             runtime: runtime(),
-            cuts: Vec::new(),
+            cuts: Cuts::default(),
             account: Account::default(),
             rounds: 0,
         };
@@ -133,7 +113,7 @@ impl Trial {
         // The journal first: what is in it later may have a later intent.
         let journaled = journaled(&self.service);
         let bound = if victims.contains(&Part::Daemon) {
-            Bound::Started(starts(&self.auditor).count())
+            Bound::Started(starts(&self.auditor.log).count())
         } else {
             self.service.readiness().map_or(Bound::Unknown, |state| Bound::Noted(state.log_size))
         };
@@ -148,7 +128,10 @@ impl Trial {
         loop {
             self.service.tend()?;
             let why = match self.at_rest() {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.cuts.settle(self.auditor.log.size());
+                    return Ok(());
+                }
                 Err(why) => why,
             };
             if Instant::now() > end {
@@ -193,20 +176,13 @@ impl Trial {
     fn compare(&self) -> Result<Account, String> {
         let journal = journal(&self.service)?;
         let told = self.clients.told();
-        let resolve = |bound: Bound| match bound {
-            Bound::Noted(size) => size,
-            Bound::Started(number) => starts(&self.auditor).nth(number).unwrap_or(u64::MAX),
-            Bound::Unknown => u64::MAX,
-        };
-        let moment = |cut: &Cut| Moment { journaled: cut.journaled, noted: resolve(cut.bound) };
-        let death = |cut: &Cut| Some(Death { since: cut.since?, until: resolve(cut.bound) });
         Ok(judge(&Evidence {
             log: &self.auditor.log,
             journal: &journal,
-            moments: &self.cuts.iter().map(moment).collect::<Vec<_>>(),
+            moments: &self.cuts.moments(&self.auditor.log),
             acknowledged: &told.acknowledged,
             checkpoints: &self.auditor.seen,
-            deaths: &self.cuts.iter().filter_map(death).collect::<Vec<_>>(),
+            deaths: &self.cuts.deaths(&self.auditor.log),
         }))
     }
 
@@ -315,12 +291,6 @@ fn images(service: &Service, clients: usize) -> Vec<ImageRef> {
 
 fn repository(client: usize) -> String {
     format!("demo/app{}", client % REPOSITORIES)
-}
-
-/// Indices of the leaves that daemons began with.
-fn starts(auditor: &Auditor) -> impl Iterator<Item = u64> {
-    let started = |leaf: &Leaf| matches!(leaf, Leaf::Event(Event::Started { .. }));
-    (0..).zip(auditor.log.leaves()).filter(move |(_, leaf)| started(leaf)).map(|(index, _)| index)
 }
 
 /// Lines of the token's journal; its writer may be writing.

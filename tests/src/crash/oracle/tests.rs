@@ -1,6 +1,7 @@
 //! Doctored histories: each thing that must never be is found, and a good history is good.
 
 use super::*;
+use crate::crash::cuts::{Bound, Cut, Cuts};
 use record::{
     Action, Change, Completion, FailureCode, Intent, Nonce, Outcome, Purpose, Requested, Signature,
     SignedData, Spki, Time,
@@ -299,6 +300,31 @@ fn an_unknown_outcome_is_a_violation_unless_the_keeper_died_between() {
         let (intent, found) = unknown(death);
         assert_eq!(found, [Violation::Unexplained { intent }]);
     }
+}
+
+/// The daemon was starting when the keeper was killed, so that no note bounds that death from above: the rest that follows
+/// does.
+#[test]
+fn a_death_whose_bound_no_note_gave_explains_nothing_after_the_next_rest() {
+    let mut history = good();
+    let mut cuts = Cuts::default();
+    let since = history.log.size();
+    let first = history.intent(7);
+    history.sign(7);
+    cuts.push(Cut { journaled: history.journal.len(), bound: Bound::Unknown, since: Some(since) });
+    history.outcome(first, OutcomeKind::Unknown);
+    history.whole(7);
+    history.deaths = cuts.deaths(&history.log);
+    assert_eq!(history.violations(), [], "it explains that of its own round");
+    cuts.settle(history.log.size());
+
+    let second = history.intent(8);
+    history.sign(8);
+    history.outcome(second, OutcomeKind::Unknown);
+    history.whole(8);
+    history.deaths = cuts.deaths(&history.log);
+    history.moments = cuts.moments(&history.log);
+    assert_eq!(history.violations(), [Violation::Unexplained { intent: second }]);
 }
 
 #[test]
