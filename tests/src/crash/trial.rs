@@ -9,14 +9,9 @@ use super::{
     oracle::{Account, Evidence, Violation, judge},
     service::{Part, Service},
 };
-use crate::{
-    Output, have,
-    instance::{payload, runtime},
-    second, wait_for,
-};
+use crate::{Output, have, instance::runtime, journal::TokenKeys, second, wait_for};
 use api::{Client, Secret, Trust};
-use hsm_sim::Journal;
-use record::{ImageRef, Sha256, Tag};
+use record::{ImageRef, Tag};
 use serde_json::Value;
 use std::{
     fs,
@@ -44,6 +39,8 @@ pub(crate) struct Trial {
     pub(crate) clients: Clients,
     /// Its processes.
     pub(crate) service: Service,
+    /// Those that may sign in the journal.
+    keys: TokenKeys,
     auditor: Auditor,
     runtime: tokio::runtime::Runtime,
     cuts: Cuts,
@@ -71,6 +68,7 @@ impl Trial {
         let key = VerifierKey::parse(&env["CHANCERY_LOG_VKEY"]).unwrap();
         let mut trial = Self {
             clients: Clients::start(&client("CHANCERY_TOKEN"), images),
+            keys: TokenKeys::of_dev(&service.instance.dir()),
             service,
             auditor: Auditor::new(client("CHANCERY_AUDITOR_TOKEN"), key),
             runtime: runtime(),
@@ -174,7 +172,7 @@ impl Trial {
     }
 
     fn compare(&self) -> Result<Account, String> {
-        let journal = journal(&self.service)?;
+        let journal = self.keys.read(&self.service.instance.journal())?;
         let told = self.clients.told();
         Ok(judge(&Evidence {
             log: &self.auditor.log,
@@ -297,10 +295,4 @@ fn repository(client: usize) -> String {
 fn journaled(service: &Service) -> usize {
     let bytes = fs::read(service.instance.journal()).unwrap();
     bytes.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// The token's journal, when its writers are idle.
-fn journal(service: &Service) -> Result<Vec<Option<Sha256>>, String> {
-    let entries = Journal::read(&service.instance.journal()).map_err(|e| e.to_string())?;
-    Ok(entries.into_iter().map(payload).collect())
 }
