@@ -129,7 +129,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let refusals = Arc::new(Refusals::default());
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
     let scrub = Scrub {
-        data: config.data.clone(),
+        store: store.clone(),
         log: log.clone(),
         health: health.clone(),
         clock: clock.clone(),

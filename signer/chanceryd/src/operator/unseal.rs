@@ -94,7 +94,7 @@ async fn check(config: &Config, vkey: &VerifierKey) -> Result<Whole, Fatal> {
     if !path.is_file() {
         return Err(found(StoreError::Contradiction("there is no database".into()).into()));
     }
-    let mut disk = Inspection::open(&config.data).await.map_err(|e| found(e.into()))?;
+    let mut disk = Inspection::open_alone(&config.data).await.map_err(|e| found(e.into()))?;
     disk.structure().await.map_err(|e| found(e.into()))?;
     let head = disk.head().await.map_err(|e| found(e.into()))?;
     let link = connect(config, vkey, head.epoch).await?;

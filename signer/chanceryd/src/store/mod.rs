@@ -22,12 +22,14 @@ pub(crate) use rows::TokenRow;
 pub(crate) use tuf::{Collection, FileRow, Role};
 
 use crate::fatal::Fatal;
+use inspection::OpenFile;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -85,6 +87,7 @@ impl StoreError {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     readers: SqlitePool,
+    file: Arc<OpenFile>,
 }
 
 impl Store {
@@ -142,12 +145,13 @@ impl Store {
         if !path.is_file() {
             return Err(bad("there is no database".into()));
         }
+        let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options(path).read_only(true))
             .await
             .map_err(|e| bad(e.to_string()))?;
-        let store = Self { readers };
+        let store = Self { readers, file };
         let format: i64 = sqlx::query_scalar("SELECT format FROM head WHERE id = 1")
             .fetch_one(&store.readers)
             .await
@@ -188,13 +192,14 @@ impl Store {
             return Err(copied(path));
         }
         identity::note(path).map_err(|e| bad(e.to_string()))?;
+        let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
         assert_settings(&mut connection).await.map_err(bad)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options(path).read_only(true))
             .await;
-        let store = Self { readers: readers.map_err(|e| bad(e.to_string()))? };
+        let store = Self { readers: readers.map_err(|e| bad(e.to_string()))?, file };
         let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
         Ok((store, writer))
     }
