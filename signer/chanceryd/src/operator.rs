@@ -12,7 +12,7 @@ use crate::{
     mark::{Mark, MarkFile},
     opening::{self, Opened, connect, not_reconciled, state},
     signer,
-    store::{NewLeaf, Store},
+    store::{NewLeaf, Store, StoreError},
 };
 use formats::sigstore::TrustedRoot;
 use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
@@ -67,7 +67,7 @@ pub async fn init(
         .await
         .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
-    writer.close().await;
+    writer.close().await.map_err(|e| state(&path, e.full()))?;
     let (mark, _) = MarkFile::open(&config.data, clock.now())?;
     mark.write(&Mark::Stopped {}).map_err(|e| state(mark.path(), e.to_string()))?;
     Ok(TrustedRoot::of_log(&vkey, link.set_key.as_ref()))
@@ -133,8 +133,7 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
     write_secret(&mut file, out, &bearer)?;
     tracing::info!(file = %out.display(), leaves = writer.head().size, "an administrator's token was made");
     store.close().await;
-    writer.close().await;
-    Ok(())
+    closed(writer.close().await, &path)
 }
 
 /// The leaf of a new administrator's token, and its secret.
@@ -174,8 +173,19 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
         after = writer.head().size,
         "the database was refilled from the log keeper's spool"
     );
-    writer.close().await;
-    Ok(())
+    closed(writer.close().await, &path)
+}
+
+/// A journal that others still read from stays: nothing is lost.
+fn closed(done: Result<(), StoreError>, path: &Path) -> Result<(), Fatal> {
+    match done {
+        Err(e) if e.is_integrity() => Err(Fatal::Disk { path: path.to_owned(), why: e.full() }),
+        Err(e) => {
+            tracing::warn!("{}", e.full());
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// A file that cannot be opened is never replaced: its owner puts it aside first.

@@ -170,12 +170,12 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         service.health.finish_marking();
         return served;
     }
-    // Readers first: the last connection moves SQLite's write-ahead log into the file.
+    // Readers first: the writer then moves all of SQLite's write-ahead log into the file, and seals if it cannot.
     service.store.close().await;
     match tokio::time::timeout(STOP, log.stop()).await {
-        Ok(()) if told => put_mark(&mark, &Mark::Stopped {})?,
+        Ok(()) if told && service.health.sealed().is_none() => put_mark(&mark, &Mark::Stopped {})?,
         Ok(()) => {}
-        Err(_) => tracing::warn!("the log keeper is away: what is committed is appended at the next start"),
+        Err(_) => tracing::warn!("the log keeper is away, or the disk is slow: what is committed is appended at the next start"),
     }
     service.health.finish_marking();
     served

@@ -72,8 +72,7 @@ async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path)
     if (head.size, head.root.0) != (manifest.leaves, *manifest.leaves_root.as_bytes()) {
         return Err(state(path, "the backup was changed while it was restored".into()));
     }
-    target.writer.close().await;
-    Ok(())
+    target.writer.close().await.map_err(|e| state(path, e.full()))
 }
 
 /// The database that is being made.

@@ -236,7 +236,7 @@ mod tests {
     async fn another_program_that_closes_the_database_after_a_scrub_takes_no_commit_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = Store::path_in(dir.path());
-        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
         let (store, mut writer) = Store::open(&path).await.unwrap();
         commit(&mut writer).await.unwrap();
         let mut disk = store.inspect().await.unwrap();

@@ -125,14 +125,20 @@ impl Writer {
         })
     }
 
-    /// Closes the connection; the last one moves the write-ahead log into the file. After a fault nothing is done.
-    pub(crate) async fn close(self) {
-        if self.fault.is_some() {
-            return;
+    /// Moves the whole write-ahead log into the file and closes the connection. What it moves is on the disk when it
+    /// returns.
+    ///
+    /// On an error, which [`StoreError::Busy`] is too where others read, the connection is left as it is and ends with the
+    /// process: closing it would try again and swallow the error. After a fault nothing is done.
+    pub(crate) async fn close(mut self) -> Result<(), StoreError> {
+        if let Some(why) = &self.fault {
+            return Err(after_fault(why));
         }
-        if let Err(e) = ManuallyDrop::into_inner(self.connection).close().await {
-            tracing::warn!(error = %e, "the database was not closed in good order; its journal is read at the next start");
+        sqlx::query("PRAGMA busy_timeout = 2000").execute(&mut *self.connection).await?;
+        if !self.checkpoint_as("PRAGMA wal_checkpoint(TRUNCATE)").await? {
+            return Err(StoreError::Busy);
         }
+        ManuallyDrop::into_inner(self.connection).close().await.map_err(StoreError::from)
     }
 
     /// The head that is committed.
@@ -166,7 +172,7 @@ impl Writer {
         rows: &[NewRow],
     ) -> Result<Committed, StoreError> {
         if let Some(why) = &self.fault {
-            return Err(StoreError::Contradiction(format!("nothing is written after a fault: {why}")));
+            return Err(after_fault(why));
         }
         let done = match self.apply(epoch, leaves, rows).await {
             Ok(done) => self.checkpoint().await.map(|()| done),
@@ -239,6 +245,12 @@ impl Writer {
         }
     }
 
+    /// Whether it did all that its kind does: a reader that is in the way is waited for, and then left in peace.
+    async fn checkpoint_as(&mut self, kind: &'static str) -> Result<bool, StoreError> {
+        let done = sqlx::query(kind).fetch_one(&mut *self.connection).await?;
+        Ok(done.try_get::<i64, _>(0)? == 0)
+    }
+
     /// Leaves from `from` on, at most `n` and at most about `max_bytes`.
     pub(crate) async fn leaves(
         &mut self,
@@ -296,6 +308,10 @@ impl Store {
             _ => Ok(leaves),
         }
     }
+}
+
+fn after_fault(why: &str) -> StoreError {
+    StoreError::Contradiction(format!("nothing is written after a fault: {why}"))
 }
 
 fn root_of(size: u64, tiles: &Tiles) -> Result<Hash, StoreError> {
@@ -387,6 +403,7 @@ async fn insert_nodes(
 mod tests {
     use super::*;
     use record::{Clock, Event, Nonce, SystemClock};
+    use sqlx::ConnectOptions;
 
     fn leaf() -> NewLeaf {
         let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce: Nonce::random().unwrap() });
@@ -412,9 +429,32 @@ mod tests {
         let written = std::fs::read(&wal).unwrap();
         let again = first.commit(1, &[leaf()], &[]).await.unwrap_err();
         assert!(again.is_integrity() && again.full().contains("nothing is written after a fault"));
-        first.close().await;
+        assert!(first.close().await.is_err());
         drop(second);
         assert_eq!(std::fs::read(&wal).unwrap(), written, "neither moved nor removed");
+    }
+
+    #[tokio::test]
+    async fn a_database_is_closed_only_when_all_of_it_is_in_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let wal = dir.path().join("chancery.db-wal");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        let mut reader = super::super::options(&path).read_only(true).connect().await.unwrap();
+        sqlx::raw_sql("BEGIN; SELECT size FROM head").execute(&mut reader).await.unwrap();
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        assert!(matches!(writer.close().await, Err(StoreError::Busy)), "a reader needs the journal");
+        assert!(std::fs::metadata(&wal).unwrap().len() > 0);
+        assert!(Store::rename(&path, &dir.path().join("renamed.db")).is_err(), "its journal is not empty");
+        reader.close().await.unwrap();
+        let (store, writer) = Store::open(&path).await.unwrap();
+        store.close().await;
+        writer.close().await.unwrap();
+        assert!(!wal.exists());
+        let renamed = dir.path().join("renamed.db");
+        Store::rename(&path, &renamed).unwrap();
+        assert_eq!(Store::open(&renamed).await.unwrap().1.head().size, 2);
     }
 
     #[tokio::test]

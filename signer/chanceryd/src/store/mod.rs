@@ -46,6 +46,9 @@ pub(crate) enum StoreError {
     /// The change was surely not made; the same call may be tried again.
     #[error("the database was busy and changed nothing")]
     NotApplied(#[source] sqlx::Error),
+    /// Others read from its journal, which therefore stays. Nothing is lost.
+    #[error("the database is read by others, and its journal (-wal) stays beside it")]
+    Busy,
     /// The disk or the data cannot be trusted any more: the daemon must seal.
     #[error("the database failed")]
     Integrity(#[source] sqlx::Error),
@@ -71,14 +74,14 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// Whether nothing may be written any more: the data cannot be trusted, or it is not known what was applied.
     pub(crate) fn is_integrity(&self) -> bool {
-        !matches!(self, Self::NotApplied(_))
+        !matches!(self, Self::NotApplied(_) | Self::Busy)
     }
 
     /// The error with its cause, for the log and for operators.
     pub(crate) fn full(&self) -> String {
         match self {
             Self::NotApplied(e) | Self::Integrity(e) => format!("{self}: {e}"),
-            Self::Contradiction(_) => self.to_string(),
+            Self::Busy | Self::Contradiction(_) => self.to_string(),
         }
     }
 }
@@ -162,8 +165,13 @@ impl Store {
         }
     }
 
-    /// Gives a new database, whose writer is closed, its name: whole and on the disk.
+    /// Gives a new database, whose writer is closed, its name: whole and on the disk. Its journal would stay behind, so
+    /// there must be none.
     pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+        let journal = PathBuf::from(format!("{}-wal", from.display()));
+        if std::fs::metadata(&journal).is_ok_and(|about| about.len() > 0) {
+            return Err(std::io::Error::other(format!("{} is not empty", journal.display())));
+        }
         std::fs::File::open(from)?.sync_all()?;
         identity::forget(from)?;
         std::fs::rename(from, to)?;
@@ -298,7 +306,7 @@ mod tests {
     async fn what_a_start_and_a_request_ask_for_is_found_without_a_walk_over_the_whole_history() {
         let folder = tempfile::tempdir().unwrap();
         let path = Store::path_in(folder.path());
-        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
         let mut connection = options(&path).connect().await.unwrap();
         for (sql, index) in [
             (tuf::COLLECTIONS, "SEARCH intent USING COVERING INDEX intent_role (repository>?)"),
