@@ -75,6 +75,15 @@ pub(crate) enum Rejected {
 /// For each leaf its index, and for each row that it is there; or why it was left out.
 pub(crate) type Committed = (Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>);
 
+/// What becomes of a leaf that does not fit the log's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Misfits {
+    /// It alone is left out.
+    LeftOut,
+    /// Nothing is committed.
+    Contradict,
+}
+
 /// The one writing connection.
 // INVARIANT(no-write-after-fault): the connection is closed by `close` alone, since closing writes and syncs: one that is
 // dropped, or that has met a fault, is left as it is and ends with the process.
@@ -171,10 +180,26 @@ impl Writer {
         leaves: &[NewLeaf],
         rows: &[NewRow],
     ) -> Result<Committed, StoreError> {
+        self.commit_with(Misfits::LeftOut, epoch, leaves, rows).await
+    }
+
+    /// Appends all of the leaves in one transaction, as they stand in another copy of this log, or none: one that does not
+    /// follow is a [`StoreError::Contradiction`], after which nothing is written by this writer any more.
+    pub(crate) async fn commit_all(&mut self, epoch: u64, leaves: &[NewLeaf]) -> Result<(), StoreError> {
+        self.commit_with(Misfits::Contradict, epoch, leaves, &[]).await.map(drop)
+    }
+
+    async fn commit_with(
+        &mut self,
+        misfits: Misfits,
+        epoch: u64,
+        leaves: &[NewLeaf],
+        rows: &[NewRow],
+    ) -> Result<Committed, StoreError> {
         if let Some(why) = &self.fault {
             return Err(after_fault(why));
         }
-        let done = match self.apply(epoch, leaves, rows).await {
+        let done = match self.apply(misfits, epoch, leaves, rows).await {
             Ok(done) => self.checkpoint().await.map(|()| done),
             Err(e) => Err(e),
         };
@@ -188,6 +213,7 @@ impl Writer {
 
     async fn apply(
         &mut self,
+        misfits: Misfits,
         epoch: u64,
         leaves: &[NewLeaf],
         rows: &[NewRow],
@@ -199,6 +225,11 @@ impl Writer {
         for new in leaves {
             let index = frontier.size();
             match project::check(&mut tx, &new.leaf).await? {
+                Err(why) if misfits == Misfits::Contradict => {
+                    return Err(StoreError::Contradiction(format!(
+                        "leaf {index} does not follow from what stands before it: {why}"
+                    )));
+                }
                 Err(why) => placed.push(Err(why)),
                 Ok(()) => {
                     let hash = tlog::leaf_hash(&new.bytes);
@@ -432,6 +463,25 @@ mod tests {
         assert!(first.close().await.is_err());
         drop(second);
         assert_eq!(std::fs::read(&wal).unwrap(), written, "neither moved nor removed");
+    }
+
+    #[tokio::test]
+    async fn of_leaves_that_must_follow_each_other_none_is_committed_when_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        let astray = Leaf::Outcome(record::Outcome {
+            intent: 0,
+            outcome: record::OutcomeKind::Void,
+            time: SystemClock.now(),
+            keeper: KeeperName::parse("k1").unwrap(),
+            code: None,
+        });
+        let astray = NewLeaf { bytes: astray.encode().unwrap(), leaf: astray, payload: None };
+        let why = writer.commit_all(1, &[leaf(), astray, leaf()]).await.unwrap_err();
+        assert!(why.is_integrity() && why.full().contains("leaf 2 does not follow"), "{}", why.full());
+        assert_eq!(Store::open(&path).await.unwrap().1.head().size, 1);
     }
 
     #[tokio::test]
