@@ -198,7 +198,10 @@ impl Sequencer {
         loop {
             tries += 1;
             match self.parts.writer.commit(epoch, leaves, rows).await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.health.set_alarms("database", self.parts.writer.alarm().into_iter().collect());
+                    return Ok(done);
+                }
                 Err(StoreError::NotApplied(e)) if tries < COMMIT_TRIES => {
                     tracing::warn!(error = %e, tries, "the database was busy; the commit is tried again");
                 }

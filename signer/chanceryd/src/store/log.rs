@@ -17,6 +17,9 @@ use tlog::{Frontier, Hash, TILE_WIDTH, TileId, Tiles};
 
 /// Frames of the write-ahead log (of a page each) from which on they are moved into the file: SQLite's own default.
 const CHECKPOINT_FRAMES: i64 = 1000;
+/// Frames from which on a checkpoint waits for readers (at most [`BUSY`](super::BUSY)), so that the next commit begins the
+/// write-ahead log anew: readers whose times overlap would otherwise let it grow for ever. 64 MiB.
+const RESTART_FRAMES: i64 = 16 * CHECKPOINT_FRAMES;
 
 /// The log as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,10 @@ pub(crate) struct Writer {
     connection: ManuallyDrop<SqliteConnection>,
     /// The first error after which nothing may be written.
     fault: Option<String>,
+    /// Frames from which on readers are waited for again.
+    restart_from: i64,
+    /// How many frames the write-ahead log had when a reader was waited for in vain.
+    overgrown: Option<i64>,
     head: Head,
     frontier: Frontier,
     generations: BTreeMap<KeeperName, u64>,
@@ -127,6 +134,8 @@ impl Writer {
         Ok(Self {
             connection: ManuallyDrop::new(connection),
             fault: None,
+            restart_from: RESTART_FRAMES,
+            overgrown: None,
             head,
             frontier,
             generations: BTreeMap::new(),
@@ -264,8 +273,13 @@ impl Writer {
     async fn checkpoint(&mut self) -> Result<(), StoreError> {
         let moved = async {
             let log = sqlx::query("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *self.connection).await?;
-            if log.try_get::<i64, _>(1)? >= CHECKPOINT_FRAMES {
-                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *self.connection).await?;
+            let frames: i64 = log.try_get(1)?;
+            if frames >= self.restart_from {
+                self.restart_log(frames).await?;
+            } else if frames >= CHECKPOINT_FRAMES {
+                self.checkpoint_as("PRAGMA wal_checkpoint(PASSIVE)").await?;
+            } else {
+                (self.restart_from, self.overgrown) = (RESTART_FRAMES, None);
             }
             Ok::<(), StoreError>(())
         };
@@ -274,6 +288,27 @@ impl Writer {
             Err(StoreError::NotApplied(_)) | Ok(()) => Ok(()),
             Err(e) => Err(e),
         }
+    }
+
+    /// Has the next commit begin the write-ahead log anew. A reader that does not end is waited for once in
+    /// [`CHECKPOINT_FRAMES`], not at every commit.
+    async fn restart_log(&mut self, frames: i64) -> Result<(), StoreError> {
+        if self.checkpoint_as("PRAGMA wal_checkpoint(RESTART)").await? {
+            (self.restart_from, self.overgrown) = (RESTART_FRAMES, None);
+        } else {
+            (self.restart_from, self.overgrown) = (frames.saturating_add(CHECKPOINT_FRAMES), Some(frames));
+        }
+        Ok(())
+    }
+
+    /// What an operator should know of the write-ahead log, if there is something.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        self.overgrown.map(|frames| {
+            format!(
+                "the database's journal (chancery.db-wal) has {frames} pages and grows, since some program reads the \
+                 database in one transaction that does not end: find it with `fuser chancery.db` and end it"
+            )
+        })
     }
 
     /// Whether it did all that its kind does: a reader that is in the way is waited for, and then left in peace.
@@ -465,6 +500,56 @@ mod tests {
         assert_eq!(std::fs::read(&wal).unwrap(), written, "neither moved nor removed");
     }
 
+    /// 110 leaves of 60 kB: more frames than [`CHECKPOINT_FRAMES`].
+    async fn commit_much(writer: &mut Writer) {
+        let big = || NewLeaf { bytes: vec![0; 60_000], ..leaf() };
+        writer.commit(1, &(0..110).map(|_| big()).collect::<Vec<_>>(), &[]).await.unwrap();
+    }
+
+    async fn reader(path: &std::path::Path) -> SqliteConnection {
+        super::super::options(path).read_only(true).connect().await.unwrap()
+    }
+
+    async fn begin_to_read(connection: &mut SqliteConnection) {
+        sqlx::raw_sql("BEGIN; SELECT size FROM head").execute(connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn readers_whose_times_overlap_do_not_let_the_journal_grow_and_one_that_does_not_end_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        sqlx::query("PRAGMA busy_timeout = 10").execute(&mut *writer.connection).await.unwrap();
+        let (mut first, mut second) = (reader(&path).await, reader(&path).await);
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        begin_to_read(&mut first).await;
+        let mut commits = 0;
+        while writer.alarm().is_none() {
+            commit_much(&mut writer).await;
+            commits += 1;
+            assert!(commits < 20, "a reader that does not end goes unnoticed");
+        }
+        sqlx::query("PRAGMA busy_timeout = 5000").execute(&mut *writer.connection).await.unwrap();
+        let readers = tokio::spawn(async move {
+            loop {
+                begin_to_read(&mut second).await;
+                sqlx::raw_sql("ROLLBACK").execute(&mut first).await.unwrap();
+                begin_to_read(&mut first).await;
+                sqlx::raw_sql("ROLLBACK").execute(&mut second).await.unwrap();
+            }
+        });
+        for _ in 0..3 {
+            commit_much(&mut writer).await;
+        }
+        assert_eq!(writer.alarm(), None);
+        let wal = std::fs::metadata(dir.path().join("chancery.db-wal")).unwrap().len();
+        for _ in 0..4 {
+            commit_much(&mut writer).await;
+        }
+        assert_eq!(std::fs::metadata(dir.path().join("chancery.db-wal")).unwrap().len(), wal, "begun anew");
+        readers.abort();
+    }
+
     #[tokio::test]
     async fn of_leaves_that_must_follow_each_other_none_is_committed_when_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
@@ -491,8 +576,8 @@ mod tests {
         let wal = dir.path().join("chancery.db-wal");
         let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
         writer.commit(1, &[leaf()], &[]).await.unwrap();
-        let mut reader = super::super::options(&path).read_only(true).connect().await.unwrap();
-        sqlx::raw_sql("BEGIN; SELECT size FROM head").execute(&mut reader).await.unwrap();
+        let mut reader = reader(&path).await;
+        begin_to_read(&mut reader).await;
         writer.commit(1, &[leaf()], &[]).await.unwrap();
         assert!(matches!(writer.close().await, Err(StoreError::Busy)), "a reader needs the journal");
         assert!(std::fs::metadata(&wal).unwrap().len() > 0);
@@ -501,7 +586,7 @@ mod tests {
         let (store, writer) = Store::open(&path).await.unwrap();
         store.close().await;
         writer.close().await.unwrap();
-        assert!(!wal.exists());
+        assert_eq!(std::fs::metadata(&wal).map_or(0, |about| about.len()), 0);
         let renamed = dir.path().join("renamed.db");
         Store::rename(&path, &renamed).unwrap();
         assert_eq!(Store::open(&renamed).await.unwrap().1.head().size, 2);
