@@ -178,6 +178,20 @@ impl Store {
         sync_directory(to)
     }
 
+    /// Refuses a copy that was made file by file while a daemon may have written.
+    pub(crate) fn refuse_live_copy(path: &Path) -> Result<(), Fatal> {
+        match identity::is_live_copy(path) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(copied(path)),
+            Err(e) => Err(crate::opening::state(path, e.to_string())),
+        }
+    }
+
+    /// Takes a copy for the database: nothing wrote while it was made, and it was found whole.
+    pub(crate) fn adopt(path: &Path) -> std::io::Result<()> {
+        identity::note(path)
+    }
+
     /// Closes the readers.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
@@ -196,9 +210,7 @@ impl Store {
             Ok(m) if m.len() == 0 => return Err(bad("the file is empty".into())),
             Ok(_) => {}
         }
-        if identity::is_live_copy(path).map_err(|e| bad(e.to_string()))? {
-            return Err(copied(path));
-        }
+        Self::refuse_live_copy(path)?;
         identity::note(path).map_err(|e| bad(e.to_string()))?;
         let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
