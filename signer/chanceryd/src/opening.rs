@@ -215,7 +215,8 @@ mod tests {
     use record::SystemClock;
 
     #[test]
-    fn a_command_that_has_met_a_database_that_cannot_be_trusted_keeps_the_seal_and_one_that_was_busy_does_not() {
+    fn a_command_that_has_met_a_database_that_cannot_be_trusted_keeps_the_seal_and_one_that_was_busy_does_not()
+     {
         let dir = tempfile::tempdir().unwrap();
         let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
         let said = || MarkFile::open(dir.path(), SystemClock.now()).unwrap().1;
@@ -227,7 +228,9 @@ mod tests {
             keep_seal(&mark, &SystemClock, &harmless);
             assert_eq!(said(), Some(Mark::Running {}), "{harmless}");
         }
-        for damage in [StoreError::Integrity(sqlx::Error::WorkerCrashed), StoreError::Contradiction("two".into())] {
+        for damage in
+            [StoreError::Integrity(sqlx::Error::WorkerCrashed), StoreError::Contradiction("two".into())]
+        {
             let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
             mark.write(&Mark::Running {}).unwrap();
             keep_seal(&mark, &SystemClock, &RecoverError::Store(damage));

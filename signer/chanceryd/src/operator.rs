@@ -118,8 +118,7 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
     let mut file = new_secret_file(out)?;
     let failed = |e: RecoverError| opening::failed(config, &mark, &SystemClock, &e);
     let logged = async {
-        let (placed, _) =
-            writer.commit(link.epoch, &[created], &[]).await.map_err(|e| failed(e.into()))?;
+        let (placed, _) = writer.commit(link.epoch, &[created], &[]).await.map_err(|e| failed(e.into()))?;
         if placed.iter().any(Result::is_err) {
             return Err(state(&path, "the token has the id of another one: try again".into()));
         }

@@ -178,7 +178,9 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     match tokio::time::timeout(STOP, log.stop()).await {
         Ok(()) if told && service.health.sealed().is_none() => put_mark(&mark, &Mark::Stopped {})?,
         Ok(()) => {}
-        Err(_) => tracing::warn!("the log keeper is away, or the disk is slow: what is committed is appended at the next start"),
+        Err(_) => tracing::warn!(
+            "the log keeper is away, or the disk is slow: what is committed is appended at the next start"
+        ),
     }
     service.health.finish_marking();
     served

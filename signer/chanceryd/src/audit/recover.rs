@@ -166,7 +166,9 @@ async fn refill_store(writer: &mut Writer, link: &mut LogLink, refill: Refill) -
 /// Where the refill began with an empty database, all rows are of the spool, and it is the spool that is wrong.
 fn does_not_follow(error: StoreError, database: u64) -> RecoverError {
     match error {
-        StoreError::Contradiction(why) if database == 0 => RecoverError::Fork(format!("the log keeper's spool: {why}")),
+        StoreError::Contradiction(why) if database == 0 => {
+            RecoverError::Fork(format!("the log keeper's spool: {why}"))
+        }
         StoreError::Contradiction(why) => StoreError::Contradiction(format!(
             "{why}. Move chancery.db with its -wal and -shm away and run `chanceryd rebuild`"
         ))
