@@ -40,23 +40,13 @@ pub(crate) fn unsealed_mark(config: &Config, clock: &dyn Clock) -> Result<(MarkF
     Ok((file, said))
 }
 
-/// Opens the database of this log and makes its head and the log keeper's one. A disk that fails meanwhile seals.
+/// Opens the database of this log and makes its head and the log keeper's one. A database that fails meanwhile seals.
 pub(crate) async fn open(
     config: &Config,
     vkey: &VerifierKey,
     mark: &MarkFile,
     clock: &dyn Clock,
 ) -> Result<Opened, Fatal> {
-    let opened = open_parts(config, vkey, clock).await;
-    if let Err(Fatal::Disk { why, .. }) = &opened
-        && let Err(e) = mark.write(&Mark::sealed(why, clock.now()))
-    {
-        tracing::warn!(error = %e, "the seal could not be kept for the next start");
-    }
-    opened
-}
-
-async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
     let path = Store::path_in(&config.data);
     let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let (store, mut writer) = Store::open(&path).await?;
@@ -67,7 +57,7 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
         return Err(Fatal::State { path, why: why.into(), next: next.into() });
     }
     let refill = Refill::UpTo(config.limits.refill_leaves);
-    let link = recover(&mut writer, config, vkey, refill, clock).await?;
+    let link = recover(&mut writer, config, vkey, refill, mark, clock).await?;
     let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
     let generations = Arc::new(Generations::new(stored));
     compare_with_keepers(config, &store, writer.head(), &generations).await?;
@@ -78,9 +68,29 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
     Ok(Opened { store, writer, link, generations, witnesses })
 }
 
+/// Ends a command that writes with this error. Where the data cannot be trusted any more, no other may write until it was
+/// checked.
+pub(crate) fn failed(config: &Config, mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) -> Fatal {
+    keep_seal(mark, clock, error);
+    not_reconciled(config, &Store::path_in(&config.data), error)
+}
+
+fn keep_seal(mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) {
+    if let RecoverError::Store(e) = error
+        && e.is_integrity()
+        && let Err(e) = mark.write(&Mark::sealed(&e.full(), clock.now()))
+    {
+        tracing::warn!(error = %e, "the seal could not be kept for the next start");
+    }
+}
+
 /// What may get better by itself is no matter for an operator: a supervisor tries again.
 pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError) -> Fatal {
-    if error.is_temporary() {
+    if let RecoverError::Store(e) = error
+        && !e.is_integrity()
+    {
+        Fatal::Unavailable { what: path.display().to_string(), why: e.full() }
+    } else if error.is_temporary() {
         let what = format!("log keeper at {}", config.log.socket.display());
         Fatal::Unavailable { what, why: error.to_string() }
     } else if let RecoverError::Store(StoreError::Integrity(_)) = error {
@@ -163,11 +173,11 @@ pub(crate) async fn recover(
     config: &Config,
     vkey: &VerifierKey,
     refill: Refill,
+    mark: &MarkFile,
     clock: &dyn Clock,
 ) -> Result<LogLink, Fatal> {
-    let path = Store::path_in(&config.data);
     let mut link = connect(config, vkey, writer.head().epoch).await?;
-    audit::recover(writer, &mut link, refill, clock).await.map_err(|e| not_reconciled(config, &path, &e))?;
+    audit::recover(writer, &mut link, refill, clock).await.map_err(|e| failed(config, mark, clock, &e))?;
     Ok(link)
 }
 
@@ -208,4 +218,34 @@ async fn compare_with_keepers(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::SystemClock;
+
+    #[test]
+    fn a_command_that_has_met_a_database_that_cannot_be_trusted_keeps_the_seal_and_one_that_was_busy_does_not()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
+        let said = || MarkFile::open(dir.path(), SystemClock.now()).unwrap().1;
+        for harmless in [
+            RecoverError::Store(StoreError::NotApplied(sqlx::Error::PoolTimedOut)),
+            RecoverError::Store(StoreError::Busy),
+            RecoverError::Link(LinkError::Busy),
+        ] {
+            keep_seal(&mark, &SystemClock, &harmless);
+            assert_eq!(said(), Some(Mark::Running {}), "{harmless}");
+        }
+        for damage in
+            [StoreError::Integrity(sqlx::Error::WorkerCrashed), StoreError::Contradiction("two".into())]
+        {
+            let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
+            mark.write(&Mark::Running {}).unwrap();
+            keep_seal(&mark, &SystemClock, &RecoverError::Store(damage));
+            assert!(matches!(said(), Some(Mark::Sealed { .. })));
+        }
+    }
 }

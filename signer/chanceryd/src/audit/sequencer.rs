@@ -109,7 +109,11 @@ impl Sequencer {
             if let Some(reply) = stop {
                 // INVARIANT(no-write-after-fault): closing the database writes and syncs.
                 if self.health.sealed().is_none() {
-                    self.parts.writer.close().await;
+                    match self.parts.writer.close().await {
+                        Err(e) if e.is_integrity() => self.health.seal(&e.full()),
+                        Err(e) => tracing::warn!("{}", e.full()),
+                        Ok(()) => {}
+                    }
                 }
                 return answer(reply, ());
             }
@@ -197,11 +201,14 @@ impl Sequencer {
         loop {
             tries += 1;
             match self.parts.writer.commit(epoch, leaves, rows).await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.health.set_alarms("database", self.parts.writer.alarm().into_iter().collect());
+                    return Ok(done);
+                }
                 Err(StoreError::NotApplied(e)) if tries < COMMIT_TRIES => {
                     tracing::warn!(error = %e, tries, "the database was busy; the commit is tried again");
                 }
-                Err(e @ StoreError::NotApplied(_)) => return Err(e.full()),
+                Err(e) if !e.is_integrity() => return Err(e.full()),
                 Err(e) => {
                     self.health.seal(&e.full());
                     return Err(e.full());

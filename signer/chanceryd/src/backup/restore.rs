@@ -41,7 +41,8 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Fatal> {
 fn demand_empty(data: &Path) -> Result<(), Fatal> {
     for entry in std::fs::read_dir(data).map_err(|e| state(data, e.to_string()))? {
         let name = entry.map_err(|e| state(data, e.to_string()))?.file_name();
-        if name != "lock" {
+        // The folder may be a whole disk's.
+        if name != "lock" && name != "lost+found" {
             return Err(Fatal::State {
                 path: data.to_owned(),
                 why: format!("it holds {}: a backup is restored into an empty folder only", name.display()),
@@ -72,8 +73,7 @@ async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path)
     if (head.size, head.root.0) != (manifest.leaves, *manifest.leaves_root.as_bytes()) {
         return Err(state(path, "the backup was changed while it was restored".into()));
     }
-    target.writer.close().await;
-    Ok(())
+    target.writer.close().await.map_err(|e| state(path, e.full()))
 }
 
 /// The database that is being made.
@@ -130,5 +130,20 @@ fn new_row(row: RequestRow) -> NewRow {
         idempotency: (row.idempotency_key, row.fingerprint),
         image: ImageRow { repository, tag, digest, size: row.size, media_type: row.media_type },
         created: row.created,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_disk_is_an_empty_folder_and_one_with_anything_of_ours_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+        std::fs::write(dir.path().join("lock"), "").unwrap();
+        demand_empty(dir.path()).unwrap();
+        std::fs::write(dir.path().join("chancery.db-wal"), "").unwrap();
+        assert_eq!(demand_empty(dir.path()).unwrap_err().exit_code(), 78);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     store::{Inspection, Store, StoreError},
 };
 use record::{Clock, Leaf, SystemClock, wire::MAX_READ};
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 use tlog::{Checkpoint, Frontier, Hash, VerifierKey};
 
 /// Leaves between two lines that tell how far the check is.
@@ -24,7 +24,11 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
     let (mark, said) = MarkFile::open(&config.data, SystemClock.now())?;
     match &said {
         Some(Mark::Sealed { reason, at }) => tracing::info!(reason, %at, "sealed; everything is checked now"),
-        _ => tracing::info!("there is no seal; everything is checked all the same"),
+        _ => {
+            // Nothing says that no daemon wrote while it was copied, and rows that no leaf names are not checked.
+            Store::refuse_live_copy(&Store::path_in(&config.data))?;
+            tracing::info!("there is no seal; everything is checked all the same");
+        }
     }
     let begun = Instant::now();
     let found = check(config, &vkey).await?;
@@ -41,12 +45,14 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
         "everything was read from the disk and is whole: pages, leaves, tree, note, payloads, rows of intents, and the log \
          keeper's spool"
     );
-    lift(&mark, said)
+    lift(&config.data, &mark, said)
 }
 
-fn lift(mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
+fn lift(data: &Path, mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
     let Some(Mark::Sealed { reason, at }) = said else { return Ok(()) };
     let failed = |e: std::io::Error| Fatal::Disk { path: mark.path().to_owned(), why: e.to_string() };
+    // A sealed daemon writes nothing: a copy of its folder, with the seal in it, has a journal of its own.
+    Store::adopt(&Store::path_in(data)).map_err(failed)?;
     mark.write(&Mark::Unsealed { reason, at }).map_err(failed)?;
     tracing::info!("unsealed: start the daemon; it writes into the log that it was sealed, and why");
     Ok(())
@@ -94,7 +100,7 @@ async fn check(config: &Config, vkey: &VerifierKey) -> Result<Whole, Fatal> {
     if !path.is_file() {
         return Err(found(StoreError::Contradiction("there is no database".into()).into()));
     }
-    let mut disk = Inspection::open(&config.data).await.map_err(|e| found(e.into()))?;
+    let mut disk = Inspection::open_alone(&config.data).await.map_err(|e| found(e.into()))?;
     disk.structure().await.map_err(|e| found(e.into()))?;
     let head = disk.head().await.map_err(|e| found(e.into()))?;
     let link = connect(config, vkey, head.epoch).await?;

@@ -24,12 +24,14 @@ pub(crate) use rows::TokenRow;
 pub(crate) use tuf::{Collection, FileRow, Role};
 
 use crate::fatal::Fatal;
+use inspection::OpenFile;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,6 +48,9 @@ pub(crate) enum StoreError {
     /// The change was surely not made; the same call may be tried again.
     #[error("the database was busy and changed nothing")]
     NotApplied(#[source] sqlx::Error),
+    /// Others read from its journal, which therefore stays. Nothing is lost.
+    #[error("the database is read by others, and its journal (-wal) stays beside it")]
+    Busy,
     /// The disk or the data cannot be trusted any more: the daemon must seal.
     #[error("the database failed")]
     Integrity(#[source] sqlx::Error),
@@ -71,14 +76,14 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// Whether nothing may be written any more: the data cannot be trusted, or it is not known what was applied.
     pub(crate) fn is_integrity(&self) -> bool {
-        !matches!(self, Self::NotApplied(_))
+        !matches!(self, Self::NotApplied(_) | Self::Busy)
     }
 
     /// The error with its cause, for the log and for operators.
     pub(crate) fn full(&self) -> String {
         match self {
             Self::NotApplied(e) | Self::Integrity(e) => format!("{self}: {e}"),
-            Self::Contradiction(_) => self.to_string(),
+            Self::Busy | Self::Contradiction(_) => self.to_string(),
         }
     }
 }
@@ -87,6 +92,7 @@ impl StoreError {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     readers: SqlitePool,
+    file: Arc<OpenFile>,
 }
 
 impl Store {
@@ -144,12 +150,13 @@ impl Store {
         if !path.is_file() {
             return Err(bad("there is no database".into()));
         }
+        let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options(path).read_only(true))
             .await
             .map_err(|e| bad(e.to_string()))?;
-        let store = Self { readers };
+        let store = Self { readers, file };
         let format: i64 = sqlx::query_scalar("SELECT format FROM head WHERE id = 1")
             .fetch_one(&store.readers)
             .await
@@ -160,12 +167,31 @@ impl Store {
         }
     }
 
-    /// Gives a new database, whose writer is closed, its name: whole and on the disk.
+    /// Gives a new database, whose writer is closed, its name: whole and on the disk. Its journal would stay behind, so
+    /// there must be none.
     pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+        let journal = PathBuf::from(format!("{}-wal", from.display()));
+        if std::fs::metadata(&journal).is_ok_and(|about| about.len() > 0) {
+            return Err(std::io::Error::other(format!("{} is not empty", journal.display())));
+        }
         std::fs::File::open(from)?.sync_all()?;
         identity::forget(from)?;
         std::fs::rename(from, to)?;
         sync_directory(to)
+    }
+
+    /// Refuses a copy that was made file by file while a daemon may have written.
+    pub(crate) fn refuse_live_copy(path: &Path) -> Result<(), Fatal> {
+        match identity::is_live_copy(path) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(copied(path)),
+            Err(e) => Err(crate::opening::state(path, e.to_string())),
+        }
+    }
+
+    /// Takes a copy for the database: nothing wrote while it was made, and it was found whole.
+    pub(crate) fn adopt(path: &Path) -> std::io::Result<()> {
+        identity::note(path)
     }
 
     /// Closes the readers.
@@ -186,17 +212,16 @@ impl Store {
             Ok(m) if m.len() == 0 => return Err(bad("the file is empty".into())),
             Ok(_) => {}
         }
-        if identity::is_live_copy(path).map_err(|e| bad(e.to_string()))? {
-            return Err(copied(path));
-        }
+        Self::refuse_live_copy(path)?;
         identity::note(path).map_err(|e| bad(e.to_string()))?;
+        let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
         assert_settings(&mut connection).await.map_err(bad)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options(path).read_only(true))
             .await;
-        let store = Self { readers: readers.map_err(|e| bad(e.to_string()))? };
+        let store = Self { readers: readers.map_err(|e| bad(e.to_string()))?, file };
         let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
         Ok((store, writer))
     }
@@ -295,7 +320,7 @@ mod tests {
     async fn what_a_start_and_a_request_ask_for_is_found_without_a_walk_over_the_whole_history() {
         let folder = tempfile::tempdir().unwrap();
         let path = Store::path_in(folder.path());
-        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
         let mut connection = options(&path).connect().await.unwrap();
         for (sql, index) in [
             (tuf::COLLECTIONS, "SEARCH intent USING COVERING INDEX intent_role (repository>?)"),
