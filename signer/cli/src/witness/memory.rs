@@ -46,7 +46,8 @@ impl Memory {
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
     }
 
-    /// Reads the file of this log, which this witness has written.
+    /// Reads the file of this log, which this witness has written, and writes it once more: a process that was killed may have
+    /// put it in its place without syncing the folder, and what is answered from it must outlive a power cut.
     pub(super) fn open(path: &Path, log: &VerifierKey, own: &CosignerKey) -> Result<Self, WitnessFault> {
         let size = fs::metadata(path).map_err(io(path))?.len();
         if size > MAX_LEN {
@@ -54,6 +55,7 @@ impl Memory {
         }
         let text = fs::read_to_string(path).map_err(io(path))?;
         let last = parse(&text, log, own).map_err(|why| state(path, why))?;
+        replace(path, text.as_bytes()).map_err(io(path))?;
         Ok(Self { path: path.to_owned(), log: log.clone(), last, broken: false })
     }
 
@@ -100,4 +102,30 @@ fn parse(text: &str, log: &VerifierKey, own: &CosignerKey) -> Result<Option<(Che
     let checkpoint = Checkpoint::of_note(&note, log).map_err(|e| damaged(api::chain_text(&e)))?;
     note.cosigned_at(own).map_err(|e| damaged(api::chain_text(&e)))?;
     Ok(Some((checkpoint, note)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::witness::key::WitnessKey;
+    use ed25519_dalek::SigningKey;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_was_read_is_written_and_synced_anew_before_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let point = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+        let log = VerifierKey::new_ed25519("log.example", point).unwrap();
+        let own = WitnessKey::generate("witness.example").unwrap();
+        Memory::create(&path, &log).unwrap();
+        let before = (fs::metadata(&path).unwrap().ino(), fs::read(&path).unwrap());
+        Memory::open(&path, &log, own.public()).unwrap();
+        let after = (fs::metadata(&path).unwrap().ino(), fs::read(&path).unwrap());
+        assert_ne!(before.0, after.0);
+        assert_eq!(before.1, after.1);
+        fs::write(&path, "altered").unwrap();
+        Memory::open(&path, &log, own.public()).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"altered", "what cannot be read stays as evidence");
+    }
 }
