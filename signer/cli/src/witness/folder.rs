@@ -121,7 +121,7 @@ impl Witness {
             Err(WitnessRefusal::Conflict { seen, .. }) => {
                 Ok(Answer { status: 409, kind: SIZE, body: encode_size(seen), said: None })
             }
-            Err(refusal) => Ok(Answer::of_refusal(&refusal, &request)),
+            Err(refusal) => Ok(Answer::of_refusal(&refusal, &request, &mut memory)),
         }
     }
 
@@ -170,12 +170,21 @@ impl Answer {
         Self { status, kind: TEXT, body: format!("{why}\n"), said: None }
     }
 
-    /// What a log has signed and this witness must not cosign is worth its operator's attention: it may be the proof that
-    /// the log was forked.
-    fn of_refusal(refusal: &WitnessRefusal, request: &AddCheckpoint) -> Self {
-        let said = matches!(refusal, WitnessRefusal::Inconsistent(_)).then(|| {
-            format!("REFUSED, signed by its log and inconsistent: {:?}", request.checkpoint.to_string())
-        });
+    /// Another root at a size that was cosigned proves a fork. A proof that is wrong proves nothing: whoever has a true
+    /// checkpoint can send one, so the operator hears of it once and in other words.
+    fn of_refusal(refusal: &WitnessRefusal, request: &AddCheckpoint, memory: &mut Memory) -> Self {
+        let said = match refusal {
+            WitnessRefusal::Forked { .. } => Some(format!(
+                "FORK: signed by its log, and contradicts what was cosigned: {:?}",
+                request.checkpoint.to_string()
+            )),
+            WitnessRefusal::Inconsistent(_) if memory.doubt() => Some(format!(
+                "refused a wrong proof, from the log or from anybody else; more are refused without a line until {} grows: {:?}",
+                memory.log().name(),
+                request.checkpoint.to_string()
+            )),
+            _ => None,
+        };
         Self { said, ..Self::refused(refusal.status(), api::chain_text(refusal)) }
     }
 }
@@ -211,4 +220,45 @@ fn lock(folder: &Path) -> Result<File, WitnessFault> {
         .map_err(io(&path))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| WitnessFault::Locked { path })?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::{Signer, SigningKey};
+    use tlog::Hash;
+
+    const ORIGIN: &str = "log.example";
+
+    fn log() -> (SigningKey, VerifierKey) {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let vkey = VerifierKey::new_ed25519(ORIGIN, key.verifying_key().to_bytes()).unwrap();
+        (key, vkey)
+    }
+
+    fn request(old: u64, size: u64, root: u8, proof: Vec<Hash>) -> String {
+        let (key, vkey) = log();
+        let text = Checkpoint { origin: ORIGIN.into(), size, root: Hash([root; 32]) }.text();
+        let note = tlog::signed_note(&text, &vkey, &key.sign(text.as_bytes()).to_bytes()).unwrap();
+        AddCheckpoint { old, proof, checkpoint: Note::parse(&note).unwrap() }.to_string()
+    }
+
+    #[test]
+    fn only_a_contradiction_is_told_as_a_fork_and_wrong_proofs_are_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("witness");
+        Witness::init(&folder, "witness.example").unwrap();
+        let vkey = log().1;
+        Witness::add_log(&folder, &vkey).unwrap();
+        let witness = Witness::open(&folder, &[PolicyLog { key: vkey, url: None }]).unwrap();
+        let ask = |request: String| witness.add_checkpoint(request.as_bytes(), 1_790_000_000).unwrap();
+        assert_eq!(ask(request(0, 3, 1, vec![])).status, 200);
+        let junk = ask(request(3, 3, 1, vec![Hash([9; 32])]));
+        assert_eq!(junk.status, 422);
+        assert!(junk.said.as_ref().unwrap().contains("wrong proof"), "{junk:?}");
+        assert_eq!(ask(request(3, 4, 1, vec![Hash([9; 32])])).said, None);
+        let forked = ask(request(3, 3, 2, vec![]));
+        assert_eq!(forked.status, 422);
+        assert!(forked.said.as_ref().unwrap().starts_with("FORK:"), "{forked:?}");
+    }
 }

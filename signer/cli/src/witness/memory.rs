@@ -33,6 +33,8 @@ pub(super) struct Memory {
     last: Option<(Checkpoint, Note)>,
     /// A write failed: what the file says now is not known.
     broken: bool,
+    /// A wrong proof was told to the operator since the last checkpoint was taken.
+    doubted: bool,
 }
 
 impl Memory {
@@ -56,7 +58,7 @@ impl Memory {
         let text = fs::read_to_string(path).map_err(io(path))?;
         let last = parse(&text, log, own).map_err(|why| state(path, why))?;
         replace(path, text.as_bytes()).map_err(io(path))?;
-        Ok(Self { path: path.to_owned(), log: log.clone(), last, broken: false })
+        Ok(Self { path: path.to_owned(), log: log.clone(), last, broken: false, doubted: false })
     }
 
     pub(super) fn log(&self) -> &VerifierKey {
@@ -78,7 +80,14 @@ impl Memory {
         self.broken = written.is_err();
         written.map_err(io(&self.path))?;
         self.last = Some((checkpoint, cosigned));
+        self.doubted = false;
         Ok(())
+    }
+
+    /// Whether a wrong proof is worth a line to the operator: the first after each checkpoint that was taken, since anybody
+    /// can send one.
+    pub(super) fn doubt(&mut self) -> bool {
+        !std::mem::replace(&mut self.doubted, true)
     }
 }
 
