@@ -6,9 +6,9 @@
 
 use super::place::PlaceError;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
 };
@@ -21,6 +21,8 @@ const MAX_CALLS: usize = 8;
 const UNFINISHED: &str = ".new";
 /// How deep tiles lie: `tile`, a level, six groups of an index, `N.p`.
 const MAX_DEPTH: usize = 10;
+/// The bit of a folder by which what is made in it gets its group, and the bit.
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// A folder, which must exist.
 #[derive(Debug, Clone)]
@@ -148,20 +150,49 @@ fn write(root: &Path, name: &str, bytes: &[u8], modes: Modes) -> io::Result<()> 
 
 /// Makes what is missing between the root, which must be there, and a folder in it.
 fn make_folders(root: &Path, folder: &Path, modes: Modes) -> io::Result<()> {
-    if folder == root || folder.is_dir() {
+    if folder == root {
         return Ok(());
+    }
+    match fs::metadata(folder) {
+        // It may have been made by a process that was killed before it set the mode.
+        Ok(found) if found.is_dir() => return open_to_readers(folder, &found, modes),
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
     }
     let parent = folder.parent().unwrap_or(root);
     make_folders(root, parent, modes)?;
     match DirBuilder::new().mode(modes.folder).create(folder) {
         Ok(()) => {
-            fs::set_permissions(folder, Permissions::from_mode(modes.folder))?;
+            open_to_readers(folder, &fs::metadata(folder)?, modes)?;
             File::open(parent)?.sync_all()
         }
         // Another file of the same round.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Gives a folder the bits that its readers need and the umask has cut. Its set-group-id bit, which it has from the folder
+/// around it, stays: by it files get the readers' group.
+fn open_to_readers(folder: &Path, found: &Metadata, modes: Modes) -> io::Result<()> {
+    let had = found.permissions().mode();
+    if had & modes.folder == modes.folder {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(modes.folder | had & SET_GROUP_ID))?;
+    let is_for_group = modes.folder & 0o005 == 0;
+    let has = fs::metadata(folder)?.permissions().mode();
+    if is_for_group && had & SET_GROUP_ID != 0 && has & SET_GROUP_ID == 0 {
+        // The system takes the bit, without an error, from a folder of a group that the caller is not in. One that was just
+        // made is empty, and is made anew by the next try.
+        let _not_empty = fs::remove_dir(folder);
+        let group = found.gid();
+        return Err(io::Error::other(format!(
+            "its set-group-id bit was lost, since the daemon's user is not in its group {group}: add it to the group and start \
+             the daemon again"
+        )));
+    }
+    Ok(())
 }
 
 /// Collects the folders of partial tiles below a folder.
@@ -190,6 +221,17 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
+    /// The process has one umask.
+    static UMASK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// Writes under the strictest umask.
+    async fn write_closed(place: &Folder, path: &str) {
+        let _alone = UMASK.lock().await;
+        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        place.write(path, b"five".to_vec()).await.unwrap();
+        rustix::process::umask(mask);
+    }
+
     fn mode(path: PathBuf) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
@@ -199,12 +241,38 @@ mod tests {
         for (entries, file, folder) in [(false, 0o644, 0o755), (true, 0o640, 0o750)] {
             let dir = tempfile::tempdir().unwrap();
             let place = Folder::new(dir.path(), entries, Calls::default());
-            let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-            place.write("tile/0/x001/234.p/5", b"five".to_vec()).await.unwrap();
-            rustix::process::umask(mask);
+            write_closed(&place, "tile/0/x001/234.p/5").await;
             assert_eq!(mode(dir.path().join("tile/0/x001/234.p/5")), file);
             assert_eq!(mode(dir.path().join("tile/0/x001")), folder);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_below_a_set_group_id_folder_has_its_group_and_its_bit_whatever_the_umask_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = rustix::process::getgroups().unwrap().into_iter().map(|group| group.as_raw());
+        let own = rustix::process::getgid().as_raw();
+        let is_root = rustix::process::geteuid().is_root();
+        let Some(other) = groups.chain(is_root.then_some(own + 33)).find(|group| *group != own) else {
+            return println!("SKIPPED: this user is in one group only");
+        };
+        std::os::unix::fs::chown(dir.path(), None, Some(other)).unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o2755)).unwrap();
+        let place = Folder::new(dir.path(), true, Calls::default());
+        write_closed(&place, "tile/0/x001/234").await;
+        for (path, mode) in [("tile", 0o2750), ("tile/0/x001", 0o2750), ("tile/0/x001/234", 0o640)] {
+            let found = fs::metadata(dir.path().join(path)).unwrap();
+            assert_eq!((found.mode() & 0o7777, found.gid()), (mode, other), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_was_left_closed_is_opened_to_its_readers_by_the_next_file_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        DirBuilder::new().mode(0o700).create(dir.path().join("tile")).unwrap();
+        let place = Folder::new(dir.path(), false, Calls::default());
+        place.write("tile/0/000", b"x".to_vec()).await.unwrap();
+        assert_eq!(mode(dir.path().join("tile")), 0o755);
     }
 
     #[tokio::test]
