@@ -2,15 +2,17 @@
 //!
 //! Promises: a file is written beside its place, flushed, and renamed; so is the folder around it. The modes are those that
 //! readers need, whatever the daemon's umask is, from the moment a file has its name. The folder itself is never made:
-//! where its disk is not mounted, nothing is written to the disk below. A call that hangs holds one of a few threads.
+//! where its disk is not mounted, nothing is written to the disk below. A call that hangs holds one of a few threads, and a
+//! file that it writes is not written again before it ends.
 
 use super::place::PlaceError;
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tlog::TilePath;
 use tokio::sync::Semaphore;
@@ -34,12 +36,40 @@ pub(super) struct Folder {
 
 /// The threads that one mirror may hold, however often its folder is opened: those that hang are counted until they end.
 #[derive(Debug, Clone)]
-pub(super) struct Calls(Arc<Semaphore>);
+pub(super) struct Calls {
+    threads: Arc<Semaphore>,
+    /// The files that are being written, also by a call that nobody waits for any more.
+    written: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Default for Calls {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_CALLS)))
+        Self { threads: Arc::new(Semaphore::new(MAX_CALLS)), written: Arc::default() }
     }
+}
+
+/// The one write of a file that runs.
+struct Writing {
+    path: String,
+    written: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Calls {
+    /// Begins a write of this file; none if an earlier one of it has not ended.
+    fn begin(&self, path: &str) -> Option<Writing> {
+        let is_first = locked(&self.written).insert(path.to_owned());
+        is_first.then(|| Writing { path: path.to_owned(), written: self.written.clone() })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        locked(&self.written).remove(&self.path);
+    }
+}
+
+fn locked(written: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    written.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What files and folders get.
@@ -85,7 +115,16 @@ impl Folder {
 
     pub(super) async fn write(&self, path: &str, bytes: Vec<u8>) -> Result<(), PlaceError> {
         let (name, modes) = (path.to_owned(), self.modes);
-        self.call(path, move |root| write(root, &name, &bytes, modes)).await
+        // The same unfinished file by two hands would be garbled, and the older checkpoint could come last.
+        let Some(writing) = self.calls.begin(path) else {
+            let source = io::Error::other("an earlier write of it that took too long still runs");
+            return Err(PlaceError::File { path: self.root.join(path), source });
+        };
+        self.call(path, move |root| {
+            let _until_done = writing;
+            write(root, &name, &bytes, modes)
+        })
+        .await
     }
 
     pub(super) async fn has_entries(&self) -> Result<bool, PlaceError> {
@@ -122,7 +161,8 @@ impl Folder {
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, PlaceError> {
         let failed = |source| PlaceError::File { path: self.root.join(path), source };
-        let permit = self.calls.0.clone().acquire_owned().await.map_err(|e| failed(io::Error::other(e)))?;
+        let permit =
+            self.calls.threads.clone().acquire_owned().await.map_err(|e| failed(io::Error::other(e)))?;
         let root = self.root.clone();
         let done = tokio::task::spawn_blocking(move || {
             let _until_done = permit;
@@ -273,6 +313,28 @@ mod tests {
         let place = Folder::new(dir.path(), false, Calls::default());
         place.write("tile/0/000", b"x".to_vec()).await.unwrap();
         assert_eq!(mode(dir.path().join("tile")), 0o755);
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_earlier_write_hangs_is_not_written_again_before_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let calls = Calls::default();
+        let place = Folder::new(dir.path(), true, calls.clone());
+        let unfinished = dir.path().join("checkpoint.new");
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &unfinished, pipe, 0o600.into(), 0).unwrap();
+        // Opening a pipe to write hangs until somebody reads it.
+        let hung = place.write("checkpoint", b"old".to_vec());
+        tokio::time::timeout(std::time::Duration::ZERO, hung).await.unwrap_err();
+        let refused = place.write("checkpoint", b"new".to_vec()).await.unwrap_err();
+        assert!(refused.to_string().contains("still runs"), "{refused}");
+        place.write("tile/0/000", b"x".to_vec()).await.unwrap();
+        let pipe = unfinished.clone();
+        tokio::task::spawn_blocking(move || fs::read(pipe)).await.unwrap().unwrap();
+        drop(calls.threads.acquire_many(MAX_CALLS as u32).await.unwrap());
+        fs::remove_file(&unfinished).unwrap();
+        place.write("checkpoint", b"new".to_vec()).await.unwrap();
+        assert_eq!(fs::read(dir.path().join("checkpoint")).unwrap(), b"new");
     }
 
     #[tokio::test]
