@@ -275,6 +275,9 @@ pub(crate) struct LogWatchArgs {
     /// Longest time until a run is in its file
     #[arg(long, value_name = "TIME", default_value = "10m", requires = "runs")]
     pub(crate) runs_within: Span,
+    /// Longest time after its `at` that a run explains a signature
+    #[arg(long, value_name = "TIME", default_value = "1d", requires = "runs")]
+    pub(crate) runs_for: Span,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }

@@ -205,7 +205,7 @@ fn a_signature_that_no_run_asked_for_is_told_once_after_the_runs_had_their_time(
     };
     let mut log = Log::with_requests(1);
     let mut monitor = Monitor::of(&log);
-    monitor.watch.demand_runs(Runs::of(vec![file.path().to_owned()]), 100_000);
+    monitor.watch.demand_runs(Runs::of(vec![file.path().to_owned()], 3_600_000), 100_000);
     for content in [21, 22, 23] {
         log.push(intent(content, content));
         log.push(completion(content));
