@@ -25,7 +25,7 @@ pub(super) async fn run(
     let mut watch = Watch::new(trust, limits);
     if !args.runs.is_empty() {
         let runs = Runs::of(args.runs, milliseconds(args.runs_for));
-        watch.demand_runs(runs, milliseconds(args.runs_within));
+        watch.demand_runs(runs, milliseconds(args.runs_within), args.runs_since.map(|since| since.0));
     }
     let mut noted = None;
     loop {
