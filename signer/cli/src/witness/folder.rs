@@ -14,7 +14,7 @@ use std::{
     fs::{DirBuilder, File, OpenOptions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 use tlog::{
     AddCheckpoint, Checkpoint, CosignerKey, Note, NoteSignature, PolicyLog, VerifierKey, WitnessRefusal,
@@ -25,8 +25,15 @@ use tlog::{
 pub(crate) struct Witness {
     key: WitnessKey,
     /// By the hex SHA-256 of the origin.
-    logs: BTreeMap<String, Mutex<Memory>>,
+    logs: BTreeMap<String, Log>,
     _lock: File,
+}
+
+/// A log that it knows.
+struct Log {
+    memory: Mutex<Memory>,
+    /// What readers are shown: the last checkpoint that is kept. They never wait for a disk.
+    shown: RwLock<Option<Arc<str>>>,
 }
 
 /// What is answered over HTTP.
@@ -77,7 +84,7 @@ impl Witness {
         let mut memories = BTreeMap::new();
         for log in logs {
             let memory = Memory::open(&path_of(folder, &log.key), &log.key, key.public())?;
-            memories.insert(hash_of(&log.key), Mutex::new(memory));
+            memories.insert(hash_of(&log.key), Log::of(memory));
         }
         Ok(Self { key, logs: memories, _lock: lock })
     }
@@ -89,8 +96,8 @@ impl Witness {
 
     /// One line for each log: what was cosigned last.
     pub(crate) fn standing(&self) -> Vec<String> {
-        let line = |memory: &Mutex<Memory>| {
-            let memory = locked(memory);
+        let line = |log: &Log| {
+            let memory = log.lock();
             let seen = memory.last().map_or("nothing yet".to_owned(), |(c, _)| format!("{} entries", c.size));
             format!("{}: {seen}", memory.log().name())
         };
@@ -107,17 +114,21 @@ impl Witness {
             Err(why) => return Ok(Answer::refused(400, why)),
         };
         let origin = request.checkpoint.text().split('\n').next().unwrap_or_default();
-        let Some(memory) = self.logs.get(&Sha256::of(origin.as_bytes()).to_string()) else {
+        let Some(log) = self.logs.get(&Sha256::of(origin.as_bytes()).to_string()) else {
             return Ok(match Checkpoint::parse(request.checkpoint.text()) {
                 Ok(_) => Answer::refused(404, "this witness does not know the log".into()),
                 Err(e) => Answer::refused(400, api::chain_text(&e)),
             });
         };
         // Held until the cosigned checkpoint is on disk: comparing and keeping are one step.
-        let mut memory = locked(memory);
+        let mut memory = log.lock();
         let seen = memory.last().map(|(checkpoint, _)| checkpoint);
         match request.judge(memory.log(), seen) {
-            Ok(checkpoint) => self.cosign(&mut memory, checkpoint, &request.checkpoint, time_s),
+            Ok(checkpoint) => {
+                let answer = self.cosign(&mut memory, checkpoint, &request.checkpoint, time_s);
+                log.show(&memory);
+                answer
+            }
             Err(WitnessRefusal::Conflict { seen, .. }) => {
                 Ok(Answer { status: 409, kind: SIZE, body: encode_size(seen), said: None })
             }
@@ -152,12 +163,32 @@ impl Witness {
 
     /// `GET <hash>/checkpoint`: the last cosigned checkpoint of the log whose origin has this SHA-256.
     pub(crate) fn checkpoint(&self, hash: &str) -> Answer {
-        let note =
-            self.logs.get(hash).and_then(|memory| locked(memory).last().map(|(_, note)| note.to_string()));
-        match note {
-            Some(body) => Answer { status: 200, kind: TEXT, body, said: None },
+        match self.logs.get(hash).and_then(Log::shown) {
+            Some(body) => Answer { status: 200, kind: TEXT, body: body.to_string(), said: None },
             None => Answer::refused(404, "no checkpoint of this log was cosigned here".into()),
         }
+    }
+}
+
+impl Log {
+    fn of(memory: Memory) -> Self {
+        let log = Self { shown: RwLock::default(), memory: Mutex::new(memory) };
+        log.show(&log.lock());
+        log
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows readers what is kept now.
+    fn show(&self, memory: &Memory) {
+        let note = memory.last().map(|(_, note)| note.to_string().into());
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
+    fn shown(&self) -> Option<Arc<str>> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -203,10 +234,6 @@ fn hash_of(log: &VerifierKey) -> String {
 
 fn path_of(folder: &Path, log: &VerifierKey) -> PathBuf {
     folder.join("logs").join(hash_of(log))
-}
-
-fn locked(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock(folder: &Path) -> Result<File, WitnessFault> {
@@ -260,5 +287,10 @@ mod tests {
         let forked = ask(request(3, 3, 2, vec![]));
         assert_eq!(forked.status, 422);
         assert!(forked.said.as_ref().unwrap().starts_with("FORK:"), "{forked:?}");
+        // While a write holds the memory, readers see what was kept before.
+        let hash = hash_of(&log().1);
+        let _writing = witness.logs[&hash].lock();
+        let shown = witness.checkpoint(&hash);
+        assert!(shown.status == 200 && shown.body.contains("\n3\n"), "{shown:?}");
     }
 }
