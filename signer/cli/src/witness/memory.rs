@@ -38,12 +38,19 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The file of a log that was not known before.
+    /// The file of a log that was not known before; one that is there stays as it is.
     pub(super) fn create(path: &Path, log: &VerifierKey) -> Result<(), WitnessFault> {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        // Whole, or not there: a torn file could neither be served nor begun again.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".unfinished");
+        let unfinished = PathBuf::from(unfinished);
+        let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
         let text = text(log, None);
         made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-            .map_err(io(path))?;
+            .map_err(io(&unfinished))?;
+        let linked = fs::hard_link(&unfinished, path).map_err(io(path));
+        fs::remove_file(&unfinished).map_err(io(&unfinished))?;
+        linked?;
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
     }
@@ -136,5 +143,23 @@ mod tests {
         fs::write(&path, "altered").unwrap();
         Memory::open(&path, &log, own.public()).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"altered", "what cannot be read stays as evidence");
+    }
+
+    #[test]
+    fn a_memory_that_was_cut_off_while_it_was_made_can_be_made_again_and_one_that_is_there_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let point = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+        let log = VerifierKey::new_ed25519("log.example", point).unwrap();
+        fs::write(folder.path().join("log.unfinished"), "chancery.wit").unwrap();
+        Memory::create(&path, &log).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text(&log, None));
+        fs::write(&path, "what was cosigned").unwrap();
+        let refused = Memory::create(&path, &log).unwrap_err();
+        assert!(
+            matches!(refused, WitnessFault::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"what was cosigned");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
