@@ -167,7 +167,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let told = write_stopped(&log, service.clock.as_ref()).await;
     if service.health.sealed().is_some() {
         // INVARIANT(no-write-after-fault): what is open is left as it is, and ends with the process.
-        service.health.finish_marking();
+        service.health.finish_marking().await;
         return served;
     }
     // Readers first: the last connection moves SQLite's write-ahead log into the file.
@@ -177,7 +177,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         Ok(()) => {}
         Err(_) => tracing::warn!("the log keeper is away: what is committed is appended at the next start"),
     }
-    service.health.finish_marking();
+    service.health.finish_marking().await;
     served
 }
 
