@@ -100,6 +100,16 @@ pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError)
     }
 }
 
+/// What it means at a start that the database at this path cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &StoreError) -> Fatal {
+    let (path, why) = (path.to_owned(), error.full());
+    match error {
+        StoreError::NotApplied(_) => Fatal::Unavailable { what: path.display().to_string(), why },
+        StoreError::Integrity(_) => Fatal::Disk { path, why },
+        StoreError::Contradiction(_) => state(&path, why),
+    }
+}
+
 pub(crate) fn state(path: &Path, why: String) -> Fatal {
     Fatal::State {
         path: path.to_owned(),

@@ -167,7 +167,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let told = write_stopped(&log, service.clock.as_ref()).await;
     if service.health.sealed().is_some() {
         // INVARIANT(no-write-after-fault): what is open is left as it is, and ends with the process.
-        service.health.finish_marking();
+        service.health.finish_marking().await;
         return served;
     }
     // Readers first, the scrub's too: the writer then moves all of SQLite's write-ahead log into the file, and seals if it
@@ -182,7 +182,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
             "the log keeper is away, or the disk is slow: what is committed is appended at the next start"
         ),
     }
-    service.health.finish_marking();
+    service.health.finish_marking().await;
     served
 }
 
