@@ -104,7 +104,9 @@ pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError)
 pub(crate) fn unreadable(path: &Path, error: &StoreError) -> Fatal {
     let (path, why) = (path.to_owned(), error.full());
     match error {
-        StoreError::NotApplied(_) => Fatal::Unavailable { what: path.display().to_string(), why },
+        StoreError::NotApplied(_) | StoreError::Busy => {
+            Fatal::Unavailable { what: path.display().to_string(), why }
+        }
         StoreError::Integrity(_) => Fatal::Disk { path, why },
         StoreError::Contradiction(_) => state(&path, why),
     }
