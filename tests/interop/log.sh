@@ -14,6 +14,12 @@ status=${PIPESTATUS[0]}
 cargo test --workspace --test judged 2>&1 | tee -a "$log"
 [ "${PIPESTATUS[0]}" = 0 ] || status=1
 version() { sed -n "/^name = \"$1\"$/{n;s/version = \"\(.*\)\"/\1/p}" Cargo.lock; }
+# cosign is asked so by its tests; they cannot say it here, since what a test that passes prints is not shown.
+if unshare -n true 2>/dev/null; then
+  network="Both ran in an empty network namespace."
+else
+  network="Both ran with the network there: no network namespace could be made."
+fi
 judged=$(sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' "$log" | tail -n 1)
 {
   cat <<HEAD
@@ -24,7 +30,7 @@ then the same with one thing altered. A refusal counts only if its words are abo
 says how users make cosign enforce the log.
 
 - \`SET\` rows: cosign asked with \`SIGSTORE_REKOR_PUBLIC_KEY\` and an older bundle; \`bundle\` rows: with \`--trusted-root\` and a Sigstore
-  bundle. Both run without a network.
+  bundle. $network
 - cosign makes the log's entry anew from signature, digest and key, and takes size and root from the signed checkpoint. The copies
   beside them in a bundle it does not read: altering those proves nothing, and hides nothing. So its entry is altered in a log of the
   test's own, whose checkpoint and proof cover the altered entry.

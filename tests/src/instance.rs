@@ -1,6 +1,6 @@
 //! A whole service, started with `chancery dev`, and the command line as its users run it.
 
-use crate::{History, Registry, binary, free_port, second, wait_for};
+use crate::{History, ImageSignature, Registry, binary, free_port, journal::TokenKeys, second, wait_for};
 use hsm_sim::{Entry, Faults, Journal};
 use record::{Digest, Sha256};
 use rustix::process::Pid;
@@ -30,9 +30,6 @@ pub const SNAPSHOT_KEY: &[u8] = &[3];
 
 /// And of the key of the log's entry timestamps.
 const SET_KEY: &[u8] = &[0x10];
-
-/// `CKM_ECDSA`: the keys that sign for clients, and the SET key. The log key signs notes with `CKM_EDDSA`.
-const CKM_ECDSA: u64 = 0x1041;
 
 /// What a test wants other than the default.
 #[derive(Debug, Clone, Default)]
@@ -221,7 +218,8 @@ impl Instance {
 
     /// SHA-256 of every payload that an image key really signed, in order: the token's word, not the daemon's.
     pub fn signed(&self) -> Vec<Sha256> {
-        signed(&self.journal())
+        let lines = TokenKeys::of_dev(&self.dir()).read(&self.journal()).unwrap();
+        lines.into_iter().flatten().map(ImageSignature::sha256).collect()
     }
 
     /// How many entry timestamps the log's token has signed.
@@ -538,21 +536,6 @@ impl Output {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
-    }
-}
-
-/// What the journal of a token says that its image keys signed.
-pub(crate) fn signed(journal: &Path) -> Vec<Sha256> {
-    Journal::read(journal).unwrap().into_iter().filter_map(payload).collect()
-}
-
-/// What an image key signed, if that is what the entry says.
-pub(crate) fn payload(entry: Entry) -> Option<Sha256> {
-    match entry {
-        Entry::Signature { mechanism: CKM_ECDSA, input: Some(digest), key_id, .. } if key_id != SET_KEY => {
-            Some(Sha256::from_bytes(digest.try_into().expect("ECDSA signs a SHA-256 here")))
-        }
-        Entry::Signature { .. } | Entry::Login { .. } => None,
     }
 }
 

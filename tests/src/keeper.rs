@@ -1,9 +1,10 @@
 //! A signing keeper beside that of `chancery dev`, with a token, a journal and faults of its own.
 
 use crate::{
-    Instance, Settings, binary,
+    ImageSignature, Instance, Settings, binary,
     charter::{tell_daemon, write},
-    instance::{Signal, payload, signed},
+    instance::Signal,
+    journal::TokenKeys,
     supervisor::Supervisor,
     wait_for,
 };
@@ -88,7 +89,7 @@ impl OwnKeeper {
 
     /// SHA-256 of every payload that its keys really signed, in order.
     pub fn signed(&self) -> Vec<Sha256> {
-        signed(&self.path("journal.jsonl"))
+        self.entries().into_iter().flatten().collect()
     }
 
     /// Entries in the token's journal, of logins too.
@@ -99,7 +100,9 @@ impl OwnKeeper {
 
     /// The journal's entries: what an image key signed, if the entry says that.
     pub fn entries(&self) -> Vec<Option<Sha256>> {
-        Journal::read(&self.path("journal.jsonl")).unwrap().into_iter().map(payload).collect()
+        let keys = TokenKeys::of_charter(&self.path("charter.toml"));
+        let lines = keys.read(&self.path("journal.jsonl")).unwrap().into_iter();
+        lines.map(|line| line.map(ImageSignature::sha256)).collect()
     }
 
     /// What the real token answered to each login, in order.

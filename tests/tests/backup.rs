@@ -361,39 +361,3 @@ impl Scene {
         ran
     }
 }
-
-/// What docs/how-to/retention.md says of growth: `cargo test --workspace --test backup -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, and asserts nothing"]
-fn bytes_of_every_file_by_request() {
-    let Some(mut scene) = Scene::set() else { return };
-    let bytes = |folder: &Path| files(folder).iter().map(|f| fs::metadata(f).unwrap().len()).sum::<u64>();
-    let mut before: Option<Vec<(&str, u64)>> = None;
-    for round in 0..3 {
-        (0..100).for_each(|n| scene.sign(&format!("r{round}-{n}")));
-        assert_eq!(scene.service.stop(), 0);
-        let (dir, backup) = (scene.service.dir(), scene.folder("backup"));
-        assert_eq!(scene.create(&backup).code, 0);
-        let named = |name: &str| if backup.join(name).is_dir() { bytes(&backup.join(name)) } else { 0 };
-        let requests = files(&backup).into_iter().filter(|f| text(f).contains("/requests-"));
-        let now = vec![
-            ("spool", bytes(&dir.join("log/state"))),
-            ("journal", bytes(&dir.join("signing/state"))),
-            ("database", bytes(&dir.join("data"))),
-            ("backup: entries", named("tile/entries")),
-            ("backup: hash tiles", named("tile") - named("tile/entries")),
-            ("backup: payloads", named("payload")),
-            ("backup: requests", requests.map(|f| fs::metadata(f).unwrap().len()).sum()),
-        ];
-        for (at, (name, size)) in now.iter().enumerate() {
-            let grown = before.as_ref().map_or(0, |before| size - before[at].1);
-            println!(
-                "{:>4} tags  {name:20} {size:>9} bytes, {:>7} a request",
-                (round + 1) * 100 + 1,
-                grown / 100
-            );
-        }
-        before = Some(now);
-        scene.service.resume(&Settings::default());
-    }
-}

@@ -325,7 +325,12 @@ def tiles(files, hashes):
         level += 1
 
 
-# What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it.
+class Signed:
+    """A whole number that may be negative."""
+
+
+# What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it, from 0
+# on, and Signed one of any sign.
 POLICY = {"set": str, "schema": str}
 REQUESTED = {"request": str, "by": str, "rules": [str]}
 KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "repositories": [str], "evidence": [str]}]}
@@ -347,7 +352,7 @@ EVENTS = {
     "unsealed": EVENT | {"reason": str, "at": str},
     "token-trouble": EVENT | {"keeper": str, "problems": [{"key?": str, "code": str}]},
     "token-well": EVENT | {"keeper": str},
-    "clock-stepped": EVENT | {"by_ms": int},
+    "clock-stepped": EVENT | {"by_ms": Signed},
     "keeper": EVENT | {"keeper": KEEPER},
     "token-created": EVENT | {"by": str, "token": str, "secret_sha256": str, "scopes": [str], "repositories": [str],
                               "expires": str, "note": str},
@@ -359,10 +364,14 @@ EVENTS = {
     "witness-lost": EVENT | {"witness": str, "code": str},
     "witness-conflict": EVENT | {"witness": str, "claimed": int, "size": int},
     "witness-back": EVENT | {"witness": str, "since": str},
+    "adopted": EVENT | {"repository": str, "role": str, "version": int, "reserved?": int, "key": str, "payload": str,
+                        "file": FILE, "expires": str, "parts": int, "content": str},
+    "adopted-part": EVENT | {"content": str},
 }
+CONTINUES = {"log": str, "vkey": str, "size": int, "root": str, "reason": str}
 SIGNATURE = {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}
 KINDS = {
-    "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER]},
+    "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER], "continues?": CONTINUES},
     "intent": {"log": str, "keeper": str, "key": str, "purpose": str, "format": str, "time": str, "nonce": str,
                "repository": str, "policy?": POLICY, "requested?": REQUESTED, "retries?": int, "action": ACTIONS, "payload": str,
                "payload_sha384?": str},
@@ -395,6 +404,8 @@ def shaped(value, shape, where):
             need(plain in value or name != plain, f"{where} has no {plain}")
             if plain in value:
                 shaped(value[plain], inner, plain)
+    elif shape is Signed:
+        need(type(value) is int and abs(value) <= 2**53, f"{where} is no whole number")
     else:
         # In Python, true is a number.
         need(type(value) is shape and (shape is str or 0 <= value <= 2**53), f"{where} is of another type")
@@ -406,6 +417,7 @@ class Meaning:
     def __init__(self, origin, vkey):
         self.origin, self.vkey = origin, vkey
         self.open, self.presented, self.findings = {}, {}, []
+        self.continues, self.adopting, self.parts = None, None, []
         self.ends = {"signed": 0, "failed": 0, "unknown": 0, "void": 0}
 
     def entry(self, index, data):
@@ -423,14 +435,28 @@ class Meaning:
         except (Wrong, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.findings.append(f"entry {index}: {error!r}")
 
-    def genesis(self, _, spec):
+    def genesis(self, index, spec):
+        self.continues = spec.get("continues")
+        self.adopting = index + 1 if self.continues else None
         for keeper in spec["keepers"]:
             self.keeper(keeper)
         need((spec["log"], spec["vkey"]) == (self.origin, self.vkey), "a genesis entry of another log")
 
-    def event(self, _, spec):
+    def event(self, index, spec):
+        if spec["event"] in ("adopted", "adopted-part"):
+            need(self.adopting == index, "a file of a former log, and not directly behind a genesis entry that continues one")
+            self.adopting += 1
+            self.adopted(spec)
         if spec["event"] == "keeper":
             self.keeper(spec["keeper"])
+
+    def adopted(self, spec):
+        """The bytes of a file that is taken over are those that its entry names."""
+        self.parts.append(unbase64(spec["content"]))
+        if spec["event"] == "adopted":
+            file, parts, self.parts = b"".join(self.parts), len(self.parts) - 1, []
+            need(parts == spec["parts"], "a file of another number of parts")
+            need({"sha256": sha256(file).hex(), "length": len(file)} == spec["file"], "a file that is not the one that its entry names")
 
     def keeper(self, spec):
         for key in spec["keys"]:
@@ -508,7 +534,8 @@ def verify(place, vkey, others):
             need(before <= size and root_of(hashes[:before]) == old_root, f"the log does not begin with the checkpoint {path}")
     except (Wrong, ValueError) as error:
         return 10, {"error": str(error)}
-    report = {"origin": origin, "size": size, "root": base64.b64encode(root).decode(), **meaning.ends,
+    continues = {"continues": meaning.continues} if meaning.continues else {}
+    report = {"origin": origin, "size": size, "root": base64.b64encode(root).decode(), **continues, **meaning.ends,
               "open_total": len(meaning.open), "findings_total": len(meaning.findings), "findings": meaning.findings[:100]}
     return (10 if meaning.findings else 0), report
 

@@ -165,6 +165,7 @@ async fn a_problem_keeps_its_words_and_gives_its_exit_code() {
         ("422 Unprocessable", "idempotency-mismatch", false, 6),
         ("503 Unavailable", "audit-unavailable", true, 9),
         ("503 Unavailable", "keeper-refused", false, 8),
+        ("409 Conflict", "timestamp-refused", false, 6),
         ("400 Bad Request", "bad-request", false, 2),
         ("500 Oops", "internal", false, 1),
     ] {

@@ -15,7 +15,9 @@ use std::{
 };
 
 /// What stands in a folder that a backup was begun in: anything else is somebody else's.
-const OWN: [&str; 4] = ["tile", "payload", "checkpoint", MANIFEST];
+const OWN: [&str; 2] = [CHECKPOINT, MANIFEST];
+/// The folders in it.
+const FOLDERS: [&str; 2] = ["tile", "payload"];
 /// Of a file that is being written: it gets its name when it is whole.
 const UNFINISHED: &str = ".unfinished";
 /// The copy of the manifest's note for readers of the log.
@@ -154,7 +156,7 @@ impl Draft {
             self.put(file)?;
             self.sync_folders()?;
         }
-        self.remove_superseded(&manifest);
+        self.remove_unnamed(&manifest);
         Ok(manifest)
     }
 
@@ -178,12 +180,25 @@ impl Draft {
         Ok(())
     }
 
-    /// Partial files that wider ones replace, and the state of the backup before. What cannot be removed is only in the
-    /// way of nobody.
-    fn remove_superseded(&self, manifest: &Manifest) {
+    /// Partial files that wider ones replace, the state of the backup before, and what a run has left that was cut off.
+    /// What cannot be removed is in the way of nobody.
+    fn remove_unnamed(&self, manifest: &Manifest) {
         let named = manifest.by_path();
-        for path in self.kept.keys().filter(|path| !named.contains_key(path.as_str())) {
-            let _ = fs::remove_file(self.dir.join(path));
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(self.dir.join(&folder)) else { continue };
+            for entry in entries.flatten() {
+                let path = folder.join(entry.file_name());
+                let name = path.to_string_lossy();
+                // Beside the folders that are a backup's own, somebody may have put a file meanwhile.
+                let own = folder != Path::new("") || FOLDERS.contains(&&*name) || is_state(&name);
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if own && is_folder {
+                    folders.push(path);
+                } else if own && !FOLDERS.contains(&&*name) && !named.contains_key(&*name) {
+                    let _ = fs::remove_file(self.dir.join(&path));
+                }
+            }
         }
     }
 }
@@ -192,12 +207,16 @@ impl Draft {
 fn stranger(dir: &Path) -> Result<Option<String>, BackupError> {
     for entry in fs::read_dir(dir).map_err(unreadable(dir))? {
         let name = entry.map_err(unreadable(dir))?.file_name().to_string_lossy().into_owned();
-        let state = name.starts_with("tail-") || name.starts_with("requests-");
-        if !OWN.contains(&name.as_str()) && !state && !name.ends_with(UNFINISHED) {
+        if !OWN.contains(&name.as_str()) && !FOLDERS.contains(&name.as_str()) && !is_state(&name) {
             return Ok(Some(name));
         }
     }
     Ok(None)
+}
+
+/// Whether it is a file of the state beside the log, of whichever run, or one that was not finished.
+fn is_state(name: &str) -> bool {
+    name.starts_with("tail-") || name.starts_with("requests-") || name.ends_with(UNFINISHED)
 }
 
 /// A file on its way into a backup. Dropped before its end it is removed.
@@ -265,5 +284,52 @@ impl Drop for DraftFile {
     /// A full disk is not kept full by what nobody can use. After the end there is nothing under this name.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(draft: &mut Draft, path: &str) {
+        let mut file = draft.begin(path).unwrap();
+        file.add(b"bytes").unwrap();
+        draft.end(file).unwrap();
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            log: "log".into(),
+            created: Time::from_unix_ms(1_790_000_000_000).unwrap(),
+            version: "1".into(),
+            database_format: 1,
+            checkpoint: "note".into(),
+            noted: (0, Sha256::of(b"")),
+            head: (0, Sha256::of(b"")),
+            epoch: 1,
+            generations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_run_has_left_that_was_cut_off_is_gone_after_the_next_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cut_off = Draft::open(dir.path()).unwrap();
+        let left = ["tile/0/000.p/7", "payload/000.p/7", "tail-1"];
+        left.iter().for_each(|path| put(&mut cut_off, path));
+        drop(cut_off);
+        let killed = ["tile/0/000.p/8.unfinished", "requests-1.jsonl.unfinished"];
+        killed.iter().for_each(|path| fs::write(dir.path().join(path), "half").unwrap());
+        let mut next = Draft::open(dir.path()).unwrap();
+        let new = ["tile/0/000.p/9", "payload/000.p/9", "tail-2"];
+        new.iter().for_each(|path| put(&mut next, path));
+        fs::write(dir.path().join("note-of-the-operator"), "mine").unwrap();
+        next.finish(facts(), 0).unwrap();
+        for gone in left.iter().chain(&killed) {
+            assert!(!dir.path().join(gone).exists(), "{gone}");
+        }
+        for kept in new.iter().chain(&["note-of-the-operator", CHECKPOINT, MANIFEST]) {
+            assert!(dir.path().join(kept).exists(), "{kept}");
+        }
     }
 }

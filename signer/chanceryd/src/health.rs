@@ -11,9 +11,17 @@ use record::{Clock, KeeperName, KeyId, Time, wire::TokenProblem};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    thread::JoinHandle,
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+
+/// The longest that the end of the daemon waits for the mark of a seal: a disk that fails may hang for good.
+const MARKING: Duration = Duration::from_secs(5);
+/// What becomes of a seal that is not on the disk.
+const LOST: &str = "the seal could not be kept for the next start, which will check everything";
 
 /// Shared by all parts; reads and writes never wait for anything slow.
 pub(crate) struct Health {
@@ -35,7 +43,7 @@ impl std::fmt::Debug for Health {
 struct Inner {
     sealed: Option<String>,
     /// Writes the mark of the seal.
-    marking: Option<JoinHandle<()>>,
+    marking: Option<oneshot::Receiver<()>>,
     clock: Option<String>,
     scrub: Rounds,
     log: Standing,
@@ -163,12 +171,12 @@ impl Health {
         let _closed = seal.wait_for(|sealed| *sealed).await;
     }
 
-    /// Waits until the mark of a seal is written, or has failed to be.
-    pub(crate) fn finish_marking(&self) {
+    /// Waits until the mark of a seal is written, or has failed to be, but no longer than [`MARKING`].
+    pub(crate) async fn finish_marking(&self) {
         let marking = self.lock().marking.take();
-        if let Some(thread) = marking {
-            // It has nothing to panic about.
-            let _ended = thread.join();
+        let Some(marking) = marking else { return };
+        if timeout(MARKING, marking).await.is_err() {
+            tracing::warn!("the disk takes too long to keep the seal; {LOST}");
         }
     }
 
@@ -339,15 +347,17 @@ impl Health {
 }
 
 /// Writes the mark of a seal on a thread of its own: a disk that fails may also be slow, and nobody waits for it.
-fn keep(mark: Arc<MarkFile>, sealed: Mark) -> Option<JoinHandle<()>> {
-    const LOST: &str = "the seal could not be kept for the next start, which will check everything";
+fn keep(mark: Arc<MarkFile>, sealed: Mark) -> Option<oneshot::Receiver<()>> {
+    let (done, marking) = oneshot::channel();
     let write = move || {
         if let Err(e) = mark.write(&sealed) {
             tracing::warn!(error = %e, "{LOST}");
         }
+        // Nobody waits for it before the daemon ends.
+        let _nobody = done.send(());
     };
     let thread = std::thread::Builder::new().name("seal".into()).spawn(write);
-    thread.map_err(|e| tracing::warn!(error = %e, "{LOST}")).ok()
+    thread.map_err(|e| tracing::warn!(error = %e, "{LOST}")).ok().map(|_detached| marking)
 }
 
 #[cfg(test)]

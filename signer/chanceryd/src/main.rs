@@ -2,7 +2,7 @@
 //! after a seal, `backup` makes backups and restores them, `admin-token` lets an operator in again when every
 //! administrator's token has ended.
 
-use chanceryd::{Config, Fatal, Witnesses};
+use chanceryd::{Config, Fatal, Former, Witnesses};
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -34,6 +34,8 @@ enum Command {
         /// No public witness shall ever cosign this log: its key may be on P-256, which they do not take.
         #[arg(long)]
         no_public_witnesses: bool,
+        #[command(flatten)]
+        former: Option<FormerArgs>,
     },
     /// Serve until SIGTERM or SIGINT.
     Serve {
@@ -66,6 +68,24 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+/// The log that the new one continues: its collections go on with their keys and versions.
+#[derive(clap::Args)]
+#[group(multiple = true)]
+struct FormerArgs {
+    /// The last note of a log that has ended, in a file: the new log continues it.
+    #[arg(long, value_name = "NOTE", required = false, requires_all = ["former_vkey", "former", "reason"])]
+    continues: PathBuf,
+    /// The verifier key of that log.
+    #[arg(long, value_name = "VKEY", required = false, requires = "continues")]
+    former_vkey: String,
+    /// The data folder of its daemon, which does not run. It is only read.
+    #[arg(long, value_name = "FOLDER", required = false, requires = "continues")]
+    former: PathBuf,
+    /// Why it ended, in one sentence: it stands in the new log's first entry for ever.
+    #[arg(long, value_name = "TEXT", required = false, requires = "continues")]
+    reason: String,
 }
 
 #[derive(Subcommand)]
@@ -107,9 +127,16 @@ fn run(command: Command) -> Result<(), Fatal> {
     let runtime = runtime.map_err(|e| Fatal::Unavailable { what: "threads".into(), why: e.to_string() })?;
     let ended = runtime.block_on(async {
         match command {
-            Command::Init { config, admin_token_file, trusted_root, no_public_witnesses } => {
+            Command::Init { config, admin_token_file, trusted_root, no_public_witnesses, former } => {
                 let witnesses = if no_public_witnesses { Witnesses::OwnOnly } else { Witnesses::Public };
-                let made = chanceryd::init(&Config::read(&config)?, &admin_token_file, witnesses).await?;
+                let former = former.map(|f| Former {
+                    note: f.continues,
+                    vkey: f.former_vkey,
+                    data: f.former,
+                    reason: f.reason,
+                });
+                let config = Config::read(&config)?;
+                let made = chanceryd::init(&config, &admin_token_file, witnesses, former.as_ref()).await?;
                 chanceryd::write_trusted_root(&made, trusted_root.as_deref())
             }
             Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,

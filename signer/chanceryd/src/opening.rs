@@ -10,7 +10,7 @@ use crate::{
     mirror,
     publication::Witnesses,
     signer,
-    store::{Store, StoreError, Writer},
+    store::{Head, Store, StoreError, Writer},
 };
 use futures_util::future::join_all;
 use policy::{PolicySet, Sources};
@@ -40,23 +40,13 @@ pub(crate) fn unsealed_mark(config: &Config, clock: &dyn Clock) -> Result<(MarkF
     Ok((file, said))
 }
 
-/// Opens the database of this log and makes its head and the log keeper's one. A disk that fails meanwhile seals.
+/// Opens the database of this log and makes its head and the log keeper's one. A database that fails meanwhile seals.
 pub(crate) async fn open(
     config: &Config,
     vkey: &VerifierKey,
     mark: &MarkFile,
     clock: &dyn Clock,
 ) -> Result<Opened, Fatal> {
-    let opened = open_parts(config, vkey, clock).await;
-    if let Err(Fatal::Disk { why, .. }) = &opened
-        && let Err(e) = mark.write(&Mark::sealed(why, clock.now()))
-    {
-        tracing::warn!(error = %e, "the seal could not be kept for the next start");
-    }
-    opened
-}
-
-async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> Result<Opened, Fatal> {
     let path = Store::path_in(&config.data);
     let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let (store, mut writer) = Store::open(&path).await?;
@@ -67,24 +57,56 @@ async fn open_parts(config: &Config, vkey: &VerifierKey, clock: &dyn Clock) -> R
         return Err(Fatal::State { path, why: why.into(), next: next.into() });
     }
     let refill = Refill::UpTo(config.limits.refill_leaves);
-    let link = recover(&mut writer, config, vkey, refill, clock).await?;
+    let link = recover(&mut writer, config, vkey, refill, mark, clock).await?;
     let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
     let generations = Arc::new(Generations::new(stored));
     // Those that are away are compared when they are there.
-    let head = (&store, writer.head().size);
-    let _away = compare_with_others(config, vkey, head, &generations, witnesses.as_mut()).await?;
+    let head = writer.head().clone();
+    let _away = compare_with_others(config, vkey, (&store, &head), &generations, witnesses.as_mut()).await?;
     Ok(Opened { store, writer, link, generations, witnesses })
+}
+
+/// Ends a command that writes with this error. Where the data cannot be trusted any more, no other may write until it was
+/// checked.
+pub(crate) fn failed(config: &Config, mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) -> Fatal {
+    keep_seal(mark, clock, error);
+    not_reconciled(config, &Store::path_in(&config.data), error)
+}
+
+fn keep_seal(mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) {
+    if let RecoverError::Store(e) = error
+        && e.is_integrity()
+        && let Err(e) = mark.write(&Mark::sealed(&e.full(), clock.now()))
+    {
+        tracing::warn!(error = %e, "the seal could not be kept for the next start");
+    }
 }
 
 /// What may get better by itself is no matter for an operator: a supervisor tries again.
 pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError) -> Fatal {
-    if error.is_temporary() {
+    if let RecoverError::Store(e) = error
+        && !e.is_integrity()
+    {
+        Fatal::Unavailable { what: path.display().to_string(), why: e.full() }
+    } else if error.is_temporary() {
         let what = format!("log keeper at {}", config.log.socket.display());
         Fatal::Unavailable { what, why: error.to_string() }
     } else if let RecoverError::Store(StoreError::Integrity(_)) = error {
         Fatal::Disk { path: path.to_owned(), why: error.to_string() }
     } else {
         state(path, error.to_string())
+    }
+}
+
+/// What it means at a start that the database at this path cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &StoreError) -> Fatal {
+    let (path, why) = (path.to_owned(), error.full());
+    match error {
+        StoreError::NotApplied(_) | StoreError::Starved(_) | StoreError::Busy => {
+            Fatal::Unavailable { what: path.display().to_string(), why }
+        }
+        StoreError::Integrity(_) => Fatal::Disk { path, why },
+        StoreError::Contradiction(_) => state(&path, why),
     }
 }
 
@@ -161,13 +183,13 @@ pub(crate) async fn recover(
     config: &Config,
     vkey: &VerifierKey,
     refill: Refill,
+    mark: &MarkFile,
     clock: &dyn Clock,
 ) -> Result<LogLink, Fatal> {
-    let path = Store::path_in(&config.data);
     let mut link = connect(config, vkey, writer.head().epoch).await?;
     audit::recover(writer, &mut link, refill, clock, None)
         .await
-        .map_err(|e| not_reconciled(config, &path, &e))?;
+        .map_err(|e| failed(config, mark, clock, &e))?;
     Ok(link)
 }
 
@@ -176,25 +198,25 @@ pub(crate) async fn recover(
 pub(crate) async fn compare_with_others(
     config: &Config,
     vkey: &VerifierKey,
-    (store, size): (&Store, u64),
+    (store, head): (&Store, &Head),
     generations: &Generations,
     witnesses: Option<&mut Witnesses>,
 ) -> Result<Vec<String>, Fatal> {
     let path = Store::path_in(&config.data);
-    let mut unread = compare_with_keepers(config, store, size, generations).await?;
+    let mut unread = compare_with_keepers(config, store, head, generations).await?;
     if let Some(witnesses) = witnesses {
-        unread.extend(witnesses.compare(store, size, vkey, &path).await?);
+        unread.extend(witnesses.compare(store, head.size, vkey, &path).await?);
     }
-    unread.extend(mirror::compare_at_start(&config.mirrors, vkey, store, size, &path).await?);
+    unread.extend(mirror::compare_at_start(&config.mirrors, vkey, store, head.size, &path).await?);
     Ok(unread)
 }
 
-/// Refuses a log that is older than what a signing keeper has seen: database and spool were restored together. A keeper
-/// that is away now is compared when it connects; gives these.
+/// Refuses a log that a signing keeper does not follow, or of which it has seen more: database and spool were restored
+/// together. A keeper that is away now is compared when it connects; gives these.
 async fn compare_with_keepers(
     config: &Config,
     store: &Store,
-    size: u64,
+    head: &Head,
     generations: &Generations,
 ) -> Result<Vec<String>, Fatal> {
     let mut unread = Vec::new();
@@ -210,11 +232,51 @@ async fn compare_with_keepers(
                 continue;
             }
         };
-        if let Some(why) = signer::strayed(store, size, &welcome).await.map_err(|e| state(&path, e.full()))? {
+        if welcome.origin.as_str() != head.origin {
+            let why = format!(
+                "keeper {} follows the log {}, and this is {}",
+                keeper.name, welcome.origin, head.origin
+            );
+            let next = "a keeper that was told to follow another log never comes back: start the daemon of that log; or \
+                        correct the keeper's socket in the configuration";
+            return Err(Fatal::State { path, why, next: next.into() });
+        }
+        let strayed = signer::strayed(store, head.size, &welcome).await;
+        if let Some(why) = strayed.map_err(|e| state(&path, e.full()))? {
             let next = "the log was restored from an older copy, or is another one: restore the newest database and spool; \
                         a keeper never follows a log that lacks what it has seen";
             return Err(Fatal::State { path, why, next: next.into() });
         }
     }
     Ok(unread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::SystemClock;
+
+    #[test]
+    fn a_command_that_has_met_a_database_that_cannot_be_trusted_keeps_the_seal_and_one_that_was_busy_does_not()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
+        let said = || MarkFile::open(dir.path(), SystemClock.now()).unwrap().1;
+        for harmless in [
+            RecoverError::Store(StoreError::NotApplied(sqlx::Error::PoolTimedOut)),
+            RecoverError::Store(StoreError::Busy),
+            RecoverError::Link(LinkError::Busy),
+        ] {
+            keep_seal(&mark, &SystemClock, &harmless);
+            assert_eq!(said(), Some(Mark::Running {}), "{harmless}");
+        }
+        for damage in
+            [StoreError::Integrity(sqlx::Error::WorkerCrashed), StoreError::Contradiction("two".into())]
+        {
+            let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
+            mark.write(&Mark::Running {}).unwrap();
+            keep_seal(&mark, &SystemClock, &RecoverError::Store(damage));
+            assert!(matches!(said(), Some(Mark::Sealed { .. })));
+        }
+    }
 }

@@ -1,18 +1,20 @@
 //! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator,
 //! check everything after a seal.
 
+mod succession;
 mod unseal;
 
+pub use succession::Former;
 pub use unseal::unseal;
 
 use crate::{
-    audit::{Refill, reconcile},
+    audit::{RecoverError, Refill, reconcile},
     config::Config,
     fatal::Fatal,
     mark::{Mark, MarkFile},
     opening::{self, Opened, connect, not_reconciled, state},
     signer,
-    store::{NewLeaf, Store},
+    store::{NewLeaf, Store, StoreError},
 };
 use formats::sigstore::TrustedRoot;
 use record::{Clock, Event, Genesis, KeeperRecord, Leaf, Nonce, Origin, Principal, SystemClock};
@@ -32,11 +34,13 @@ pub enum Witnesses {
 }
 
 /// Makes a new log: an empty database, the genesis leaf, and the first administrator's token. Gives the `trusted_root.json` by
-/// which Sigstore's clients believe this log, with the keys that its keeper has presented.
+/// which Sigstore's clients believe this log, with the keys that its keeper has presented. A log that continues a former one
+/// takes over the files of that one's collections; nothing else of it, no API token either.
 pub async fn init(
     config: &Config,
     admin_token_file: &Path,
     witnesses: Witnesses,
+    former: Option<&Former>,
 ) -> Result<TrustedRoot, Fatal> {
     let vkey = opening::vkey(config)?;
     suits(&vkey, witnesses)?;
@@ -55,19 +59,32 @@ pub async fn init(
     let path = Store::path_in(&config.data);
     let random = |e: String| Fatal::Unavailable { what: "random bytes".into(), why: e };
     let nonce = || Nonce::random().map_err(|e| random(e.to_string()));
-    let genesis =
-        Genesis { log: origin.clone(), vkey: vkey.to_string(), time: clock.now(), nonce: nonce()?, keepers };
+    let taken = match former {
+        Some(former) => Some(succession::read(former, &origin, &path, &clock).await?),
+        None => None,
+    };
+    let (continues, adopted) = taken.map(|t| (t.continues, t.adopted)).unzip();
+    let genesis = Genesis {
+        log: origin.clone(),
+        vkey: vkey.to_string(),
+        time: clock.now(),
+        nonce: nonce()?,
+        keepers,
+        continues,
+    };
     let (created, bearer) =
         admin_token("system:init", "the first administrator, made by init", &clock, &path)?;
     write_secret(&mut new_secret_file(admin_token_file)?, admin_token_file, &bearer)?;
     let mut writer = Store::create(&path, origin.as_str(), &vkey.to_string()).await?;
-    let leaves = [new_leaf(Leaf::Genesis(genesis), &path)?, created];
+    let mut leaves = vec![new_leaf(Leaf::Genesis(genesis), &path)?];
+    leaves.extend(adopted.into_iter().flatten());
+    leaves.push(created);
     writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
     reconcile(&mut writer, &mut link, Refill::UpTo(0), None)
         .await
         .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
-    writer.close().await;
+    writer.close().await.map_err(|e| state(&path, e.full()))?;
     let (mark, _) = MarkFile::open(&config.data, clock.now())?;
     mark.write(&Mark::Stopped {}).map_err(|e| state(mark.path(), e.to_string()))?;
     Ok(TrustedRoot::of_log(&vkey, link.set_key.as_ref()))
@@ -116,16 +133,14 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
         admin_token("system:operator", "an administrator, made by admin-token", &SystemClock, &path)?;
     // Opened first: a token whose secret has nowhere to go would be lost.
     let mut file = new_secret_file(out)?;
+    let failed = |e: RecoverError| opening::failed(config, &mark, &SystemClock, &e);
     let logged = async {
-        let (placed, _) =
-            writer.commit(link.epoch, &[created], &[]).await.map_err(|e| state(&path, e.full()))?;
+        let (placed, _) = writer.commit(link.epoch, &[created], &[]).await.map_err(|e| failed(e.into()))?;
         if placed.iter().any(Result::is_err) {
             return Err(state(&path, "the token has the id of another one: try again".into()));
         }
         // In the spool as well before anybody can use it.
-        reconcile(&mut writer, &mut link, Refill::UpTo(0), None)
-            .await
-            .map_err(|e| state(&path, e.to_string()))
+        reconcile(&mut writer, &mut link, Refill::UpTo(0), None).await.map_err(failed)
     };
     if let Err(fatal) = logged.await {
         // The empty file is ours; leaving it would only stop the next try.
@@ -135,8 +150,7 @@ pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(),
     write_secret(&mut file, out, &bearer)?;
     tracing::info!(file = %out.display(), leaves = writer.head().size, "an administrator's token was made");
     store.close().await;
-    writer.close().await;
-    Ok(())
+    closed(config, &mark, writer.close().await)
 }
 
 /// The leaf of a new administrator's token, and its secret.
@@ -163,6 +177,8 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
     let _lock = opening::lock(&config.data)?;
     let vkey = opening::vkey(config)?;
     let path = Store::path_in(&config.data);
+    // A seal does not stop it: a damaged database is moved away and made anew, and then unsealed.
+    let (mark, said) = MarkFile::open(&config.data, SystemClock.now())?;
     let mut writer = if path.exists() {
         Store::open(&path).await.map_err(move_away)?.1
     } else {
@@ -170,14 +186,29 @@ pub async fn rebuild(config: &Config) -> Result<(), Fatal> {
     };
     opening::check_identity(&writer, &vkey, &path)?;
     let before = writer.head().size;
-    opening::recover(&mut writer, config, &vkey, Refill::All, &SystemClock).await?;
+    opening::recover(&mut writer, config, &vkey, Refill::All, &mark, &SystemClock).await?;
     tracing::info!(
         before,
         after = writer.head().size,
         "the database was refilled from the log keeper's spool"
     );
-    writer.close().await;
-    Ok(())
+    closed(config, &mark, writer.close().await)?;
+    match said {
+        None => mark.write(&Mark::Stopped {}).map_err(|e| state(mark.path(), e.to_string())),
+        Some(_) => Ok(()),
+    }
+}
+
+/// A journal that others still read from stays: nothing is lost.
+fn closed(config: &Config, mark: &MarkFile, done: Result<(), StoreError>) -> Result<(), Fatal> {
+    match done {
+        Err(e) if e.is_integrity() => Err(opening::failed(config, mark, &SystemClock, &e.into())),
+        Err(e) => {
+            tracing::warn!("{}", e.full());
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// A file that cannot be opened is never replaced: its owner puts it aside first.

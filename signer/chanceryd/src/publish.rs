@@ -228,7 +228,7 @@ impl Loop {
             return self.make_root(rules, &collection, create, &approved).await;
         };
         *create = None;
-        let roles = self.roles(root).await?;
+        let roles = w.store.roles(root).await?;
         // What is signed is published first: it never waits for a signature that may not come. Nor do the changes that
         // wait: after a failure above it is their turn.
         let above = match self.snapshot(rules, &collection, &roles, root).await? {
@@ -457,13 +457,6 @@ impl Loop {
         let [a, b, c, d, ..] = *record::Sha256::of(self.repository.as_str().as_bytes()).as_bytes();
         let spread = i64::from(u32::from_be_bytes([a, b, c, d])) % (most + 1);
         self.workshop.clock.now().whole_seconds().plus_s(validity_s - spread)
-    }
-
-    async fn roles(&self, root: &FileRow) -> Result<RoleKeys, StepError> {
-        match self.intent(root.intent).await?.action {
-            Action::Root { roles, .. } => Ok(roles),
-            _ => Err(StoreError::Contradiction(format!("intent {} is not the root's", root.intent)).into()),
-        }
     }
 
     async fn intent(&self, index: u64) -> Result<Intent, StepError> {

@@ -8,11 +8,10 @@
 use crate::{
     audit::Log,
     health::Health,
-    store::{Inspection, StoreError},
+    store::{Inspection, Store, StoreError},
 };
 use record::{Clock, Time};
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -131,7 +130,7 @@ impl Walk {
 
 /// The task of a daemon.
 pub(crate) struct Scrub {
-    pub data: PathBuf,
+    pub store: Store,
     pub log: Log,
     pub health: Arc<Health>,
     pub clock: Arc<dyn Clock>,
@@ -177,7 +176,7 @@ impl Scrub {
 
     async fn round(&self) -> Result<Read, StoreError> {
         let Some(noted) = self.log.noted() else { return Ok(Read::default()) };
-        let mut walk = Walk::new(Inspection::open(&self.data).await?, noted.size);
+        let mut walk = Walk::new(self.store.inspect().await?, noted.size);
         let mut begun = Instant::now();
         while walk.next().await?.is_some() {
             self.health.scrubbing(walk.read, noted.size);

@@ -131,7 +131,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let refusals = Arc::new(Refusals::default());
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
     let scrub = Scrub {
-        data: config.data.clone(),
+        store: store.clone(),
         log: log.clone(),
         health: health.clone(),
         clock: clock.clone(),
@@ -142,7 +142,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     };
     tokio::spawn(Watch { log: log.clone(), health: health.clone(), clock: clock.clone() }.run());
     let in_order = matches!(before, Some(Mark::Stopped {} | Mark::Unsealed { .. }));
-    tokio::spawn(scrub.run(if in_order { FIRST_SCRUB } else { Duration::ZERO }));
+    let scrub = tokio::spawn(scrub.run(if in_order { FIRST_SCRUB } else { Duration::ZERO }));
     let mut mirrors = mirror::start(&config.mirrors, &vkey, &log, &published.watch(), &health);
     let waiting_limit = config.limits.waiting_requests as u64;
     let service = Arc::new(Service {
@@ -174,17 +174,22 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let told = write_stopped(&log, service.clock.as_ref()).await && end_is_told;
     if service.health.sealed().is_some() {
         // INVARIANT(no-write-after-fault): what is open is left as it is, and ends with the process.
-        service.health.finish_marking();
+        service.health.finish_marking().await;
         return served;
     }
-    // Readers first: the last connection moves SQLite's write-ahead log into the file.
+    // Readers first, the scrub's too: the writer then moves all of SQLite's write-ahead log into the file, and seals if it
+    // cannot. Only a reader of another process, as of a backup, keeps the log beside the file.
+    scrub.abort();
+    let _ended = scrub.await;
     service.store.close().await;
     match tokio::time::timeout(STOP, log.stop()).await {
-        Ok(()) if told => put_mark(&mark, &Mark::Stopped {})?,
+        Ok(()) if told && service.health.sealed().is_none() => put_mark(&mark, &Mark::Stopped {})?,
         Ok(()) => {}
-        Err(_) => tracing::warn!("the log keeper is away: what is committed is appended at the next start"),
+        Err(_) => tracing::warn!(
+            "the log keeper is away, or the disk is slow: what is committed is appended at the next start"
+        ),
     }
-    service.health.finish_marking();
+    service.health.finish_marking().await;
     served
 }
 

@@ -101,6 +101,12 @@ impl Output {
     }
 }
 
+/// A line to standard error from a thread that has no [`Output`]. Blocks while nobody reads it.
+pub(crate) fn note(line: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = writeln!(io::stderr(), "{}", clean(line));
+}
+
 fn spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg}");
     let bar = ProgressBar::new_spinner();

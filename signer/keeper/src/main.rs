@@ -5,7 +5,7 @@ use keeper::admin::enrol;
 use keeper::admin::key::{self, Algorithm, NewKey};
 use keeper::admin::piv::{self, Device, DeviceArgs, Key, Keys, PlaceArgs, SetupArgs};
 use keeper::admin::{Format, Grant, LoginArgs, PinArgs, token};
-use keeper::config::Config;
+use keeper::config::{Config, SignConfig};
 use keeper::exit::Fatal;
 use keeper::token::CkaId;
 use keeper::{doctor, log, process, sign};
@@ -64,6 +64,18 @@ enum Admin {
     Piv(PivCommand),
     /// Let a stopped signing keeper work again that was shown a fork of its log.
     ClearFork(ConfigArgs),
+    /// Have a stopped signing keeper follow another log, after the end of the one that it followed. Its charter already names
+    /// the new log. What it has signed stays in its memory: no version falls.
+    FollowLog {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The name of the log that it has followed.
+        #[arg(long, value_name = "NAME")]
+        former_origin: Origin,
+        /// Give up what the former log has not closed: signatures of it may exist, and are named.
+        #[arg(long)]
+        abandon_open: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -251,13 +263,22 @@ fn administer(command: Admin, output: Option<Format>) -> Result<(), Fatal> {
         Admin::Token(command) => administer_token(command, output),
         Admin::Key(command) => administer_key(command, output),
         Admin::Piv(PivCommand::Setup(args)) => piv::setup(&args, output),
-        Admin::ClearFork(args) => match Config::read(&args.config)? {
-            Config::Sign(config) => sign::clear_fork(&config),
-            Config::Log(config) => {
-                let why = "role: only a signing keeper notes a fork; a log keeper has nothing to clear";
-                Err(Fatal::Config { file: config.file, why: why.into() })
-            }
-        },
+        Admin::ClearFork(args) => {
+            let why = "role: only a signing keeper notes a fork; a log keeper has nothing to clear";
+            sign::clear_fork(&signing(&args, why)?)
+        }
+        Admin::FollowLog { config, former_origin, abandon_open } => {
+            let why = "role: only a signing keeper follows a log; another log needs a log keeper with a state of its own";
+            sign::follow_log(&signing(&config, why)?, &former_origin, abandon_open, output)
+        }
+    }
+}
+
+/// The configuration of a signing keeper; for a log keeper's, why that cannot be meant.
+fn signing(args: &ConfigArgs, otherwise: &str) -> Result<SignConfig, Fatal> {
+    match Config::read(&args.config)? {
+        Config::Sign(config) => Ok(config),
+        Config::Log(config) => Err(Fatal::Config { file: config.file, why: otherwise.into() }),
     }
 }
 

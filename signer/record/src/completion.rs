@@ -1,7 +1,7 @@
 //! Completions: the leaves that hold signatures.
 //!
-//! One by a key that signs a digest is a `hashedrekord` 0.0.2 of Rekor v2 to the byte, so that stock clients verify it. An
-//! Ed25519 key signs the message itself, which that form cannot hold: its completion is a leaf of Chancery's own, kind
+//! One by a key that signs a digest is a `hashedrekord` 0.0.2 of Rekor v2 to the byte; of P-256 keys stock clients are seen to verify it.
+//! An Ed25519 key signs the message itself, which that form cannot hold: its completion is a leaf of Chancery's own, kind
 //! `signature`, with the same members and the message besides. The message is always there, so that every signature in the
 //! log verifies with the log alone; what is too long for that is never signed with such a key.
 

@@ -4,8 +4,9 @@
 
 use crate::completion::{self, HashedRekord, OverMessage};
 use crate::{
-    Completion, Digest, Intent, KeeperName, KeyId, Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId,
-    Sha256, Spki, Tag, Time, TokenId, canonical, canonical::CanonicalError,
+    Adopted, AdoptedPart, Completion, Continues, Digest, Intent, KeeperName, KeyId, Nonce, Origin,
+    PolicyStamp, Principal, Purpose, RequestId, Sha256, Spki, Tag, Time, TokenId, canonical,
+    canonical::CanonicalError,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -143,6 +144,9 @@ pub struct Genesis {
     pub nonce: Nonce,
     /// The signing keepers and the SHA-256 of each one's charter.
     pub keepers: Vec<KeeperRecord>,
+    /// The log that this one continues; absent for a first log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
 }
 
 /// A signing keeper as it presented itself.
@@ -469,6 +473,10 @@ pub enum Event {
         /// Since when it did not.
         since: Time,
     },
+    /// A file of a former log was taken over.
+    Adopted(Adopted),
+    /// Bytes of a file that the next [`Event::Adopted`] takes over.
+    AdoptedPart(AdoptedPart),
 }
 
 /// The largest number of an entry that strangers have chosen: RFC 8785 carries whole numbers below 2^53.
@@ -504,7 +512,9 @@ impl Event {
             | Self::RefusalsCounted { time, .. }
             | Self::WitnessLost { time, .. }
             | Self::WitnessConflict { time, .. }
-            | Self::WitnessBack { time, .. } => *time,
+            | Self::WitnessBack { time, .. }
+            | Self::Adopted(Adopted { time, .. })
+            | Self::AdoptedPart(AdoptedPart { time, .. }) => *time,
         }
     }
 }

@@ -17,6 +17,7 @@ mod leaf;
 mod piv;
 mod signature;
 mod spki;
+mod succession;
 pub mod wire;
 
 pub use algorithm::Algorithm;
@@ -36,6 +37,7 @@ pub use signature::{
     MAX_MESSAGE_BYTES, Message, MessageTooLong, PayloadDigest, Signature, SignatureError, SignedData,
 };
 pub use spki::{PSS_SALT, Spki, SpkiError};
+pub use succession::{Adopted, AdoptedPart, Continues, MAX_ADOPTED_BYTES, MAX_REASON};
 
 /// A name or number that does not fit its grammar. The text says which rule was broken and never echoes more than
 /// the offending value's first 80 characters.

@@ -40,8 +40,15 @@ pub enum WitnessRefusal {
         /// The size of the last checkpoint.
         seen: u64,
     },
-    /// The checkpoint does not extend the last one. The two notes together are evidence against the log.
-    #[error("the checkpoint does not extend the last one seen")]
+    /// Another root at the size of the last checkpoint. The two notes together are evidence against the log.
+    #[error("the last checkpoint seen has {size} entries too, and another root")]
+    Forked {
+        /// The size of both.
+        size: u64,
+    },
+    /// The proof does not lead from the last checkpoint to this one. That is no evidence against the log: anybody can send a
+    /// wrong proof with a true checkpoint.
+    #[error("the proof does not show that the checkpoint extends the last one seen")]
     Inconsistent(#[source] ProofError),
 }
 
@@ -49,7 +56,7 @@ impl WitnessRefusal {
     /// The HTTP status of the answer.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Checkpoint(CheckpointError::EmptyRoot) | Self::Inconsistent(_) => 422,
+            Self::Checkpoint(CheckpointError::EmptyRoot) | Self::Forked { .. } | Self::Inconsistent(_) => 422,
             Self::Checkpoint(_) | Self::Shrinks { .. } => 400,
             Self::Origin { .. } => 404,
             Self::Unsigned(_) => 403,
@@ -74,6 +81,9 @@ impl AddCheckpoint {
         let (seen, root) = seen.map_or((0, empty_root()), |seen| (seen.size, seen.root));
         if old != seen {
             return Err(WitnessRefusal::Conflict { old, seen });
+        }
+        if size == seen && checkpoint.root != root {
+            return Err(WitnessRefusal::Forked { size });
         }
         verify_consistency(old, &root, size, &checkpoint.root, &self.proof)
             .map_err(WitnessRefusal::Inconsistent)?;

@@ -12,6 +12,7 @@
 
 mod clients;
 mod copy;
+mod cuts;
 mod disk;
 mod draws;
 mod figures;

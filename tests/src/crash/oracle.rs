@@ -8,7 +8,8 @@
 mod tests;
 
 use super::copy::LogCopy;
-use record::{Event, KeyId, Leaf, OutcomeKind, PayloadDigest, Sha256, Tag};
+use crate::ImageSignature;
+use record::{Event, Leaf, OutcomeKind, Tag};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -21,7 +22,7 @@ pub struct Evidence<'a> {
     /// The log, as it is served now.
     pub log: &'a LogCopy,
     /// The token's journal, line by line: what an image key signed, if the line says that.
-    pub journal: &'a [Option<Sha256>],
+    pub journal: &'a [Option<ImageSignature>],
     /// Moments at which both were looked at.
     pub moments: &'a [Moment],
     /// What clients were told.
@@ -93,7 +94,7 @@ pub enum Violation {
         /// Line of the journal, from 0.
         line: usize,
         /// What was signed.
-        payload: Sha256,
+        signed: ImageSignature,
     },
     /// The token signed it before its intent was in the log.
     LateIntent {
@@ -104,10 +105,10 @@ pub enum Violation {
         /// Leaves in the log after the signature was made.
         noted: u64,
     },
-    /// The token's signatures of a payload are more or fewer than the log's ends allow.
+    /// The token's signatures of a payload by a key are more or fewer than the log's ends allow.
     Count {
         /// What was signed.
-        payload: Sha256,
+        signed: ImageSignature,
         /// Signatures in the journal.
         made: u64,
         /// Completions.
@@ -167,7 +168,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Account {
 /// An intent and its end.
 struct Told<'a> {
     index: u64,
-    payload: Sha256,
+    signature: ImageSignature,
     tags: Vec<&'a Tag>,
     end: End,
 }
@@ -183,27 +184,30 @@ enum End {
 fn ends<'a>(evidence: &Evidence<'a>, account: &mut Account) -> Vec<Told<'a>> {
     let mut told: Vec<Told<'a>> = Vec::new();
     let mut by_index = HashMap::new();
-    let mut open: HashMap<(PayloadDigest, KeyId), Vec<usize>> = HashMap::new();
+    let mut open: HashMap<ImageSignature, Vec<usize>> = HashMap::new();
     for (at, leaf) in (0..).zip(evidence.log.leaves()) {
         match leaf {
             Leaf::Intent(intent) => {
-                by_index.insert(at, (told.len(), (intent.digest(), intent.key)));
-                open.entry((intent.digest(), intent.key)).or_default().push(told.len());
+                let signature = ImageSignature { key: intent.key, digest: intent.digest() };
+                by_index.insert(at, (told.len(), signature));
+                open.entry(signature).or_default().push(told.len());
                 let tags = match &intent.action {
                     record::Action::Targets { changes, .. } => changes.iter().map(|c| &c.tag).collect(),
                     _ => Vec::new(),
                 };
-                told.push(Told { index: at, payload: intent.payload, tags, end: End::Open });
+                told.push(Told { index: at, signature, tags, end: End::Open });
             }
-            Leaf::Completion(made) => match open.get_mut(&(made.digest(), made.key())) {
-                // The oldest, as the leaf's documentation says.
-                Some(places) if !places.is_empty() => told[places.remove(0)].end = End::Signed { at },
-                _ => account.violations.push(Violation::SecondEnd { leaf: at }),
-            },
+            Leaf::Completion(made) => {
+                match open.get_mut(&ImageSignature { key: made.key(), digest: made.digest() }) {
+                    // The oldest, as the leaf's documentation says.
+                    Some(places) if !places.is_empty() => told[places.remove(0)].end = End::Signed { at },
+                    _ => account.violations.push(Violation::SecondEnd { leaf: at }),
+                }
+            }
             Leaf::Outcome(o) => match by_index.get(&o.intent) {
-                Some((place, key)) if told[*place].end == End::Open => {
+                Some((place, signature)) if told[*place].end == End::Open => {
                     told[*place].end = End::Without { outcome: o.outcome, at };
-                    open.entry(*key).or_default().retain(|other| other != place);
+                    open.entry(*signature).or_default().retain(|other| other != place);
                 }
                 _ => account.violations.push(Violation::SecondEnd { leaf: at }),
             },
@@ -213,7 +217,7 @@ fn ends<'a>(evidence: &Evidence<'a>, account: &mut Account) -> Vec<Told<'a>> {
     told
 }
 
-/// Each payload has as many signatures as completions, and at most one more for each `unknown`.
+/// Each payload has by its key as many signatures as completions, and at most one more for each `unknown`.
 fn compare_counts(evidence: &Evidence<'_>, intents: &[Told<'_>], account: &mut Account) {
     #[derive(Default)]
     struct Counts {
@@ -222,9 +226,9 @@ fn compare_counts(evidence: &Evidence<'_>, intents: &[Told<'_>], account: &mut A
         completed: u64,
         unknown: u64,
     }
-    let mut by_payload = BTreeMap::<Sha256, Counts>::new();
+    let mut by_signature = BTreeMap::<ImageSignature, Counts>::new();
     for told in intents {
-        let counts = by_payload.entry(told.payload).or_default();
+        let counts = by_signature.entry(told.signature).or_default();
         counts.announced = true;
         account.intents += 1;
         match told.end {
@@ -241,20 +245,20 @@ fn compare_counts(evidence: &Evidence<'_>, intents: &[Told<'_>], account: &mut A
             }
         }
     }
-    for (line, payload) in evidence.journal.iter().enumerate() {
-        let Some(payload) = *payload else { continue };
+    for (line, signed) in evidence.journal.iter().enumerate() {
+        let Some(signed) = *signed else { continue };
         account.signatures += 1;
-        let counts = by_payload.entry(payload).or_default();
+        let counts = by_signature.entry(signed).or_default();
         counts.made += 1;
         if !counts.announced {
-            account.violations.push(Violation::NoIntent { line, payload });
+            account.violations.push(Violation::NoIntent { line, signed });
         }
     }
-    for (payload, Counts { made, completed, unknown, .. }) in
-        by_payload.into_iter().filter(|(_, counts)| counts.announced)
+    for (signed, Counts { made, completed, unknown, .. }) in
+        by_signature.into_iter().filter(|(_, counts)| counts.announced)
     {
         if !(completed..=completed + unknown).contains(&made) {
-            account.violations.push(Violation::Count { payload, made, completed, unknown });
+            account.violations.push(Violation::Count { signed, made, completed, unknown });
         }
         account.unknown_signed += made.saturating_sub(completed).min(unknown);
         account.unknown_unsigned += (completed + unknown).saturating_sub(made).min(unknown);
@@ -264,21 +268,21 @@ fn compare_counts(evidence: &Evidence<'_>, intents: &[Told<'_>], account: &mut A
 /// At no moment had the token signed what was not in the log yet: the first signature of a payload has the first intent
 /// that may have led to one, the second has the second.
 fn check_order(evidence: &Evidence<'_>, intents: &[Told<'_>], account: &mut Account) {
-    let mut announced: HashMap<Sha256, VecDeque<u64>> = HashMap::new();
+    let mut announced: HashMap<ImageSignature, VecDeque<u64>> = HashMap::new();
     for told in intents {
         let may_have_signed = match told.end {
             End::Signed { .. } | End::Open => true,
             End::Without { outcome, .. } => outcome == OutcomeKind::Unknown,
         };
         if may_have_signed {
-            announced.entry(told.payload).or_default().push_back(told.index);
+            announced.entry(told.signature).or_default().push_back(told.index);
         }
     }
     // Of each line the first moment counts at which it was there.
     let mut moments = evidence.moments.iter().peekable();
-    for (line, payload) in evidence.journal.iter().enumerate() {
+    for (line, signed) in evidence.journal.iter().enumerate() {
         while moments.next_if(|moment| moment.journaled <= line).is_some() {}
-        let intent = payload.and_then(|payload| announced.get_mut(&payload)?.pop_front());
+        let intent = signed.and_then(|signed| announced.get_mut(&signed)?.pop_front());
         let (Some(intent), Some(Moment { noted, .. })) = (intent, moments.peek()) else { continue };
         if intent >= *noted {
             account.violations.push(Violation::LateIntent { line, intent, noted: *noted });
@@ -334,8 +338,8 @@ fn check_copies(evidence: &Evidence<'_>, account: &mut Account) {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoIntent { line, payload } => {
-                write!(f, "the token signed {payload} (journal line {line}), which no intent announced")
+            Self::NoIntent { line, signed } => {
+                write!(f, "the token signed {signed} (journal line {line}), which no intent announced")
             }
             Self::LateIntent { line, intent, noted } => {
                 write!(
@@ -343,9 +347,9 @@ impl fmt::Display for Violation {
                     "journal line {line} was signed when the log had {noted} leaves; its intent is {intent}"
                 )
             }
-            Self::Count { payload, made, completed, unknown } => write!(
+            Self::Count { signed, made, completed, unknown } => write!(
                 f,
-                "the token signed {payload} {made} times; the log has {completed} completions and {unknown} unknown"
+                "the token signed {signed} {made} times; the log has {completed} completions and {unknown} unknown"
             ),
             Self::NotCompleted(Acknowledged { tag, intent, completion }) => {
                 write!(

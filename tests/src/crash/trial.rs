@@ -3,19 +3,15 @@
 use super::{
     clients::{Clients, ENDLESS},
     copy::Auditor,
+    cuts::{Bound, Cut, Cuts, starts},
     disk::Disk,
     figures::Figures,
-    oracle::{Account, Death, Evidence, Moment, Violation, judge},
+    oracle::{Account, Evidence, Violation, judge},
     service::{Part, Service},
 };
-use crate::{
-    Output, have,
-    instance::{payload, runtime},
-    second, wait_for,
-};
+use crate::{Output, have, instance::runtime, journal::TokenKeys, second, wait_for};
 use api::{Client, Secret, Trust};
-use hsm_sim::Journal;
-use record::{Event, ImageRef, Leaf, Sha256, Tag};
+use record::{ImageRef, Tag};
 use serde_json::Value;
 use std::{
     fs,
@@ -43,33 +39,14 @@ pub(crate) struct Trial {
     pub(crate) clients: Clients,
     /// Its processes.
     pub(crate) service: Service,
+    /// Those that may sign in the journal.
+    keys: TokenKeys,
     auditor: Auditor,
     runtime: tokio::runtime::Runtime,
-    cuts: Vec<Cut>,
+    cuts: Cuts,
     /// What log and journal held when they were last compared.
     account: Account,
     rounds: u64,
-}
-
-/// What was seen when something had died.
-struct Cut {
-    /// Lines of the token's journal.
-    journaled: usize,
-    /// Where later intents begin.
-    bound: Bound,
-    /// Leaves when the log had last been at rest, if the signing keeper died.
-    since: Option<u64>,
-}
-
-/// An index that no earlier intent reaches.
-#[derive(Clone, Copy)]
-enum Bound {
-    /// As many leaves were under the newest note a little later.
-    Noted(u64),
-    /// The `started` leaf with this number, from 0: a daemon writes it before it does anything new.
-    Started(usize),
-    /// Not known: the daemon was starting.
-    Unknown,
 }
 
 impl Trial {
@@ -91,10 +68,11 @@ impl Trial {
         let key = VerifierKey::parse(&env["CHANCERY_LOG_VKEY"]).unwrap();
         let mut trial = Self {
             clients: Clients::start(&client("CHANCERY_TOKEN"), images),
+            keys: TokenKeys::of_dev(&service.instance.dir()),
             service,
             auditor: Auditor::new(client("CHANCERY_AUDITOR_TOKEN"), key),
             runtime: runtime(),
-            cuts: Vec::new(),
+            cuts: Cuts::default(),
             account: Account::default(),
             rounds: 0,
         };
@@ -133,7 +111,7 @@ impl Trial {
         // The journal first: what is in it later may have a later intent.
         let journaled = journaled(&self.service);
         let bound = if victims.contains(&Part::Daemon) {
-            Bound::Started(starts(&self.auditor).count())
+            Bound::Started(starts(&self.auditor.log).count())
         } else {
             self.service.readiness().map_or(Bound::Unknown, |state| Bound::Noted(state.log_size))
         };
@@ -148,7 +126,10 @@ impl Trial {
         loop {
             self.service.tend()?;
             let why = match self.at_rest() {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.cuts.settle(self.auditor.log.size());
+                    return Ok(());
+                }
                 Err(why) => why,
             };
             if Instant::now() > end {
@@ -191,22 +172,15 @@ impl Trial {
     }
 
     fn compare(&self) -> Result<Account, String> {
-        let journal = journal(&self.service)?;
+        let journal = self.keys.read(&self.service.instance.journal())?;
         let told = self.clients.told();
-        let resolve = |bound: Bound| match bound {
-            Bound::Noted(size) => size,
-            Bound::Started(number) => starts(&self.auditor).nth(number).unwrap_or(u64::MAX),
-            Bound::Unknown => u64::MAX,
-        };
-        let moment = |cut: &Cut| Moment { journaled: cut.journaled, noted: resolve(cut.bound) };
-        let death = |cut: &Cut| Some(Death { since: cut.since?, until: resolve(cut.bound) });
         Ok(judge(&Evidence {
             log: &self.auditor.log,
             journal: &journal,
-            moments: &self.cuts.iter().map(moment).collect::<Vec<_>>(),
+            moments: &self.cuts.moments(&self.auditor.log),
             acknowledged: &told.acknowledged,
             checkpoints: &self.auditor.seen,
-            deaths: &self.cuts.iter().filter_map(death).collect::<Vec<_>>(),
+            deaths: &self.cuts.deaths(&self.auditor.log),
         }))
     }
 
@@ -317,20 +291,8 @@ fn repository(client: usize) -> String {
     format!("demo/app{}", client % REPOSITORIES)
 }
 
-/// Indices of the leaves that daemons began with.
-fn starts(auditor: &Auditor) -> impl Iterator<Item = u64> {
-    let started = |leaf: &Leaf| matches!(leaf, Leaf::Event(Event::Started { .. }));
-    (0..).zip(auditor.log.leaves()).filter(move |(_, leaf)| started(leaf)).map(|(index, _)| index)
-}
-
 /// Lines of the token's journal; its writer may be writing.
 fn journaled(service: &Service) -> usize {
     let bytes = fs::read(service.instance.journal()).unwrap();
     bytes.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// The token's journal, when its writers are idle.
-fn journal(service: &Service) -> Result<Vec<Option<Sha256>>, String> {
-    let entries = Journal::read(&service.instance.journal()).map_err(|e| e.to_string())?;
-    Ok(entries.into_iter().map(payload).collect())
 }

@@ -162,6 +162,28 @@ fn a_seal_is_kept_by_one_write_and_one_sync_and_where_these_fail_too_the_next_st
 }
 
 #[test]
+fn the_folder_of_a_sealed_daemon_may_be_copied_to_another_disk_and_is_unsealed_there() {
+    let Some(mut scene) = Scene::set() else { return };
+    let tag = scene.tag();
+    let fault = Fault { call: "fsync,fdatasync", errno: "EIO", n: 1 };
+    let trace =
+        Strace::attach(scene.parts.pid(Member::Daemon), &database(&scene), &scene.trace_file(), Some(fault));
+    scene.ask(&tag).is_audit_unavailable();
+    scene.is_sealed("the database failed");
+    assert_eq!(scene.parts.stop(Member::Daemon), 0);
+    trace.ended();
+    let data = scene.parts.data();
+    let old = data.with_extension("old-disk");
+    std::fs::rename(&data, &old).unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").args([&old, &data]).status().unwrap();
+    assert!(copied.success());
+    assert!(std::fs::metadata(data.join("chancery.db-wal")).unwrap().len() > 0, "nothing to be mistaken");
+    scene.unseal("the database failed");
+    scene.gets(&tag);
+    scene.is_whole();
+}
+
+#[test]
 fn a_stop_in_good_order_is_followed_by_no_word_and_a_kill_by_recovered() {
     let Some(mut scene) = Scene::set() else { return };
     let recovered = |scene: &Scene| {

@@ -261,6 +261,16 @@ fn a_checkpoint_that_waits_for_its_quorum_stops_signing_at_the_limit_and_goes_on
     assert_eq!((status, problem["code"].as_str()), (503, Some("audit-unavailable")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("the limit is 24"), "{problem}");
     assert_eq!(site.service.signed(), journal, "a key was used");
+    // Nor does a signature get a timestamp that its checkpoint has to wait for.
+    let timestamp = |site: &Site, index: u64| {
+        site.service.http("CHANCERY_AUDITOR_TOKEN", &format!("/v1/log/set/{index}"), &[])
+    };
+    let said: Vec<_> =
+        (before.size..site.service.committed()).map(|index| (index, timestamp(&site, index))).collect();
+    assert!(said.iter().all(|(_, (status, _))| [404, 503].contains(status)), "{said:?}");
+    let waits = said.iter().find(|(_, (_, problem))| problem.contains("no published checkpoint covers"));
+    let waiting = waits.expect("a signature that waits").0;
+    assert_eq!(site.service.entry_timestamps(), 0);
     // Reads go on.
     assert!(site.service.trust_file("demo/app", "targets.json").contains("\"v1\":"));
     assert_eq!(site.published(), before);
@@ -271,6 +281,7 @@ fn a_checkpoint_that_waits_for_its_quorum_stops_signing_at_the_limit_and_goes_on
     site.signs("late");
     site.is_witnessed("both");
     assert!(site.published().size > before.size);
+    assert_eq!(timestamp(&site, waiting).0, 200);
     site.service.verify_log();
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum LinkError {
     #[error("another daemon holds the log keeper's lease")]
     Busy,
     /// The keeper's token could not sign now; nothing is lost, the keeper signs the next that it is asked for.
-    #[error("the log key's token did not sign ({code}): {detail}")]
+    #[error("the log keeper's token did not sign ({code}): {detail}")]
     Token {
         /// The keeper's code.
         code: String,

@@ -117,7 +117,8 @@ impl Log {
         let (publish, noted) = watch::channel(None);
         let (cache, newest_ms, timestamps) = Default::default();
         let log = Self { work, noted, store, cache, timestamps, health: health.clone(), origin, newest_ms };
-        (log, Sequencer::new(sequencer, queue, publish, health))
+        let timestamps = log.timestamps.clone();
+        (log, Sequencer::new(sequencer, queue, publish, health, timestamps))
     }
 
     /// Writes a leaf. The answer comes when it stands under a verified note.

@@ -193,14 +193,25 @@ async fn refill_store(
             leaves.extend(refilled.take());
         }
         demand_unsealed(health)?;
-        let (placed, _) = writer.commit(link.epoch, &leaves, &[]).await?;
-        if let Some(why) = placed.into_iter().find_map(Result::err) {
-            return Err(RecoverError::Fork(format!(
-                "a leaf of the spool does not follow from those before it: {why}"
-            )));
-        }
+        // The spool has the root that its keeper signs: a leaf that does not follow from rows of ours shows that these are
+        // damaged. Left out, it would move all others to places that are not theirs.
+        writer.commit_all(link.epoch, &leaves).await.map_err(|e| does_not_follow(e, database))?;
     }
     Ok(())
+}
+
+/// Where the refill began with an empty database, all rows are of the spool, and it is the spool that is wrong.
+fn does_not_follow(error: StoreError, database: u64) -> RecoverError {
+    match error {
+        StoreError::Contradiction(why) if database == 0 => {
+            RecoverError::Fork(format!("the log keeper's spool: {why}"))
+        }
+        StoreError::Contradiction(why) => StoreError::Contradiction(format!(
+            "{why}. Move chancery.db with its -wal and -shm away and run `chanceryd rebuild`"
+        ))
+        .into(),
+        other => other.into(),
+    }
 }
 
 /// The leaves of one commit.

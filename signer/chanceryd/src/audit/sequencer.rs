@@ -3,6 +3,7 @@
 use super::{
     AppendError, LinkError, LogLink, Noted, Placed, Refill, TimestampError, Work, reconcile,
     recover::{RecoverError, recover},
+    timestamps::Timestamps,
 };
 use crate::{
     generations::Generations,
@@ -48,6 +49,7 @@ pub(crate) struct Sequencer {
     queue: mpsc::Receiver<Work>,
     publish: watch::Sender<Option<Noted>>,
     health: Arc<Health>,
+    timestamps: Arc<Timestamps>,
 }
 
 /// A completion whose timestamp somebody waits for.
@@ -73,8 +75,9 @@ impl Sequencer {
         queue: mpsc::Receiver<Work>,
         publish: watch::Sender<Option<Noted>>,
         health: Arc<Health>,
+        timestamps: Arc<Timestamps>,
     ) -> Self {
-        Self { parts, queue, publish, health }
+        Self { parts, queue, publish, health, timestamps }
     }
 
     /// Lets readers see a note that no keeper has made.
@@ -106,7 +109,11 @@ impl Sequencer {
             if let Some(reply) = stop {
                 // INVARIANT(no-write-after-fault): closing the database writes and syncs.
                 if self.health.sealed().is_none() {
-                    self.parts.writer.close().await;
+                    match self.parts.writer.close().await {
+                        Err(e) if e.is_integrity() => self.health.seal(&e.full()),
+                        Err(e) => tracing::warn!("{}", e.full()),
+                        Ok(()) => {}
+                    }
                 }
                 return answer(reply, ());
             }
@@ -194,11 +201,14 @@ impl Sequencer {
         loop {
             tries += 1;
             match self.parts.writer.commit(epoch, leaves, rows).await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.health.set_alarms("database", self.parts.writer.alarm().into_iter().collect());
+                    return Ok(done);
+                }
                 Err(StoreError::NotApplied(e)) if tries < COMMIT_TRIES => {
                     tracing::warn!(error = %e, tries, "the database was busy; the commit is tried again");
                 }
-                Err(e @ StoreError::NotApplied(_)) => return Err(e.full()),
+                Err(e) if !e.is_integrity() => return Err(e.full()),
                 Err(e) => {
                     self.health.seal(&e.full());
                     return Err(e.full());
@@ -255,9 +265,12 @@ impl Sequencer {
         };
         match link.timestamp(index, completion).await {
             Ok(None) => Err(TimestampError::NoKey),
-            Ok(Some(set)) => Ok(set),
+            Ok(Some(set)) => {
+                self.timestamps.remember(index, &set);
+                Ok(set)
+            }
             Err(LinkError::Refused { code, detail }) => Err(TimestampError::Refused { code, detail }),
-            Err(e @ LinkError::Token { .. }) => Err(TimestampError::Unavailable(e.to_string())),
+            Err(LinkError::Token { code, detail }) => Err(TimestampError::Token { code, detail }),
             Err(e) => {
                 let why = e.to_string();
                 self.lose_link(e.into());
@@ -276,6 +289,7 @@ impl Sequencer {
                 return Err(e.into());
             }
         };
+        self.timestamps.forget();
         let parts = &mut self.parts;
         let (clock, health) = (parts.clock.as_ref(), Some(self.health.as_ref()));
         match recover(&mut parts.writer, &mut link, parts.refill, clock, health).await {

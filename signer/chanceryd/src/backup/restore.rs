@@ -41,7 +41,7 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Fatal> {
 fn demand_empty(data: &Path) -> Result<(), Fatal> {
     for entry in std::fs::read_dir(data).map_err(|e| state(data, e.to_string()))? {
         let name = entry.map_err(|e| state(data, e.to_string()))?.file_name();
-        // The second one is made with the file system, where the data has one of its own.
+        // The folder may be a whole disk's.
         if name != "lock" && name != "lost+found" {
             return Err(Fatal::State {
                 path: data.to_owned(),
@@ -73,8 +73,7 @@ async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path)
     if (head.size, head.root.0) != (manifest.leaves, *manifest.leaves_root.as_bytes()) {
         return Err(state(path, "the backup was changed while it was restored".into()));
     }
-    target.writer.close().await;
-    Ok(())
+    target.writer.close().await.map_err(|e| state(path, e.full()))
 }
 
 /// The database that is being made.

@@ -2,7 +2,10 @@
 //! what stock clients need of a signature besides: the signed bytes, and an entry timestamp.
 
 use super::{App, CallerProof, Fail};
-use crate::audit::TimestampError;
+use crate::{
+    audit::{Noted, TimestampError},
+    service::Service,
+};
 use api::Scope;
 use axum::{
     Json,
@@ -18,11 +21,7 @@ const UNCHANGING: &str = "max-age=31536000, immutable";
 
 /// `GET /v1/log/checkpoint`.
 pub(super) async fn checkpoint(State(service): State<App>) -> Result<Response, Fail> {
-    // A checkpoint that waits for its witnesses is not waited for here.
-    let noted = match service.health.awaits_quorum() {
-        true => service.published.newest(),
-        false => service.published.covering(service.log.noted_size()).await,
-    };
+    let noted = published(&service, service.log.noted_size()).await;
     let missing = || match service.health.unwitnessed() {
         Some(why) => Fail::audit_unavailable(&why),
         None => Fail::audit_unavailable("there is no signed head yet"),
@@ -30,6 +29,15 @@ pub(super) async fn checkpoint(State(service): State<App>) -> Result<Response, F
     let note = noted.ok_or_else(missing)?.note.to_string();
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, note).into_response())
+}
+
+/// The newest published checkpoint, if possible one that covers `size` leaves. One that waits for its witnesses is not waited
+/// for.
+async fn published(service: &Service, size: u64) -> Option<Noted> {
+    match service.health.awaits_quorum() {
+        true => service.published.newest(),
+        false => service.published.covering(size).await,
+    }
 }
 
 /// A caller, if it shows a token at all.
@@ -73,7 +81,8 @@ pub(super) async fn tile(
     Ok((headers, bytes).into_response())
 }
 
-/// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion.
+/// `GET /v1/log/set/{index}`: the signed entry timestamp of a completion under the published checkpoint. For a client without a
+/// network it takes the checkpoint's place, so it is worth no less: it waits for the same witnesses.
 pub(super) async fn entry_timestamp(
     State(service): State<App>,
     caller: CallerProof,
@@ -86,6 +95,11 @@ pub(super) async fn entry_timestamp(
     let Ok(Leaf::Completion(completion)) = Leaf::decode(&leaf) else {
         return Err(Fail::not_found("this entry is no signature: only those have a timestamp"));
     };
+    if published(&service, index + 1).await.is_none_or(|noted| noted.size <= index) {
+        let why =
+            format!("no published checkpoint covers entry {index} yet, and before that it has no timestamp");
+        return Err(Fail::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &why).retryable());
+    }
     Ok(Json(service.log.timestamp(index, completion).await?).into_response())
 }
 
@@ -93,27 +107,27 @@ impl From<TimestampError> for Fail {
     fn from(error: TimestampError) -> Self {
         let (status, code) = match &error {
             TimestampError::NoKey => (StatusCode::NOT_IMPLEMENTED, "no-set-key"),
-            TimestampError::Refused { .. } => (StatusCode::CONFLICT, "keeper-refused"),
-            TimestampError::Unavailable(_) => {
-                let unavailable =
-                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", &error.to_string());
-                return unavailable.retryable();
-            }
+            TimestampError::Refused { .. } => (StatusCode::CONFLICT, "timestamp-refused"),
+            TimestampError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable"),
+            TimestampError::Token { .. } => (StatusCode::SERVICE_UNAVAILABLE, "token-unavailable"),
         };
-        Self::new(status, code, &error.to_string())
+        let fail = Self::new(status, code, &error.to_string());
+        if error.is_temporary() { fail.retryable() } else { fail }
     }
 }
 
-/// `GET /v1/log/payload/{sha256}`: the bytes that were to be signed, by the digest in intent and completion.
+/// `GET /v1/log/payload/{sha256}`: the bytes that were to be signed, by the intent's SHA-256 of them.
 pub(super) async fn payload(
     State(service): State<App>,
     caller: CallerProof,
     Path(sha256): Path<Sha256>,
 ) -> Result<Response, Fail> {
     caller.demand(Scope::Audit)?;
-    let bytes = service.store.blob(&sha256).await?.ok_or_else(|| {
-        Fail::not_found("no bytes of this digest are kept: none were to be signed, or the database was rebuilt from the log, which has digests only")
-    })?;
+    let bytes = service
+        .store
+        .blob(&sha256)
+        .await?
+        .ok_or_else(|| Fail::not_found("no intent of the log has bytes of this SHA-256"))?;
     let kind = HeaderValue::from_static("application/octet-stream");
     Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }

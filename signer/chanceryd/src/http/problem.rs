@@ -115,6 +115,7 @@ fn title(code: &str) -> &'static str {
         "unknown-outcome" => "It is not known whether a signature was made",
         "signing-failed" => "No signature was made",
         "keeper-refused" => "The keeper refuses this",
+        "timestamp-refused" => "The log keeper gives no timestamp of this entry",
         "no-set-key" => "This log gives no entry timestamps",
         _ => "The request failed",
     }

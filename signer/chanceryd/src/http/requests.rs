@@ -11,7 +11,7 @@ use crate::{
     refusals::Roll,
     service::Service,
     sign::{Allowed, Approved, Authenticated, SignRequest},
-    store::{NewRow, Rejected, RequestRow, Role, StoreError},
+    store::{NewRow, Rejected, RequestRow, Role},
 };
 use api::{
     LogPlaces, NewRepository, NewRequest, Problem, RepositoryInfo, Request, RequestState, Scope, Versions,
@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policy::Ask;
-use record::{Action, Intent, Leaf, Principal, Repository, RequestId, RoleKeys, Sha256, Time};
+use record::{Leaf, Principal, Repository, RequestId, RoleKeys, Sha256, Time};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -180,11 +180,7 @@ async fn keys_answer(service: &Service, repository: &Repository) -> Result<(), F
 async fn roles_of(service: &Service, repository: &Repository) -> Result<Option<RoleKeys>, Fail> {
     let collection = service.store.collection(repository).await?;
     let Some(root) = collection.newest(Role::Root) else { return Ok(None) };
-    let leaf = service.store.leaf(root.intent).await?;
-    match leaf.as_deref().map(Leaf::decode) {
-        Some(Ok(Leaf::Intent(Intent { action: Action::Root { roles, .. }, .. }))) => Ok(Some(roles)),
-        _ => Err(StoreError::Contradiction(format!("intent {} is not a root's", root.intent)).into()),
-    }
+    Ok(Some(service.store.roles(root).await?))
 }
 
 fn replay(before: RequestRow, fingerprint: Sha256) -> Result<(RequestId, bool), Fail> {

@@ -1,14 +1,14 @@
 //! One copy of what a mirror lacks: the tiles between two sizes, then the checkpoint, then the partial tiles go whose tile
 //! has become full (C2SP tlog-tiles, "Partial tiles": they are owed until then).
 //!
-//! Promises: the checkpoint is written when every file under it is there. A copy that was cut off goes on where it was.
+//! Promises: the checkpoint is written when every file under it is there, and what this host holds still has its root. A copy that was cut off goes on where it was.
 
 use super::{
     MirrorError,
     follow::Source,
     place::{CHECKPOINT, Place, PlaceError},
 };
-use crate::audit::Noted;
+use crate::{audit::Noted, store::StoreError};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tlog::{TILE_WIDTH, TileId, TileKind, TilePath};
 
@@ -49,7 +49,21 @@ impl Copy {
         while !writes.is_empty() {
             self.finish_one(&mut writes).await?;
         }
+        self.prove(source).await?;
         Ok(place.write(CHECKPOINT, self.to.note.as_bytes().to_vec()).await?)
+    }
+
+    /// Computes the root from the tiles at the right edge, which no full tile vouches for: a checkpoint over ones that have
+    /// gone bad would make a mirror that never verifies.
+    async fn prove(&self, source: &impl Source) -> Result<(), MirrorError> {
+        let Noted { size, root, .. } = &self.to;
+        let found = source.root_at(*size).await?;
+        if found == *root {
+            return Ok(());
+        }
+        Err(MirrorError::Store(StoreError::Contradiction(format!(
+            "the first {size} leaves have the root {found:?}, and the checkpoint over them says {root:?}"
+        ))))
     }
 
     /// Waits for the first of the writes that are on their way: what is counted as done is done without a gap.

@@ -143,9 +143,12 @@ fn size(held: Option<&Held>) -> u64 {
     held.map_or(0, Held::size)
 }
 
-/// Whether a published checkpoint covers more than a mirror's, or as much with more signatures of witnesses.
+/// Whether a published checkpoint covers more than a mirror's, or as much with no fewer signatures of witnesses, of which
+/// some are others: of a log at rest, fresh ones come all the time, and after a start there are none at first.
 fn is_better(target: &Noted, held: &Held) -> bool {
     let signatures = |note: &str| note.lines().count();
     target.size > held.size()
-        || (target.size == held.size() && signatures(&target.note) > signatures(&held.note))
+        || (target.size == held.size()
+            && *target.note != *held.note
+            && signatures(&target.note) >= signatures(&held.note))
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     config::MirrorConfig,
     fatal::Fatal,
+    opening::unreadable,
     store::{Store, StoreError},
 };
 use futures_util::future::join_all;
@@ -56,7 +57,7 @@ impl Held {
         let (held, root) = (self.checkpoint.size, self.checkpoint.root);
         if held > size {
             return Err(MirrorError::Fork(format!(
-                "it has a checkpoint of {held} entries with root {root:?}, signed by this log's key, and the database has \
+                "FORK: it has a checkpoint of {held} entries with root {root:?}, signed by this log's key, and the database has \
                  {size} entries: the log was rolled back"
             )));
         }
@@ -109,6 +110,8 @@ pub(crate) async fn compare_at_start(
                     why: e.to_string(),
                 });
             }
+            // Our own database, which is about to be served.
+            Err(MirrorError::Store(e)) => return Err(unreadable(database, &e)),
             Err(e) => {
                 tracing::warn!(mirror = %mirror.to, error = %e, "a mirror cannot be compared now; it is when it can be read");
                 unread.push(format!("mirror {}", mirror.to));

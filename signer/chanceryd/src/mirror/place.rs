@@ -110,10 +110,10 @@ impl Place {
     }
 
     /// The tiles of which there is a partial one, each by the path that it has when it is full. Reads the names of all
-    /// files in a bucket, a thousand a call: it has no deadline as a whole.
+    /// files in a bucket, a thousand a call: there it has no deadline as a whole.
     pub(super) async fn partial_tiles(&self) -> Result<Vec<TilePath>, PlaceError> {
         match self {
-            Self::Folder(folder) => folder.partial_tiles().await,
+            Self::Folder(folder) => in_time(folder.partial_tiles()).await,
             Self::Bucket(bucket) => bucket.partial_tiles().await,
         }
     }

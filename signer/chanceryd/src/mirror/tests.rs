@@ -248,6 +248,36 @@ async fn a_mirror_verifies_after_each_call_that_fails_and_the_next_round_complet
 }
 
 #[tokio::test]
+async fn a_checkpoint_over_what_this_host_no_longer_holds_is_not_written() {
+    let (log, was) = (Log::of(300, "entry"), Log::of(300, "other"));
+    let mut rig = Rig::new(&log, Failing::default(), true);
+    rig.round(&log, 250).await.unwrap();
+    let store = rig.store.clone();
+    let open = move || Ok(Place::Bucket(Bucket::over(store, "log", true)));
+    let refused = rig.follower.round(open, was.noted(300), &log).await;
+    assert!(matches!(refused, Err(MirrorError::Store(StoreError::Contradiction(_)))), "{refused:?}");
+    assert_eq!(rig.store.verified(&log).await, Some(250));
+}
+
+#[tokio::test]
+async fn fresh_cosignatures_of_a_log_at_rest_reach_its_mirror_and_fewer_ones_do_not() {
+    let log = Log::of(300, "entry");
+    let mut rig = Rig::new(&log, Failing::default(), false);
+    let with = |lines: &[&str]| {
+        let lines = lines.iter().map(|line| format!("\u{2014} witness.test {line}\n"));
+        let noted = log.noted(300);
+        Noted { note: format!("{}{}", noted.note, lines.collect::<String>()).into(), ..noted }
+    };
+    let (first, fresh) = (with(&["AAAAAQAA"]), with(&["AAAAAQAB"]));
+    for (target, expected) in [(&first, &first), (&fresh, &fresh), (&with(&[]), &fresh)] {
+        let store = rig.store.clone();
+        let open = move || Ok(Place::Bucket(Bucket::over(store, "log", false)));
+        rig.follower.round(open, target.clone(), &log).await.unwrap();
+        assert_eq!(rig.store.files().await["checkpoint"], expected.note.as_bytes());
+    }
+}
+
+#[tokio::test]
 async fn a_mirror_grows_through_every_kind_of_size() {
     let log = Log::of(66_000, "entry");
     let mut rig = Rig::new(&log, Failing::default(), true);

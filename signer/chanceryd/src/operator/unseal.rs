@@ -13,7 +13,7 @@ use crate::{
     store::{Inspection, Store, StoreError},
 };
 use record::{Clock, Event, Leaf, SystemClock, wire::MAX_READ};
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 use tlog::{Checkpoint, Frontier, Hash, VerifierKey};
 
 /// Leaves between two lines that tell how far the check is.
@@ -26,7 +26,11 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
     let (mark, said) = MarkFile::open(&config.data, SystemClock.now())?;
     match &said {
         Some(Mark::Sealed { reason, at }) => tracing::info!(reason, %at, "sealed; everything is checked now"),
-        _ => tracing::info!("there is no seal; everything is checked all the same"),
+        _ => {
+            // Nothing says that no daemon wrote while it was copied, and rows that no leaf names are not checked.
+            Store::refuse_live_copy(&Store::path_in(&config.data))?;
+            tracing::info!("there is no seal; everything is checked all the same");
+        }
     }
     let begun = Instant::now();
     let found = check(config, &vkey).await?;
@@ -44,7 +48,7 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
          the log keeper's spool"
     );
     others_agree(config, &vkey, (leaves, spool), said.as_ref()).await?;
-    lift(&mark, said)
+    lift(&config.data, &mark, said)
 }
 
 /// What signing keepers, witnesses and mirrors have seen is of this log. One of them that proved the opposite, and so
@@ -80,11 +84,11 @@ async fn others_agree(
     }
     let store = Store::open_to_read(&path).await?;
     let stored = store.generations().await.map_err(|e| opening::state(&path, e.full()))?;
+    let head = store.head().await.map_err(|e| opening::state(&path, e.full()))?;
     let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let generations = Generations::new(stored);
     let unread =
-        opening::compare_with_others(config, vkey, (&store, leaves), &generations, witnesses.as_mut())
-            .await?;
+        opening::compare_with_others(config, vkey, (&store, &head), &generations, witnesses.as_mut()).await?;
     store.close().await;
     match unread.into_iter().find(|name| reason.contains(name.as_str())) {
         None => Ok(()),
@@ -104,9 +108,11 @@ fn is_of_others(config: &Config, reason: &str) -> bool {
     reason.contains("witness ") || reason.contains("mirror ") || config.keepers.iter().any(is_of)
 }
 
-fn lift(mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
+fn lift(data: &Path, mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
     let Some(Mark::Sealed { reason, at }) = said else { return Ok(()) };
     let failed = |e: std::io::Error| Fatal::Disk { path: mark.path().to_owned(), why: e.to_string() };
+    // A sealed daemon writes nothing: a copy of its folder, with the seal in it, has a journal of its own.
+    Store::adopt(&Store::path_in(data)).map_err(failed)?;
     mark.write(&Mark::Unsealed { reason, at }).map_err(failed)?;
     tracing::info!("unsealed: start the daemon; it writes into the log that it was sealed, and why");
     Ok(())
@@ -150,7 +156,7 @@ struct Whole {
 
 async fn check(config: &Config, vkey: &VerifierKey) -> Result<Whole, Fatal> {
     let found = |finding: Finding| finding.fatal(config);
-    let mut disk = Inspection::open(&config.data).await.map_err(|e| found(e.into()))?;
+    let mut disk = Inspection::open_alone(&config.data).await.map_err(|e| found(e.into()))?;
     disk.structure().await.map_err(|e| found(e.into()))?;
     let head = disk.head().await.map_err(|e| found(e.into()))?;
     let link = connect(config, vkey, head.epoch).await?;
@@ -324,7 +330,7 @@ mod tests {
         );
         let config: Config = toml::from_str(&text).unwrap();
         let path = Store::path_in(dir.path());
-        Store::create(&path, vkey.name(), &vkey.to_string()).await.unwrap().close().await;
+        Store::create(&path, vkey.name(), &vkey.to_string()).await.unwrap().close().await.unwrap();
         for (reason, spool, is_lifted) in [
             ("the disk", 0, true),
             ("the disk", 1, true),

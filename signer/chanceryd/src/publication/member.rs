@@ -59,7 +59,8 @@ enum Kind {
     Conflict { claimed: u64, size: u64 },
 }
 
-/// What the log says of it; nothing means that it is well.
+/// What the log says of it since this daemon started; nothing means that it is well. The entry of the start ends what was
+/// said before.
 struct Told {
     trouble: Option<(Kind, Time)>,
     window: Instant,

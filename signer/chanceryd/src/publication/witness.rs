@@ -127,6 +127,14 @@ enum Answer {
     Disputed,
 }
 
+/// What came of asking.
+enum Asked {
+    /// Its signature line.
+    Cosigned(NoteSignature),
+    /// It stands elsewhere: it claims to have cosigned so many entries.
+    Disputed(u64),
+}
+
 impl Witness {
     /// A witness of a policy that has this URL.
     pub(super) fn new(
@@ -143,10 +151,17 @@ impl Witness {
     /// Has a checkpoint cosigned: one line of its key, which verifies.
     pub(super) async fn cosign(&mut self, question: &Question<'_>) -> Result<NoteSignature, Fault> {
         let deadline = self.deadline;
-        tokio::time::timeout(deadline, self.ask(question)).await.unwrap_or(Err(Fault::Slow(deadline)))
+        match tokio::time::timeout(deadline, self.ask(question))
+            .await
+            .unwrap_or(Err(Fault::Slow(deadline)))?
+        {
+            Asked::Cosigned(line) => Ok(line),
+            // With a deadline of its own: a witness that is slow to disagree must not hide that it can prove a fork.
+            Asked::Disputed(claimed) => Err(self.dispute(question, claimed).await),
+        }
     }
 
-    async fn ask(&mut self, question: &Question<'_>) -> Result<NoteSignature, Fault> {
+    async fn ask(&mut self, question: &Question<'_>) -> Result<Asked, Fault> {
         let size = question.size;
         let mut pause = PAUSE;
         // A larger one was true of a log that is gone, or of a note that is not published: 409 says which.
@@ -159,12 +174,12 @@ impl Witness {
                     self.seen = size;
                     let none = || Fault::Answer("no line".into());
                     // Several lines of one key say no more than one.
-                    return lines.into_iter().next().ok_or_else(none);
+                    return lines.into_iter().next().map(Asked::Cosigned).ok_or_else(none);
                 }
-                Answer::At(at) if at > size => return Err(self.dispute(question, at).await),
+                Answer::At(at) if at > size => return Ok(Asked::Disputed(at)),
                 Answer::At(at) if at != self.seen => self.seen = at,
-                Answer::At(at) => return Err(self.dispute(question, at).await),
-                Answer::Disputed => return Err(self.dispute(question, self.seen).await),
+                Answer::At(at) => return Ok(Asked::Disputed(at)),
+                Answer::Disputed => return Ok(Asked::Disputed(self.seen)),
             }
             tokio::time::sleep(pause).await;
             pause *= 2;

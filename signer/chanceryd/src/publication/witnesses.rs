@@ -9,6 +9,7 @@ use crate::{
     audit::{Log, Noted},
     config::{MaxUnwitnessed, WithoutQuorum, WitnessConfig},
     fatal::Fatal,
+    opening::unreadable,
     store::Store,
 };
 use futures_util::future::join_all;
@@ -161,7 +162,8 @@ async fn hold_against(
     }
     };
     let root = match shown.size <= size {
-        true => Some(store.root_at(shown.size).await.map_err(|e| state(e.full()))?),
+        // A database that cannot be read says nothing about the log: no older copy need be restored.
+        true => Some(store.root_at(shown.size).await.map_err(|e| unreadable(database, &e))?),
         false => None,
     };
     contradiction(witness, shown, size, root).map_or(Ok(()), |why| Err(state(why)))

@@ -3,7 +3,8 @@
 //! SQLite's newest commits stand in a journal beside the database (`-wal`). Whoever copies the two one after the other
 //! while a daemon writes may get a journal that is older than the database; SQLite then puts old pages over new ones, and
 //! neither its checks nor ours need notice that rows are gone. Such a copy is refused. A file system's snapshot keeps
-//! inodes, and is taken; so is a copy without a journal, of a daemon that was stopped.
+//! inodes, and is taken; so is a copy without a journal, of a daemon that was stopped while no backup read. A sealed daemon
+//! leaves its journal and writes nothing: `chancery unseal` takes a copy of its folder, once all of it was found whole.
 //!
 //! It does not see a copy that was written over the old files in place.
 

@@ -12,6 +12,8 @@ use record::{Event, Intent, Sha256};
 use sqlx::{ConnectOptions, Row, SqliteConnection};
 use std::{
     collections::BTreeMap,
+    fs::File,
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
 };
 use tlog::{Hash, TileId};
@@ -27,17 +29,32 @@ pub(crate) struct Inspection {
     connection: SqliteConnection,
 }
 
+impl Store {
+    /// A look at the disk beside the connections of this process.
+    pub(crate) async fn inspect(&self) -> Result<Inspection, StoreError> {
+        self.file.forget_cached();
+        Inspection::connect(self.file.path()).await
+    }
+}
+
 impl Inspection {
-    /// Opens the database of a data folder for reading.
-    pub(crate) async fn open(data: &Path) -> Result<Self, StoreError> {
+    /// Opens the database of a data folder for reading, in a process that has it open nowhere else.
+    pub(crate) async fn open_alone(data: &Path) -> Result<Self, StoreError> {
         let path = Store::path_in(data);
         if !path.is_file() {
             return Err(StoreError::Contradiction("there is no database".into()));
         }
-        for suffix in ["", "-wal"] {
-            forget_cached(&PathBuf::from(format!("{}{suffix}", path.display())));
+        forget_cached(&path);
+        Self::connect(&path).await
+    }
+
+    async fn connect(path: &Path) -> Result<Self, StoreError> {
+        if !path.is_file() {
+            return Err(StoreError::Contradiction("there is no database".into()));
         }
-        Ok(Self { connection: options(&path).read_only(true).connect().await? })
+        // No lock stands on the journal: it may be opened and closed at any time.
+        forget_cached(&PathBuf::from(format!("{}-wal", path.display())));
+        Ok(Self { connection: options(path).read_only(true).connect().await? })
     }
 
     /// SQLite's own check of pages, rows and indices.
@@ -198,16 +215,90 @@ impl Inspection {
     }
 }
 
+/// The database file, open as long as the process lives.
+// INVARIANT(locks-stay): the database is never closed in a process beside SQLite's own connections. POSIX would drop all
+// locks that the process holds on it; the next program that opens the database would take itself for the only one, and
+// remove the journal that this process goes on writing into.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    path: PathBuf,
+    file: ManuallyDrop<File>,
+}
+
+impl OpenFile {
+    /// Opens the file to read it; its place in the file is of no concern.
+    pub(super) fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: ManuallyDrop::new(File::open(path)?) })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn forget_cached(&self) {
+        advise(&self.file);
+    }
+}
+
+fn forget_cached(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        advise(&file);
+    }
+}
+
 /// Has the system read a file from the disk again, where that is possible: pages that were written and never reached the
 /// disk stay.
-fn forget_cached(path: &Path) {
-    if let Ok(file) = std::fs::File::open(path) {
-        let _advice = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+fn advise(file: &File) {
+    let _advice = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(test)]
+mod tests_of_locks {
+    use super::*;
+    use crate::store::{NewLeaf, Writer};
+    use record::{Clock, Event, Leaf, Nonce, SystemClock};
+    use std::process::Command;
+
+    async fn commit(writer: &mut Writer) -> Result<(), StoreError> {
+        let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce: Nonce::random().unwrap() });
+        let leaf = NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None };
+        writer.commit(1, &[leaf], &[]).await.map(drop)
+    }
+
+    /// Opens the database to read and write in another process, and closes it; how many leaves it saw. None without the
+    /// program, which is any with an SQLite of its own.
+    fn foreign_open_and_close(path: &Path) -> Option<u64> {
+        let script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); \
+                      print(c.execute('select count(*) from leaf').fetchone()[0]); c.close()";
+        let ran = Command::new("python3").args(["-c", script]).arg(path).output().ok()?;
+        String::from_utf8_lossy(&ran.stdout).trim().parse().ok()
+    }
+
+    /// INVARIANT(locks-stay)
+    #[tokio::test]
+    async fn another_program_that_closes_the_database_after_a_scrub_takes_no_commit_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Store::path_in(dir.path());
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
+        let (store, mut writer) = Store::open(&path).await.unwrap();
+        commit(&mut writer).await.unwrap();
+        let mut disk = store.inspect().await.unwrap();
+        disk.structure().await.unwrap();
+        assert_eq!(disk.leaves(0, 1).await.unwrap().len(), 1);
+        drop(disk);
+        let Some(seen) = foreign_open_and_close(&path) else {
+            println!("SKIPPED: no python3 with sqlite3");
+            return;
+        };
+        assert_eq!(seen, 1);
+        assert!(dir.path().join("chancery.db-wal").exists(), "it took itself for the only one");
+        commit(&mut writer).await.unwrap();
+        assert_eq!(foreign_open_and_close(&path), Some(2));
     }
 }
 
 #[cfg(test)]
-mod tests {
+mod tests_of_rows {
     use super::*;
     use crate::store::NewLeaf;
     use record::{Action, Algorithm, Clock, Leaf, Nonce, SystemClock, TokenId};
@@ -221,7 +312,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = Store::create(&Store::path_in(dir.path()), "log.example", "vkey").await.unwrap();
         writer.commit(1, leaves, &[]).await.unwrap();
-        writer.close().await;
+        writer.close().await.unwrap();
         dir
     }
 
@@ -256,7 +347,7 @@ mod tests {
         for algorithm in [Algorithm::EcdsaP256, Algorithm::EcdsaP384] {
             let intent = intent(algorithm);
             let dir = with(&[leaf(Leaf::Intent(intent.clone()), Some(b"bytes"))]).await;
-            let mut disk = Inspection::open(dir.path()).await.unwrap();
+            let mut disk = Inspection::open_alone(dir.path()).await.unwrap();
             disk.intent(0, &intent).await.unwrap();
             let mut other = intent;
             other.name_payload(algorithm, b"other bytes").unwrap();
@@ -295,7 +386,7 @@ mod tests {
                 let mut disk = options(&Store::path_in(dir.path())).connect().await.unwrap();
                 assert_eq!(sqlx::query(sql).execute(&mut disk).await.unwrap().rows_affected(), 1);
             }
-            let mut disk = Inspection::open(dir.path()).await.unwrap();
+            let mut disk = Inspection::open_alone(dir.path()).await.unwrap();
             let mut is_whole = true;
             for (index, event) in (0..).zip(&events) {
                 is_whole &= disk.token(index, event).await.is_ok();

@@ -17,6 +17,9 @@ use tlog::{Frontier, Hash, TILE_WIDTH, TileId, Tiles};
 
 /// Frames of the write-ahead log (of a page each) from which on they are moved into the file: SQLite's own default.
 const CHECKPOINT_FRAMES: i64 = 1000;
+/// Frames from which on a checkpoint waits for readers (at most [`BUSY`](super::BUSY)), so that the next commit begins the
+/// write-ahead log anew: readers whose times overlap would otherwise let it grow for ever. 64 MiB.
+const RESTART_FRAMES: i64 = 16 * CHECKPOINT_FRAMES;
 
 /// The log as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +78,15 @@ pub(crate) enum Rejected {
 /// For each leaf its index, and for each row that it is there; or why it was left out.
 pub(crate) type Committed = (Vec<Result<u64, Rejected>>, Vec<Result<(), Rejected>>);
 
+/// What becomes of a leaf that does not fit the log's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Misfits {
+    /// It alone is left out.
+    LeftOut,
+    /// Nothing is committed.
+    Contradict,
+}
+
 /// The one writing connection.
 // INVARIANT(no-write-after-fault): the connection is closed by `close` alone, since closing writes and syncs: one that is
 // dropped, or that has met a fault, is left as it is and ends with the process.
@@ -83,6 +95,10 @@ pub(crate) struct Writer {
     connection: ManuallyDrop<SqliteConnection>,
     /// The first error after which nothing may be written.
     fault: Option<String>,
+    /// Frames from which on readers are waited for again.
+    restart_from: i64,
+    /// How many frames the write-ahead log had when a reader was waited for in vain.
+    overgrown: Option<i64>,
     head: Head,
     frontier: Frontier,
     generations: BTreeMap<KeeperName, u64>,
@@ -118,6 +134,8 @@ impl Writer {
         Ok(Self {
             connection: ManuallyDrop::new(connection),
             fault: None,
+            restart_from: RESTART_FRAMES,
+            overgrown: None,
             head,
             frontier,
             generations: BTreeMap::new(),
@@ -125,14 +143,20 @@ impl Writer {
         })
     }
 
-    /// Closes the connection; the last one moves the write-ahead log into the file. After a fault nothing is done.
-    pub(crate) async fn close(self) {
-        if self.fault.is_some() {
-            return;
+    /// Moves the whole write-ahead log into the file and closes the connection. What it moves is on the disk when it
+    /// returns.
+    ///
+    /// On an error, which [`StoreError::Busy`] is too where others read, the connection is left as it is and ends with the
+    /// process: closing it would try again and swallow the error. After a fault nothing is done.
+    pub(crate) async fn close(mut self) -> Result<(), StoreError> {
+        if let Some(why) = &self.fault {
+            return Err(after_fault(why));
         }
-        if let Err(e) = ManuallyDrop::into_inner(self.connection).close().await {
-            tracing::warn!(error = %e, "the database was not closed in good order; its journal is read at the next start");
+        sqlx::query("PRAGMA busy_timeout = 2000").execute(&mut *self.connection).await?;
+        if !self.checkpoint_as("PRAGMA wal_checkpoint(TRUNCATE)").await? {
+            return Err(StoreError::Busy);
         }
+        ManuallyDrop::into_inner(self.connection).close().await.map_err(StoreError::from)
     }
 
     /// The head that is committed.
@@ -165,10 +189,26 @@ impl Writer {
         leaves: &[NewLeaf],
         rows: &[NewRow],
     ) -> Result<Committed, StoreError> {
+        self.commit_with(Misfits::LeftOut, epoch, leaves, rows).await
+    }
+
+    /// Appends all of the leaves in one transaction, as they stand in another copy of this log, or none: one that does not
+    /// follow is a [`StoreError::Contradiction`], after which nothing is written by this writer any more.
+    pub(crate) async fn commit_all(&mut self, epoch: u64, leaves: &[NewLeaf]) -> Result<(), StoreError> {
+        self.commit_with(Misfits::Contradict, epoch, leaves, &[]).await.map(drop)
+    }
+
+    async fn commit_with(
+        &mut self,
+        misfits: Misfits,
+        epoch: u64,
+        leaves: &[NewLeaf],
+        rows: &[NewRow],
+    ) -> Result<Committed, StoreError> {
         if let Some(why) = &self.fault {
-            return Err(StoreError::Contradiction(format!("nothing is written after a fault: {why}")));
+            return Err(after_fault(why));
         }
-        let done = match self.apply(epoch, leaves, rows).await {
+        let done = match self.apply(misfits, epoch, leaves, rows).await {
             Ok(done) => self.checkpoint().await.map(|()| done),
             Err(e) => Err(e),
         };
@@ -183,6 +223,7 @@ impl Writer {
 
     async fn apply(
         &mut self,
+        misfits: Misfits,
         epoch: u64,
         leaves: &[NewLeaf],
         rows: &[NewRow],
@@ -194,6 +235,11 @@ impl Writer {
         for new in leaves {
             let index = frontier.size();
             match project::check(&mut tx, &new.leaf).await? {
+                Err(why) if misfits == Misfits::Contradict => {
+                    return Err(StoreError::Contradiction(format!(
+                        "leaf {index} does not follow from what stands before it: {why}"
+                    )));
+                }
                 Err(why) => placed.push(Err(why)),
                 Ok(()) => {
                     let hash = tlog::leaf_hash(&new.bytes);
@@ -228,8 +274,13 @@ impl Writer {
     async fn checkpoint(&mut self) -> Result<(), StoreError> {
         let moved = async {
             let log = sqlx::query("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *self.connection).await?;
-            if log.try_get::<i64, _>(1)? >= CHECKPOINT_FRAMES {
-                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *self.connection).await?;
+            let frames: i64 = log.try_get(1)?;
+            if frames >= self.restart_from {
+                self.restart_log(frames).await?;
+            } else if frames >= CHECKPOINT_FRAMES {
+                self.checkpoint_as("PRAGMA wal_checkpoint(PASSIVE)").await?;
+            } else {
+                (self.restart_from, self.overgrown) = (RESTART_FRAMES, None);
             }
             Ok::<(), StoreError>(())
         };
@@ -238,6 +289,33 @@ impl Writer {
             Err(StoreError::NotApplied(_)) | Ok(()) => Ok(()),
             Err(e) => Err(e),
         }
+    }
+
+    /// Has the next commit begin the write-ahead log anew. A reader that does not end is waited for once in
+    /// [`CHECKPOINT_FRAMES`], not at every commit.
+    async fn restart_log(&mut self, frames: i64) -> Result<(), StoreError> {
+        if self.checkpoint_as("PRAGMA wal_checkpoint(RESTART)").await? {
+            (self.restart_from, self.overgrown) = (RESTART_FRAMES, None);
+        } else {
+            (self.restart_from, self.overgrown) = (frames.saturating_add(CHECKPOINT_FRAMES), Some(frames));
+        }
+        Ok(())
+    }
+
+    /// What an operator should know of the write-ahead log, if there is something.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        self.overgrown.map(|frames| {
+            format!(
+                "the database's journal (chancery.db-wal) has {frames} pages and grows, since some program reads the \
+                 database in one transaction that does not end: find it with `fuser chancery.db` and end it"
+            )
+        })
+    }
+
+    /// Whether it did all that its kind does: a reader that is in the way is waited for, and then left in peace.
+    async fn checkpoint_as(&mut self, kind: &'static str) -> Result<bool, StoreError> {
+        let done = sqlx::query(kind).fetch_one(&mut *self.connection).await?;
+        Ok(done.try_get::<i64, _>(0)? == 0)
     }
 
     /// Leaves from `from` on, at most `n` and at most about `max_bytes`.
@@ -297,6 +375,10 @@ impl Store {
             _ => Ok(leaves),
         }
     }
+}
+
+fn after_fault(why: &str) -> StoreError {
+    StoreError::Contradiction(format!("nothing is written after a fault: {why}"))
 }
 
 fn root_of(size: u64, tiles: &Tiles) -> Result<Hash, StoreError> {
@@ -388,6 +470,7 @@ async fn insert_nodes(
 mod tests {
     use super::*;
     use record::{Clock, Event, Nonce, SystemClock};
+    use sqlx::ConnectOptions;
 
     fn leaf() -> NewLeaf {
         let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce: Nonce::random().unwrap() });
@@ -413,9 +496,101 @@ mod tests {
         let written = std::fs::read(&wal).unwrap();
         let again = first.commit(1, &[leaf()], &[]).await.unwrap_err();
         assert!(again.is_integrity() && again.full().contains("nothing is written after a fault"));
-        first.close().await;
+        assert!(first.close().await.is_err());
         drop(second);
         assert_eq!(std::fs::read(&wal).unwrap(), written, "neither moved nor removed");
+    }
+
+    /// 110 leaves of 60 kB: more frames than [`CHECKPOINT_FRAMES`].
+    async fn commit_much(writer: &mut Writer) {
+        let big = || NewLeaf { bytes: vec![0; 60_000], ..leaf() };
+        writer.commit(1, &(0..110).map(|_| big()).collect::<Vec<_>>(), &[]).await.unwrap();
+    }
+
+    async fn reader(path: &std::path::Path) -> SqliteConnection {
+        super::super::options(path).read_only(true).connect().await.unwrap()
+    }
+
+    async fn begin_to_read(connection: &mut SqliteConnection) {
+        sqlx::raw_sql("BEGIN; SELECT size FROM head").execute(connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn readers_whose_times_overlap_do_not_let_the_journal_grow_and_one_that_does_not_end_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        sqlx::query("PRAGMA busy_timeout = 10").execute(&mut *writer.connection).await.unwrap();
+        let (mut first, mut second) = (reader(&path).await, reader(&path).await);
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        begin_to_read(&mut first).await;
+        let mut commits = 0;
+        while writer.alarm().is_none() {
+            commit_much(&mut writer).await;
+            commits += 1;
+            assert!(commits < 20, "a reader that does not end goes unnoticed");
+        }
+        sqlx::query("PRAGMA busy_timeout = 5000").execute(&mut *writer.connection).await.unwrap();
+        let readers = tokio::spawn(async move {
+            loop {
+                begin_to_read(&mut second).await;
+                sqlx::raw_sql("ROLLBACK").execute(&mut first).await.unwrap();
+                begin_to_read(&mut first).await;
+                sqlx::raw_sql("ROLLBACK").execute(&mut second).await.unwrap();
+            }
+        });
+        for _ in 0..3 {
+            commit_much(&mut writer).await;
+        }
+        assert_eq!(writer.alarm(), None);
+        let wal = std::fs::metadata(dir.path().join("chancery.db-wal")).unwrap().len();
+        for _ in 0..4 {
+            commit_much(&mut writer).await;
+        }
+        assert_eq!(std::fs::metadata(dir.path().join("chancery.db-wal")).unwrap().len(), wal, "begun anew");
+        readers.abort();
+    }
+
+    #[tokio::test]
+    async fn of_leaves_that_must_follow_each_other_none_is_committed_when_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        let astray = Leaf::Outcome(record::Outcome {
+            intent: 0,
+            outcome: record::OutcomeKind::Void,
+            time: SystemClock.now(),
+            keeper: KeeperName::parse("k1").unwrap(),
+            code: None,
+        });
+        let astray = NewLeaf { bytes: astray.encode().unwrap(), leaf: astray, payload: None };
+        let why = writer.commit_all(1, &[leaf(), astray, leaf()]).await.unwrap_err();
+        assert!(why.is_integrity() && why.full().contains("leaf 2 does not follow"), "{}", why.full());
+        assert_eq!(Store::open(&path).await.unwrap().1.head().size, 1);
+    }
+
+    #[tokio::test]
+    async fn a_database_is_closed_only_when_all_of_it_is_in_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let wal = dir.path().join("chancery.db-wal");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        let mut reader = reader(&path).await;
+        begin_to_read(&mut reader).await;
+        writer.commit(1, &[leaf()], &[]).await.unwrap();
+        assert!(matches!(writer.close().await, Err(StoreError::Busy)), "a reader needs the journal");
+        assert!(std::fs::metadata(&wal).unwrap().len() > 0);
+        assert!(Store::rename(&path, &dir.path().join("renamed.db")).is_err(), "its journal is not empty");
+        reader.close().await.unwrap();
+        let (store, writer) = Store::open(&path).await.unwrap();
+        store.close().await;
+        writer.close().await.unwrap();
+        assert_eq!(std::fs::metadata(&wal).map_or(0, |about| about.len()), 0);
+        let renamed = dir.path().join("renamed.db");
+        Store::rename(&path, &renamed).unwrap();
+        assert_eq!(Store::open(&renamed).await.unwrap().1.head().size, 2);
     }
 
     #[tokio::test]

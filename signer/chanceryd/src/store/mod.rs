@@ -5,6 +5,7 @@
 //! error that says that the disk or the data cannot be trusted, nothing is written any more. It does not know keepers or
 //! HTTP.
 
+mod adopt;
 mod backup;
 mod checked;
 mod identity;
@@ -15,6 +16,7 @@ mod requests;
 mod rows;
 mod tuf;
 
+pub(crate) use adopt::CurrentFile;
 pub(crate) use inspection::Inspection;
 pub(crate) use log::{Committed, Head, NewLeaf, Rejected, Writer};
 pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};
@@ -22,12 +24,14 @@ pub(crate) use rows::TokenRow;
 pub(crate) use tuf::{Collection, FileRow, Role};
 
 use crate::fatal::Fatal;
+use inspection::OpenFile;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,10 +48,14 @@ pub(crate) enum StoreError {
     /// The change was surely not made; the same call may be tried again.
     #[error("the database was busy and changed nothing")]
     NotApplied(#[source] sqlx::Error),
-    /// A file could not be opened or no memory was left: mostly the process has used up its handles, which says nothing of the data: a read may be tried again. For the
-    /// writer it is not known what was applied; see [`of_writer`](Self::of_writer).
+    /// A file could not be opened or no memory was left: mostly the process has used up its handles, which says nothing of
+    /// the data: a read may be tried again. For the writer it is not known what was applied; see
+    /// [`of_writer`](Self::of_writer).
     #[error("the database could not be opened, or had no memory")]
     Starved(#[source] sqlx::Error),
+    /// Others read from its journal, which therefore stays. Nothing is lost.
+    #[error("the database is read by others, and its journal (-wal) stays beside it")]
+    Busy,
     /// The disk or the data cannot be trusted any more: the daemon must seal.
     #[error("the database failed")]
     Integrity(#[source] sqlx::Error),
@@ -78,7 +86,7 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// Whether nothing may be written any more: the data cannot be trusted, or it is not known what was applied.
     pub(crate) fn is_integrity(&self) -> bool {
-        !matches!(self, Self::NotApplied(_) | Self::Starved(_))
+        !matches!(self, Self::NotApplied(_) | Self::Starved(_) | Self::Busy)
     }
 
     /// What an error means for the connection that writes: one that was starved within a commit does not know its end.
@@ -93,7 +101,7 @@ impl StoreError {
     pub(crate) fn full(&self) -> String {
         match self {
             Self::NotApplied(e) | Self::Starved(e) | Self::Integrity(e) => format!("{self}: {e}"),
-            Self::Contradiction(_) => self.to_string(),
+            Self::Busy | Self::Contradiction(_) => self.to_string(),
         }
     }
 }
@@ -102,6 +110,7 @@ impl StoreError {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     readers: SqlitePool,
+    file: Arc<OpenFile>,
 }
 
 impl Store {
@@ -159,7 +168,8 @@ impl Store {
         if !path.is_file() {
             return Err(bad("there is no database".into()));
         }
-        let store = Self { readers: readers(path).await.map_err(|e| bad(e.to_string()))? };
+        let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
+        let store = Self { readers: readers(path).await.map_err(|e| bad(e.to_string()))?, file };
         let format: i64 = sqlx::query_scalar("SELECT format FROM head WHERE id = 1")
             .fetch_one(&store.readers)
             .await
@@ -170,12 +180,31 @@ impl Store {
         }
     }
 
-    /// Gives a new database, whose writer is closed, its name: whole and on the disk.
+    /// Gives a new database, whose writer is closed, its name: whole and on the disk. Its journal would stay behind, so
+    /// there must be none.
     pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+        let journal = PathBuf::from(format!("{}-wal", from.display()));
+        if std::fs::metadata(&journal).is_ok_and(|about| about.len() > 0) {
+            return Err(std::io::Error::other(format!("{} is not empty", journal.display())));
+        }
         std::fs::File::open(from)?.sync_all()?;
         identity::forget(from)?;
         std::fs::rename(from, to)?;
         sync_directory(to)
+    }
+
+    /// Refuses a copy that was made file by file while a daemon may have written.
+    pub(crate) fn refuse_live_copy(path: &Path) -> Result<(), Fatal> {
+        match identity::is_live_copy(path) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(copied(path)),
+            Err(e) => Err(crate::opening::state(path, e.to_string())),
+        }
+    }
+
+    /// Takes a copy for the database: nothing wrote while it was made, and it was found whole.
+    pub(crate) fn adopt(path: &Path) -> std::io::Result<()> {
+        identity::note(path)
     }
 
     /// Closes the readers.
@@ -196,13 +225,12 @@ impl Store {
             Ok(m) if m.len() == 0 => return Err(bad("the file is empty".into())),
             Ok(_) => {}
         }
-        if identity::is_live_copy(path).map_err(|e| bad(e.to_string()))? {
-            return Err(copied(path));
-        }
+        Self::refuse_live_copy(path)?;
         identity::note(path).map_err(|e| bad(e.to_string()))?;
+        let file = Arc::new(OpenFile::open(path).map_err(|e| bad(e.to_string()))?);
         let mut connection = options(path).connect().await.map_err(|e| bad(e.to_string()))?;
         assert_settings(&mut connection).await.map_err(bad)?;
-        let store = Self { readers: readers(path).await.map_err(|e| bad(e.to_string()))? };
+        let store = Self { readers: readers(path).await.map_err(|e| bad(e.to_string()))?, file };
         let writer = Writer::new(connection).await.map_err(|e| bad(e.full()))?;
         Ok((store, writer))
     }
@@ -318,14 +346,14 @@ mod tests {
         assert!(matches!(starved, StoreError::Starved(_)) && !starved.is_integrity(), "{}", starved.full());
         assert!(cannot_open().await.of_writer().is_integrity());
         // A file that is gone is not one that could not be opened.
-        assert!(Inspection::open(folder.path()).await.unwrap_err().is_integrity());
+        assert!(Inspection::open_alone(folder.path()).await.unwrap_err().is_integrity());
     }
 
     #[tokio::test]
     async fn all_readers_are_open_from_the_beginning() {
         let folder = tempfile::tempdir().unwrap();
         let path = Store::path_in(folder.path());
-        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
         let store = Store::open_to_read(&path).await.unwrap();
         assert_eq!(store.readers.size(), READERS);
     }
@@ -334,7 +362,7 @@ mod tests {
     async fn what_a_start_and_a_request_ask_for_is_found_without_a_walk_over_the_whole_history() {
         let folder = tempfile::tempdir().unwrap();
         let path = Store::path_in(folder.path());
-        Store::create(&path, "log.example", "vkey").await.unwrap().close().await;
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
         let mut connection = options(&path).connect().await.unwrap();
         for (sql, index) in [
             (tuf::COLLECTIONS, "SEARCH intent USING COVERING INDEX intent_role (repository>?)"),

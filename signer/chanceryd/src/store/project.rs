@@ -1,10 +1,10 @@
 //! What a leaf means for the other tables. The same code runs when a leaf is committed and when the log is refilled
 //! from the keeper's spool, so that what a client sees is always a function of the log.
 
-use super::{NewLeaf, Rejected, StoreError, checked, rows, signed, tuf, unsigned};
+use super::{NewLeaf, Rejected, StoreError, adopt, checked, rows, signed, tuf, tuf::FileRow, unsigned};
 use record::{
-    Action, Change, Completion, Denial, Event, FileRef, Intent, KeeperRecord, Leaf, Outcome, OutcomeKind,
-    PayloadDigest, Repository, Sha256,
+    Action, Change, Completion, Denial, Digest, Event, FileRef, Intent, KeeperRecord, Leaf, Outcome,
+    OutcomeKind, PayloadDigest, Repository, Sha256, Tag,
     wire::{Blob, Child, Extra},
 };
 use sqlx::{Row, SqliteConnection};
@@ -167,7 +167,7 @@ async fn complete(
     }
 }
 
-async fn put_certificate(
+pub(super) async fn put_certificate(
     connection: &mut SqliteConnection,
     repository: &Repository,
     der: &[u8],
@@ -196,28 +196,25 @@ async fn put_file(
         }
         Action::Root { .. } | Action::RootCertificate { .. } => (None, 0),
     };
-    let file = FileRef::of(bytes);
-    sqlx::query(
-        "INSERT INTO file (repository, role, version, payload, sha256, length, created_ms, expires_ms, intent, completion, targets_version, below)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(intent.repository.as_str())
-    .bind(intent.purpose.as_str())
-    .bind(intent.action.version().map(signed))
-    .bind(intent.payload.as_bytes().to_vec())
-    .bind(file.sha256.as_bytes().to_vec())
-    .bind(signed(file.length))
-    .bind(intent.time.unix_ms())
-    .bind(intent.action.expires().unix_ms())
-    .bind(signed(at))
-    .bind(signed(index))
-    .bind(signed(targets_version))
-    .bind(below.map(|sha| sha.as_bytes().to_vec()))
-    .execute(&mut *connection)
-    .await?;
+    let Some(version) = intent.action.version() else {
+        return Err(StoreError::Contradiction(format!("intent {at} has no version")));
+    };
+    let row = FileRow {
+        role: intent.purpose,
+        version,
+        payload: intent.payload,
+        file: FileRef::of(bytes),
+        created: intent.time,
+        expires: intent.action.expires(),
+        intent: at,
+        completion: index,
+        targets_version,
+        below,
+    };
+    tuf::insert_file(connection, &intent.repository, &row).await?;
     if let Action::Targets { changes, .. } = &intent.action {
         for change in changes {
-            put_tag(connection, &intent.repository, change).await?;
+            put_tag(connection, &intent.repository, &change.tag, &change.digest).await?;
         }
         sqlx::query("UPDATE request SET completion = ? WHERE intent = ?")
             .bind(signed(index))
@@ -228,7 +225,7 @@ async fn put_file(
     Ok(())
 }
 
-async fn leads_to(
+pub(super) async fn leads_to(
     connection: &mut SqliteConnection,
     repository: &Repository,
     sha256: &Sha256,
@@ -244,15 +241,16 @@ async fn leads_to(
     })
 }
 
-async fn put_tag(
+pub(super) async fn put_tag(
     connection: &mut SqliteConnection,
     repository: &Repository,
-    change: &Change,
+    tag: &Tag,
+    digest: &Digest,
 ) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO tag (repository, tag, digest) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest")
         .bind(repository.as_str())
-        .bind(change.tag.as_str())
-        .bind(change.digest.to_string())
+        .bind(tag.as_str())
+        .bind(digest.to_string())
         .execute(connection)
         .await?;
     Ok(())
@@ -346,6 +344,7 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
                 .await?;
             Ok(())
         }
+        Event::Adopted(adopted) => adopt::put(connection, index, adopted).await,
         Event::Started { .. }
         | Event::Stopped { .. }
         | Event::Recovered { .. }
@@ -359,7 +358,8 @@ async fn happen(connection: &mut SqliteConnection, index: u64, event: &Event) ->
         | Event::RefusalsCounted { .. }
         | Event::WitnessLost { .. }
         | Event::WitnessConflict { .. }
-        | Event::WitnessBack { .. } => Ok(()),
+        | Event::WitnessBack { .. }
+        | Event::AdoptedPart(_) => Ok(()),
     }
 }
 
@@ -377,7 +377,7 @@ async fn put_keeper(
     Ok(())
 }
 
-async fn put_blob(connection: &mut SqliteConnection, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) async fn put_blob(connection: &mut SqliteConnection, bytes: &[u8]) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO blob (sha256, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(Sha256::of(bytes).as_bytes().to_vec())
         .bind(bytes)

@@ -22,6 +22,13 @@ pub(crate) struct FileRow {
     pub below: Option<Sha256>,
 }
 
+impl FileRow {
+    /// Whether it comes from the log that this one continues: one leaf stands in the place of intent and completion.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.intent == self.completion
+    }
+}
+
 /// A collection's newest recorded files, and the versions that keys have been asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Collection {
@@ -39,7 +46,7 @@ impl Collection {
 
     /// The highest version for which an intent may have reached a key; the keeper's chain stands there.
     pub(crate) fn reserved(&self, role: Role) -> u64 {
-        self.reserved.iter().find(|(r, _)| *r == role).map_or(0, |(_, version)| *version)
+        self.reserved.iter().filter(|(r, _)| *r == role).map(|(_, version)| *version).max().unwrap_or(0)
     }
 }
 
@@ -47,9 +54,15 @@ const COLUMNS: &str = "role, version, payload, sha256, length, created_ms, expir
 
 /// From one name to the next in the index: what a start costs grows with the repositories, not with their history.
 pub(super) const COLLECTIONS: &str = "WITH RECURSIVE name (repository) AS (
-         SELECT min(repository) FROM intent
+         SELECT min(repository) FROM (
+             SELECT min(repository) AS repository FROM intent UNION ALL SELECT min(repository) FROM file
+         )
          UNION ALL
-         SELECT (SELECT min(repository) FROM intent WHERE repository > name.repository) FROM name
+         SELECT (SELECT min(repository) FROM (
+             SELECT min(repository) AS repository FROM intent WHERE repository > name.repository
+             UNION ALL
+             SELECT min(repository) FROM file WHERE repository > name.repository
+         )) FROM name
          WHERE name.repository IS NOT NULL
      )
      SELECT repository FROM name WHERE repository IS NOT NULL";
@@ -78,14 +91,15 @@ impl Store {
                 .bind(name)
                 .fetch_optional(&self.readers)
                 .await?;
-        Ok(Collection {
-            certificate: certificate.map(rows::sha256).transpose()?,
-            files: files.iter().map(file).collect::<Result<_, _>>()?,
-            reserved: reserved
-                .iter()
-                .map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?))))
-                .collect::<Result<_, StoreError>>()?,
-        })
+        let files: Vec<FileRow> = files.iter().map(file).collect::<Result<_, _>>()?;
+        let mut reserved: Vec<(Role, u64)> = reserved
+            .iter()
+            .map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?))))
+            .collect::<Result<_, StoreError>>()?;
+        for file in files.iter().filter(|f| f.is_adopted()) {
+            reserved.push((file.role, self.reserved_formerly(file).await?));
+        }
+        Ok(Collection { certificate: certificate.map(rows::sha256).transpose()?, files, reserved })
     }
 
     /// All repositories that have a collection, or the beginning of one.
@@ -221,6 +235,33 @@ impl Store {
             .await?;
         Ok(row.flatten().map(unsigned))
     }
+}
+
+/// Records a signed file.
+pub(super) async fn insert_file(
+    connection: &mut SqliteConnection,
+    repository: &Repository,
+    row: &FileRow,
+) -> Result<(), StoreError> {
+    let sql = sqlx::AssertSqlSafe(format!(
+        "INSERT INTO file (repository, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ));
+    sqlx::query(sql)
+        .bind(repository.as_str())
+        .bind(row.role.as_str())
+        .bind(signed(row.version))
+        .bind(row.payload.as_bytes().to_vec())
+        .bind(row.file.sha256.as_bytes().to_vec())
+        .bind(signed(row.file.length))
+        .bind(row.created.unix_ms())
+        .bind(row.expires.unix_ms())
+        .bind(signed(row.intent))
+        .bind(signed(row.completion))
+        .bind(signed(row.targets_version))
+        .bind(row.below.map(|sha| sha.as_bytes().to_vec()))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The file whose payload has this hash, as a projection reads it within its transaction.

@@ -275,6 +275,12 @@ pub(crate) struct LogWatchArgs {
     /// Longest time until a run is in its file
     #[arg(long, value_name = "TIME", default_value = "10m", requires = "runs")]
     pub(crate) runs_within: Span,
+    /// Longest time after its `at` that a run explains a signature
+    #[arg(long, value_name = "TIME", default_value = "1d", requires = "runs")]
+    pub(crate) runs_for: Span,
+    /// Begin to compare with the first intent of this time or later: 2026-11-23 or 2026-11-23T10:20:30Z
+    #[arg(long, value_name = "TIME", requires = "runs")]
+    pub(crate) runs_since: Option<Moment>,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }

@@ -1,8 +1,11 @@
 //! Whether a log is what its leaves promise: every intent for a key that its keeper had presented, and with one end; every
 //! signature by the key of an intent.
 
+use super::adoption::Adoption;
 use super::matching::{End, Matching, OpenIntent};
-use record::{Completion, Event, Genesis, Intent, KeeperName, KeeperRecord, KeyId, Leaf, Outcome, Purpose};
+use record::{
+    Completion, Continues, Event, Genesis, Intent, KeeperName, KeeperRecord, KeyId, Leaf, Outcome, Purpose,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -23,6 +26,7 @@ pub(crate) struct Ends {
     /// The first unknown outcomes.
     pub(crate) unknown: Vec<UnknownOutcome>,
     pub(crate) last_intent: Option<u64>,
+    adoption: Adoption,
 }
 
 /// An entry as a walk has understood it.
@@ -99,6 +103,7 @@ impl Ends {
             findings: Findings::default(),
             unknown: Vec::new(),
             last_intent: None,
+            adoption: Adoption::default(),
         }
     }
 
@@ -126,6 +131,11 @@ impl Ends {
         (std::mem::take(&mut self.findings.listed), std::mem::take(&mut self.unknown))
     }
 
+    /// The log that this one continues.
+    pub(crate) fn continues(&self) -> Option<&Continues> {
+        self.adoption.continues.as_ref()
+    }
+
     /// The intents that have no end, oldest first.
     pub(crate) fn open(&self) -> impl ExactSizeIterator<Item = &OpenIntent> {
         self.matching.open()
@@ -138,7 +148,21 @@ impl Ends {
             Leaf::Completion(completion) => step.closed = self.completion(index, completion),
             Leaf::Outcome(outcome) => step.closed = self.outcome(index, outcome),
             Leaf::Event(Event::Keeper { keeper, .. }) => self.keeper(index, keeper),
+            Leaf::Event(Event::Adopted(file)) => {
+                let taken = self.adoption.file(index, file);
+                self.faultless(index, taken);
+            }
+            Leaf::Event(Event::AdoptedPart(part)) => {
+                let taken = self.adoption.part(index, part);
+                self.faultless(index, taken);
+            }
             Leaf::Denial(_) | Leaf::Event(_) => {}
+        }
+    }
+
+    fn faultless(&mut self, index: u64, checked: Result<(), &'static str>) {
+        if let Err(what) = checked {
+            self.findings.add(index, what);
         }
     }
 
@@ -146,6 +170,7 @@ impl Ends {
         if genesis.log.as_str() != self.origin || genesis.vkey != self.vkey {
             self.findings.add(index, "the genesis entry names another log or another log key");
         }
+        self.adoption.genesis(index, genesis);
         genesis.keepers.iter().for_each(|keeper| self.keeper(index, keeper));
     }
 

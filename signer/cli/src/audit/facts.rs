@@ -89,6 +89,13 @@ impl Facts {
                 let asked = vec![Asked { by: Some(by.clone()), ..Asked::default() }];
                 Self { time, asked, ..Self::default() }
             }
+            Leaf::Event(Event::Adopted(adopted)) => Self {
+                time,
+                repository: Some(adopted.repository.clone()),
+                key: Some(adopted.key),
+                purpose: Some(adopted.role),
+                ..Self::default()
+            },
             Leaf::Genesis(_) | Leaf::Event(_) => Self { time, ..Self::default() },
         }
     }

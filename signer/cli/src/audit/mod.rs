@@ -3,6 +3,7 @@
 //! Promises: nothing here is believed because a server says so: a note counts when the log's key signed it, an entry
 //! when it is proven to be under such a note, and a newer note when it extends the last one that was seen.
 
+mod adoption;
 pub(crate) mod backup;
 mod ends;
 pub(crate) mod evidence;

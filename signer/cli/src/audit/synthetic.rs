@@ -1,11 +1,15 @@
 //! A small log made in a test: software keys, real leaves, real tiles, written as a server publishes them.
 
+mod events;
+
+pub(crate) use events::every_event;
+
 use super::{LogSource, Trust};
 use ed25519_dalek::{Signer, SigningKey};
 use p256::ecdsa::{SigningKey as P256Key, signature::hazmat::PrehashSigner};
 use record::{
-    Action, Change, Completion, Denial, Genesis, Intent, KeeperRecord, KeyRecord, Leaf, Nonce, Outcome,
-    OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature, SignedData, Spki, Time,
+    Action, Change, Completion, Continues, Denial, Genesis, Intent, KeeperRecord, KeyRecord, Leaf, Nonce,
+    Outcome, OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature, SignedData, Spki, Time,
 };
 use std::{
     collections::BTreeMap,
@@ -141,15 +145,20 @@ fn outcome_by(keeper: &str, intent: u64, outcome: OutcomeKind) -> Leaf {
 impl Log {
     /// A log with its genesis entry.
     pub(crate) fn new() -> Self {
-        Self::with_keepers(vec![keeper()])
+        Self::begun(vec![keeper()], None)
+    }
+
+    /// A log with its genesis entry, which continues another log.
+    pub(crate) fn continuing(former: Continues) -> Self {
+        Self::begun(vec![keeper()], Some(former))
     }
 
     /// A log that began without a keeper.
     pub(crate) fn without_keepers() -> Self {
-        Self::with_keepers(Vec::new())
+        Self::begun(Vec::new(), None)
     }
 
-    fn with_keepers(keepers: Vec<KeeperRecord>) -> Self {
+    fn begun(keepers: Vec<KeeperRecord>, continues: Option<Continues>) -> Self {
         let mut log = Self { entries: Vec::new(), key: SigningKey::from_bytes(&[3; 32]) };
         log.push(Leaf::Genesis(Genesis {
             log: ORIGIN.parse().unwrap(),
@@ -157,6 +166,7 @@ impl Log {
             time: time(0),
             nonce: nonce(0),
             keepers,
+            continues,
         }));
         log
     }

@@ -9,6 +9,7 @@ use super::{
     trust::{Accepted, Trust},
     walk::{Walked, walk},
 };
+use record::Continues;
 use serde::Serialize;
 
 /// What a verification found. The hashes, the root and the note are right wherever there is a report at all.
@@ -21,6 +22,9 @@ pub(crate) struct Report {
     /// The policy's witnesses that cosigned the checkpoint; absent without a policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) witnesses: Option<Vec<Witness>>,
+    /// The log that this one says it continues; absent for a first log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) continues: Option<Continues>,
     /// How many other checkpoints the log extends.
     pub(crate) extends: u64,
     #[serde(flatten)]
@@ -104,6 +108,7 @@ pub(super) fn report(accepted: &Accepted, ends: &Ends) -> Report {
         size: checkpoint.size,
         root: checkpoint.root.to_base64(),
         witnesses: None,
+        continues: ends.continues().cloned(),
         extends: 0,
         counts: ends.counts.clone(),
         open: ends.open().take(MAX_LISTED).cloned().collect(),
@@ -121,7 +126,7 @@ pub(super) fn report(accepted: &Accepted, ends: &Ends) -> Report {
 mod tests {
     use super::*;
     use crate::{
-        audit::synthetic::{Log, Published, completion, denial, intent, outcome},
+        audit::synthetic::{Log, Published, completion, denial, every_event, intent, outcome},
         exit::Exit,
         failure::Failure,
     };
@@ -276,6 +281,8 @@ mod tests {
     fn the_second_verifier_knows_the_members_of_every_leaf() {
         let text = |leaf: record::Leaf| String::from_utf8(leaf.encode().unwrap()).unwrap();
         let (end, refused) = (text(outcome(5, OutcomeKind::Void)), text(denial(9, "v9")));
+        let back = |event: &record::Event| matches!(event, record::Event::ClockStepped { by_ms: ..0, .. });
+        let stepped = text(record::Leaf::Event(every_event().into_iter().find(back).unwrap()));
         for (whole, old, new) in [
             (&end, "\"intent\":5", "\"intent\":5.0"),
             (&end, "\"intent\":5", "\"intent\":true"),
@@ -285,6 +292,7 @@ mod tests {
             (&refused, "\"reasons\":[", "\"reasons\":[[],"),
             (&text(intent(9, 9)), "\"version\":9", "\"version\":\"9\""),
             (&text(completion(9)), "\"algorithm\"", "\"a\":1,\"algorithm\""),
+            (&stepped, "-90000", "-90000.0"),
         ] {
             let altered = whole.replacen(old, new, 1);
             assert_ne!(*whole, altered, "{old}");
@@ -305,6 +313,17 @@ mod tests {
         assert!(
             second(&published, &deep).is_none_or(|(code, said)| code == 10 && said["findings_total"] == 1)
         );
+    }
+
+    #[test]
+    fn the_second_verifier_takes_an_event_of_every_kind_and_a_clock_set_back() {
+        let mut log = Log::with_requests(1);
+        every_event().into_iter().for_each(|event| log.push(record::Leaf::Event(event)));
+        let published = log.published(log.size());
+        let ours = verify(&published.source(), &log.trust(), None, &[]).unwrap();
+        assert_eq!((ours.findings_total, ours.size), (0, 3 + every_event().len() as u64));
+        let Some((code, theirs)) = second(&published, &log) else { return };
+        assert_eq!(code, 0, "{theirs}");
     }
 
     #[test]

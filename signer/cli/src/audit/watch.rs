@@ -22,7 +22,7 @@ use record::{Leaf, Repository, Time};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tlog::{Checkpoint, Frontier, TILE_WIDTH, leaf_hash};
-use unexplained::Unexplained;
+use unexplained::{MAX_WAITING, Unexplained};
 
 #[cfg(test)]
 mod tests;
@@ -161,9 +161,10 @@ impl Watch {
         }
     }
 
-    /// Also demands that a run asked for every signature, and is exported within so many milliseconds.
-    pub(crate) fn demand_runs(&mut self, runs: Runs, within_ms: i64) {
-        self.unexplained = Some(Unexplained::new(runs, within_ms));
+    /// Also demands that a run asked for every signature, and is exported within so many milliseconds: of every signature, or
+    /// from the first intent of a time on.
+    pub(crate) fn demand_runs(&mut self, runs: Runs, within_ms: i64, since: Option<Time>) {
+        self.unexplained = Some(Unexplained::new(runs, within_ms, since));
     }
 
     /// How many entries were read.
@@ -305,8 +306,8 @@ impl Watch {
     fn unexplained(&mut self, alarms: &mut Vec<Alarm>, now: Time) {
         let size = self.size();
         let Some(unexplained) = &mut self.unexplained else { return };
-        let (overdue, more) = unexplained.overdue(now);
-        let more = more + overdue.len().saturating_sub(MAX_NEWS) as u64;
+        let (overdue, not_waited) = unexplained.overdue(now);
+        let more = overdue.len().saturating_sub(MAX_NEWS);
         alarms.extend(overdue.into_iter().take(MAX_NEWS).map(|overdue| {
             let (index, what) = (Some(overdue.index), overdue.text());
             let change = Some(Change { repository: overdue.repository, asked: overdue.asked });
@@ -314,6 +315,13 @@ impl Watch {
         }));
         if more > 0 {
             let what = format!("no run asked for {more} more changes");
+            alarms.push(Alarm::about_log(Kind::Unexplained, now, size, what));
+        }
+        if not_waited > 0 {
+            let what = format!(
+                "no run has asked yet for {not_waited} more changes; {MAX_WAITING} wait for their runs already, so these are \
+                 told before --runs-within is over and not looked at again"
+            );
             alarms.push(Alarm::about_log(Kind::Unexplained, now, size, what));
         }
     }

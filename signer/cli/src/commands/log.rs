@@ -258,6 +258,9 @@ pub(super) fn report_text(report: &Report) -> String {
             counts.signed, counts.failed, counts.unknown, counts.void, report.open_total
         ),
     ];
+    lines.extend(report.continues.as_ref().map(|c| {
+        format!("continues   the log {} from its {} entries, root {}: {}", c.log, c.size, c.root, c.reason)
+    }));
     lines.extend(report.open.iter().map(|o| {
         format!(
             "open        entry {}: {} of {} by keeper {}, {}",

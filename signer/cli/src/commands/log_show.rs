@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use record::{Action, Event, Intent, Leaf, Principal, TokenFault};
+use record::{Action, Adopted, AdoptedPart, Continues, Event, Intent, Leaf, Principal, TokenFault};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tlog::{Checkpoint, Note, TILE_WIDTH, leaf_hash};
@@ -117,7 +117,11 @@ pub(super) fn entry(index: u64, bytes: &[u8], verified: bool) -> Entry {
 /// One line for people; the JSON form has everything.
 fn about(leaf: &Leaf) -> String {
     match leaf {
-        Leaf::Genesis(g) => format!("{}  {}", g.time, g.log),
+        Leaf::Genesis(g) => {
+            let former =
+                |c: &Continues| format!("  continues {} from {} entries: {}", c.log, c.size, c.reason);
+            format!("{}  {}{}", g.time, g.log, g.continues.as_ref().map(former).unwrap_or_default())
+        }
         Leaf::Intent(i) => intent(i),
         Leaf::Completion(c) => {
             format!("key {}  payload {}", short(c.key()), short(c.digest()))
@@ -199,6 +203,12 @@ fn event(event: &Event) -> String {
         }
         Event::WitnessBack { time, witness, since, .. } => {
             format!("{time}  witness-back  {witness}, not there since {since}")
+        }
+        Event::Adopted(Adopted { time, repository, role, version, key, .. }) => {
+            format!("{time}  adopted  {repository}  {role} v{version}  key {}", short(key))
+        }
+        Event::AdoptedPart(AdoptedPart { time, content, .. }) => {
+            format!("{time}  adopted-part  {} bytes", content.0.len())
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use formats::sigstore::{Bundle, Included, LegacyBundle, SignedEntryTimestamp, TrustedRoot};
+use formats::sigstore::{Bundle, BundleError, Included, LegacyBundle, SignedEntryTimestamp, TrustedRoot};
 use record::{Algorithm, Completion, Intent, Leaf, Sha256, SignedData, Spki};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,17 @@ impl<'a> Signed<'a> {
     fn bundle(&self, trust: &Trust) -> Result<Bundle, Failure> {
         let Self { index, leaf, hashes, note, .. } = self;
         let entry = Included { index: *index, leaf, hashes, note };
-        Ok(Bundle::of_blob(entry, &trust.key).map_err(|e| AuditError::Evidence(api::chain_text(&e)))?)
+        Bundle::of_blob(entry, &trust.key).map_err(|e| match e {
+            BundleError::NoClient { .. } => Failure::new(
+                Exit::NotFound,
+                "there is no Sigstore bundle of this signature",
+            )
+            .why(e)
+            .next(
+                "prove it with `chancery log prove --out`, or have it signed by a P-256 key",
+            ),
+            e => AuditError::Evidence(api::chain_text(&e)).into(),
+        })
     }
 
     fn timestamp(&self, source: &LogSource, set_key: &Spki) -> Result<SignedEntryTimestamp, Failure> {
@@ -130,9 +140,12 @@ impl<'a> Signed<'a> {
             Some(_) => Err(Failure::new(Exit::Verification, "the server gave other bytes than were signed")
                 .why(format!("the intent of entry {} has the SHA-256 {sha256}", self.index))
                 .next("tell the people who run the log")),
-            None => Err(Failure::new(Exit::NotFound, format!("the signed bytes {sha256} are not to be had here"))
-                .why("the log has their digest; the bytes are kept by the server alone, and not after its database was rebuilt")
-                .next("give a server in place of the folder, or take the bytes from where they were published")),
+            None => Err(Failure::new(
+                Exit::NotFound,
+                format!("the signed bytes {sha256} are not to be had here"),
+            )
+            .why("published files have their digest alone: the bytes are kept by the server")
+            .next("give a server in place of the folder, or take the bytes from where they were published")),
         }
     }
 }

@@ -24,7 +24,8 @@ pub(super) async fn run(
     let limits = Limits { stall_ms: milliseconds(args.stall), open_ms: milliseconds(args.open) };
     let mut watch = Watch::new(trust, limits);
     if !args.runs.is_empty() {
-        watch.demand_runs(Runs::of(args.runs), milliseconds(args.runs_within));
+        let runs = Runs::of(args.runs, milliseconds(args.runs_for));
+        watch.demand_runs(runs, milliseconds(args.runs_within), args.runs_since.map(|since| since.0));
     }
     let mut noted = None;
     loop {

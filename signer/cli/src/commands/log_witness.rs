@@ -5,8 +5,8 @@ use crate::{
     args::{WitnessAddLogArgs, WitnessCommand, WitnessInitArgs, WitnessServeArgs},
     exit::Exit,
     failure::Failure,
-    output::{Answer, Output},
-    witness::{self, Witness, WitnessFault},
+    output::{Answer, Output, note},
+    witness::{self, Lines, Witness, WitnessFault},
 };
 use record::{Clock, SystemClock};
 use serde::Serialize;
@@ -93,8 +93,9 @@ async fn serve(args: WitnessServeArgs, output: &mut Output) -> Result<Exit, Fail
     let stop = async {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
-    let served =
-        witness::serve(witness, listener, stop, |line| output.note(&format!("{} {line}", SystemClock.now())));
+    let lines = Lines::start(|line| note(&format!("{} {line}", SystemClock.now())))
+        .map_err(|e| Failure::new(Exit::Internal, "cannot start a thread").why(e))?;
+    let served = witness::serve(witness, listener, stop, lines);
     served.await.map_err(|why| {
         Failure::new(Exit::State, "the witness cannot keep what it has seen")
             .why(why)

@@ -14,7 +14,7 @@ use std::{
     fs::{DirBuilder, File, OpenOptions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 use tlog::{
     AddCheckpoint, Checkpoint, CosignerKey, Note, NoteSignature, PolicyLog, VerifierKey, WitnessRefusal,
@@ -25,8 +25,15 @@ use tlog::{
 pub(crate) struct Witness {
     key: WitnessKey,
     /// By the hex SHA-256 of the origin.
-    logs: BTreeMap<String, Mutex<Memory>>,
+    logs: BTreeMap<String, Log>,
     _lock: File,
+}
+
+/// A log that it knows.
+struct Log {
+    memory: Mutex<Memory>,
+    /// What readers are shown: the last checkpoint that is kept. They never wait for a disk.
+    shown: RwLock<Option<Arc<str>>>,
 }
 
 /// What is answered over HTTP.
@@ -77,7 +84,7 @@ impl Witness {
         let mut memories = BTreeMap::new();
         for log in logs {
             let memory = Memory::open(&path_of(folder, &log.key), &log.key, key.public())?;
-            memories.insert(hash_of(&log.key), Mutex::new(memory));
+            memories.insert(hash_of(&log.key), Log::of(memory));
         }
         Ok(Self { key, logs: memories, _lock: lock })
     }
@@ -89,8 +96,8 @@ impl Witness {
 
     /// One line for each log: what was cosigned last.
     pub(crate) fn standing(&self) -> Vec<String> {
-        let line = |memory: &Mutex<Memory>| {
-            let memory = locked(memory);
+        let line = |log: &Log| {
+            let memory = log.lock();
             let seen = memory.last().map_or("nothing yet".to_owned(), |(c, _)| format!("{} entries", c.size));
             format!("{}: {seen}", memory.log().name())
         };
@@ -107,21 +114,25 @@ impl Witness {
             Err(why) => return Ok(Answer::refused(400, why)),
         };
         let origin = request.checkpoint.text().split('\n').next().unwrap_or_default();
-        let Some(memory) = self.logs.get(&Sha256::of(origin.as_bytes()).to_string()) else {
+        let Some(log) = self.logs.get(&Sha256::of(origin.as_bytes()).to_string()) else {
             return Ok(match Checkpoint::parse(request.checkpoint.text()) {
                 Ok(_) => Answer::refused(404, "this witness does not know the log".into()),
                 Err(e) => Answer::refused(400, api::chain_text(&e)),
             });
         };
         // Held until the cosigned checkpoint is on disk: comparing and keeping are one step.
-        let mut memory = locked(memory);
+        let mut memory = log.lock();
         let seen = memory.last().map(|(checkpoint, _)| checkpoint);
         match request.judge(memory.log(), seen) {
-            Ok(checkpoint) => self.cosign(&mut memory, checkpoint, &request.checkpoint, time_s),
+            Ok(checkpoint) => {
+                let answer = self.cosign(&mut memory, checkpoint, &request.checkpoint, time_s);
+                log.show(&memory);
+                answer
+            }
             Err(WitnessRefusal::Conflict { seen, .. }) => {
                 Ok(Answer { status: 409, kind: SIZE, body: encode_size(seen), said: None })
             }
-            Err(refusal) => Ok(Answer::of_refusal(&refusal, &request)),
+            Err(refusal) => Ok(Answer::of_refusal(&refusal, &request, &mut memory)),
         }
     }
 
@@ -152,12 +163,32 @@ impl Witness {
 
     /// `GET <hash>/checkpoint`: the last cosigned checkpoint of the log whose origin has this SHA-256.
     pub(crate) fn checkpoint(&self, hash: &str) -> Answer {
-        let note =
-            self.logs.get(hash).and_then(|memory| locked(memory).last().map(|(_, note)| note.to_string()));
-        match note {
-            Some(body) => Answer { status: 200, kind: TEXT, body, said: None },
+        match self.logs.get(hash).and_then(Log::shown) {
+            Some(body) => Answer { status: 200, kind: TEXT, body: body.to_string(), said: None },
             None => Answer::refused(404, "no checkpoint of this log was cosigned here".into()),
         }
+    }
+}
+
+impl Log {
+    fn of(memory: Memory) -> Self {
+        let log = Self { shown: RwLock::default(), memory: Mutex::new(memory) };
+        log.show(&log.lock());
+        log
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows readers what is kept now.
+    fn show(&self, memory: &Memory) {
+        let note = memory.last().map(|(_, note)| note.to_string().into());
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
+    fn shown(&self) -> Option<Arc<str>> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -170,12 +201,21 @@ impl Answer {
         Self { status, kind: TEXT, body: format!("{why}\n"), said: None }
     }
 
-    /// What a log has signed and this witness must not cosign is worth its operator's attention: it may be the proof that
-    /// the log was forked.
-    fn of_refusal(refusal: &WitnessRefusal, request: &AddCheckpoint) -> Self {
-        let said = matches!(refusal, WitnessRefusal::Inconsistent(_)).then(|| {
-            format!("REFUSED, signed by its log and inconsistent: {:?}", request.checkpoint.to_string())
-        });
+    /// Another root at a size that was cosigned proves a fork. A proof that is wrong proves nothing: whoever has a true
+    /// checkpoint can send one, so the operator hears of it once and in other words.
+    fn of_refusal(refusal: &WitnessRefusal, request: &AddCheckpoint, memory: &mut Memory) -> Self {
+        let said = match refusal {
+            WitnessRefusal::Forked { .. } => Some(format!(
+                "FORK: signed by its log, and contradicts what was cosigned: {:?}",
+                request.checkpoint.to_string()
+            )),
+            WitnessRefusal::Inconsistent(_) if memory.doubt() => Some(format!(
+                "refused a wrong proof, from the log or from anybody else; more are refused without a line until {} grows: {:?}",
+                memory.log().name(),
+                request.checkpoint.to_string()
+            )),
+            _ => None,
+        };
         Self { said, ..Self::refused(refusal.status(), api::chain_text(refusal)) }
     }
 }
@@ -196,10 +236,6 @@ fn path_of(folder: &Path, log: &VerifierKey) -> PathBuf {
     folder.join("logs").join(hash_of(log))
 }
 
-fn locked(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn lock(folder: &Path) -> Result<File, WitnessFault> {
     let path = folder.join("lock");
     let file = OpenOptions::new()
@@ -211,4 +247,50 @@ fn lock(folder: &Path) -> Result<File, WitnessFault> {
         .map_err(io(&path))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| WitnessFault::Locked { path })?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::{Signer, SigningKey};
+    use tlog::Hash;
+
+    const ORIGIN: &str = "log.example";
+
+    fn log() -> (SigningKey, VerifierKey) {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let vkey = VerifierKey::new_ed25519(ORIGIN, key.verifying_key().to_bytes()).unwrap();
+        (key, vkey)
+    }
+
+    fn request(old: u64, size: u64, root: u8, proof: Vec<Hash>) -> String {
+        let (key, vkey) = log();
+        let text = Checkpoint { origin: ORIGIN.into(), size, root: Hash([root; 32]) }.text();
+        let note = tlog::signed_note(&text, &vkey, &key.sign(text.as_bytes()).to_bytes()).unwrap();
+        AddCheckpoint { old, proof, checkpoint: Note::parse(&note).unwrap() }.to_string()
+    }
+
+    #[test]
+    fn only_a_contradiction_is_told_as_a_fork_and_wrong_proofs_are_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("witness");
+        Witness::init(&folder, "witness.example").unwrap();
+        let vkey = log().1;
+        Witness::add_log(&folder, &vkey).unwrap();
+        let witness = Witness::open(&folder, &[PolicyLog { key: vkey, url: None }]).unwrap();
+        let ask = |request: String| witness.add_checkpoint(request.as_bytes(), 1_790_000_000).unwrap();
+        assert_eq!(ask(request(0, 3, 1, vec![])).status, 200);
+        let junk = ask(request(3, 3, 1, vec![Hash([9; 32])]));
+        assert_eq!(junk.status, 422);
+        assert!(junk.said.as_ref().unwrap().contains("wrong proof"), "{junk:?}");
+        assert_eq!(ask(request(3, 4, 1, vec![Hash([9; 32])])).said, None);
+        let forked = ask(request(3, 3, 2, vec![]));
+        assert_eq!(forked.status, 422);
+        assert!(forked.said.as_ref().unwrap().starts_with("FORK:"), "{forked:?}");
+        // While a write holds the memory, readers see what was kept before.
+        let hash = hash_of(&log().1);
+        let _writing = witness.logs[&hash].lock();
+        let shown = witness.checkpoint(&hash);
+        assert!(shown.status == 200 && shown.body.contains("\n3\n"), "{shown:?}");
+    }
 }

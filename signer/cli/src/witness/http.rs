@@ -1,6 +1,6 @@
 //! The witness over plain HTTP/1.1: a deadline and a limit on everything, since whoever reaches it may ask.
 
-use super::{Answer, Witness};
+use super::{Answer, Lines, Witness};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -32,45 +32,33 @@ const CONNECTION: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// Lines for the operator that wait to be written; more are dropped, so that no reader of them holds up a witness.
-const LINES: usize = 256;
-
-/// What happens while it serves.
-pub(crate) enum Word {
-    /// For its operator.
-    Said(String),
-    /// A write failed: it must end.
-    Broken(String),
-}
-
 #[derive(Clone)]
 struct Desk {
     witness: Arc<Witness>,
-    words: mpsc::Sender<Word>,
+    lines: Arc<Lines>,
+    /// A write failed: the witness must end.
+    broken: mpsc::Sender<String>,
     stop: watch::Receiver<bool>,
 }
 
-/// Serves until `stop` is done or a write has failed; each line for the operator goes to `say`. An error is that write.
+/// Serves until `stop` is done or a write has failed. An error is that write.
 pub(crate) async fn serve(
     witness: Witness,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
-    mut say: impl FnMut(&str),
+    lines: Lines,
 ) -> Result<(), String> {
-    let (send_words, mut words) = mpsc::channel(LINES);
+    let (send_broken, mut broken) = mpsc::channel(1);
     let (send_stop, stopped) = watch::channel(false);
-    let desk = Desk { witness: Arc::new(witness), words: send_words, stop: stopped };
+    let lines = Arc::new(lines);
+    let desk = Desk { witness: Arc::new(witness), lines: lines.clone(), broken: send_broken, stop: stopped };
     let (room, mut connections) = (Arc::new(Semaphore::new(CONNECTIONS)), JoinSet::new());
     tokio::pin!(stop);
     let end = loop {
         tokio::select! {
             biased;
             () = &mut stop => break Ok(()),
-            word = words.recv() => match word {
-                Some(Word::Said(line)) => say(&line),
-                Some(Word::Broken(why)) => break Err(why),
-                None => break Ok(()),
-            },
+            Some(why) = broken.recv() => break Err(why),
             Some(_ended) = connections.join_next() => {}
             Some((stream, permit)) = accept(&listener, room.clone()) => {
                 connections.spawn(converse(stream, permit, desk.clone()));
@@ -80,7 +68,12 @@ pub(crate) async fn serve(
     let _none = send_stop.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if timeout(DRAIN, drained).await.is_err() {
-        say("some connections did not end and are cut off");
+        lines.say("some connections did not end and are cut off".into());
+        connections.shutdown().await;
+    }
+    drop(desk);
+    if let Some(lines) = Arc::into_inner(lines) {
+        lines.finish();
     }
     end
 }
@@ -153,19 +146,18 @@ impl Desk {
         match done {
             Ok(Ok(answer)) => {
                 if let Some(line) = &answer.said {
-                    // A full queue loses lines and no cosignature.
-                    let _full = self.words.try_send(Word::Said(line.clone()));
+                    self.lines.say(line.clone());
                 }
                 answer
             }
-            Ok(Err(fault)) => self.broken(fault.to_string()).await,
-            Err(error) => self.broken(error.to_string()).await,
+            Ok(Err(fault)) => self.end(fault.to_string()),
+            Err(error) => self.end(error.to_string()),
         }
     }
 
-    async fn broken(&self, why: String) -> Answer {
-        // A closed channel is a witness that ends already.
-        let _ending = self.words.send(Word::Broken(why)).await;
+    fn end(&self, why: String) -> Answer {
+        // A full or closed channel is a witness that ends already.
+        let _ending = self.broken.try_send(why);
         Answer::refused(500, "this witness cannot keep what it has seen, and ends".into())
     }
 }

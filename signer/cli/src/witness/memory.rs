@@ -33,20 +33,30 @@ pub(super) struct Memory {
     last: Option<(Checkpoint, Note)>,
     /// A write failed: what the file says now is not known.
     broken: bool,
+    /// A wrong proof was told to the operator since the last checkpoint was taken.
+    doubted: bool,
 }
 
 impl Memory {
-    /// The file of a log that was not known before.
+    /// The file of a log that was not known before; one that is there stays as it is.
     pub(super) fn create(path: &Path, log: &VerifierKey) -> Result<(), WitnessFault> {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        // Whole, or not there: a torn file could neither be served nor begun again.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".unfinished");
+        let unfinished = PathBuf::from(unfinished);
+        let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
         let text = text(log, None);
         made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-            .map_err(io(path))?;
+            .map_err(io(&unfinished))?;
+        let linked = fs::hard_link(&unfinished, path).map_err(io(path));
+        fs::remove_file(&unfinished).map_err(io(&unfinished))?;
+        linked?;
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
     }
 
-    /// Reads the file of this log, which this witness has written.
+    /// Reads the file of this log, which this witness has written, and writes it once more: a process that was killed may have
+    /// put it in its place without syncing the folder, and what is answered from it must outlive a power cut.
     pub(super) fn open(path: &Path, log: &VerifierKey, own: &CosignerKey) -> Result<Self, WitnessFault> {
         let size = fs::metadata(path).map_err(io(path))?.len();
         if size > MAX_LEN {
@@ -54,7 +64,8 @@ impl Memory {
         }
         let text = fs::read_to_string(path).map_err(io(path))?;
         let last = parse(&text, log, own).map_err(|why| state(path, why))?;
-        Ok(Self { path: path.to_owned(), log: log.clone(), last, broken: false })
+        replace(path, text.as_bytes()).map_err(io(path))?;
+        Ok(Self { path: path.to_owned(), log: log.clone(), last, broken: false, doubted: false })
     }
 
     pub(super) fn log(&self) -> &VerifierKey {
@@ -76,7 +87,14 @@ impl Memory {
         self.broken = written.is_err();
         written.map_err(io(&self.path))?;
         self.last = Some((checkpoint, cosigned));
+        self.doubted = false;
         Ok(())
+    }
+
+    /// Whether a wrong proof is worth a line to the operator: the first after each checkpoint that was taken, since anybody
+    /// can send one.
+    pub(super) fn doubt(&mut self) -> bool {
+        !std::mem::replace(&mut self.doubted, true)
     }
 }
 
@@ -100,4 +118,48 @@ fn parse(text: &str, log: &VerifierKey, own: &CosignerKey) -> Result<Option<(Che
     let checkpoint = Checkpoint::of_note(&note, log).map_err(|e| damaged(api::chain_text(&e)))?;
     note.cosigned_at(own).map_err(|e| damaged(api::chain_text(&e)))?;
     Ok(Some((checkpoint, note)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::witness::key::WitnessKey;
+    use ed25519_dalek::SigningKey;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_was_read_is_written_and_synced_anew_before_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let point = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+        let log = VerifierKey::new_ed25519("log.example", point).unwrap();
+        let own = WitnessKey::generate("witness.example").unwrap();
+        Memory::create(&path, &log).unwrap();
+        let before = (fs::metadata(&path).unwrap().ino(), fs::read(&path).unwrap());
+        Memory::open(&path, &log, own.public()).unwrap();
+        let after = (fs::metadata(&path).unwrap().ino(), fs::read(&path).unwrap());
+        assert_ne!(before.0, after.0);
+        assert_eq!(before.1, after.1);
+        fs::write(&path, "altered").unwrap();
+        Memory::open(&path, &log, own.public()).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"altered", "what cannot be read stays as evidence");
+    }
+
+    #[test]
+    fn a_memory_that_was_cut_off_while_it_was_made_can_be_made_again_and_one_that_is_there_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let point = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+        let log = VerifierKey::new_ed25519("log.example", point).unwrap();
+        fs::write(folder.path().join("log.unfinished"), "chancery.wit").unwrap();
+        Memory::create(&path, &log).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text(&log, None));
+        fs::write(&path, "what was cosigned").unwrap();
+        let refused = Memory::create(&path, &log).unwrap_err();
+        assert!(
+            matches!(refused, WitnessFault::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"what was cosigned");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

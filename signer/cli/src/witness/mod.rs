@@ -7,10 +7,12 @@
 mod folder;
 mod http;
 mod key;
+mod lines;
 mod memory;
 
 pub(crate) use folder::{Answer, Witness};
 pub(crate) use http::serve;
+pub(crate) use lines::Lines;
 
 use std::path::{Path, PathBuf};
 

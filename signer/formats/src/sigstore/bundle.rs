@@ -41,9 +41,10 @@ pub enum BundleError {
         /// Its place.
         index: u64,
     },
-    /// A signature over the message itself, which clients look for in no log.
+    /// By a kind of key of which no client is known to take a bundle. Clients look in no log for a signature over a message
+    /// itself; and they take a bare RSA key for one that signs by PKCS #1 v1.5, where these keys sign by PSS.
     #[error(
-        "entry {index} is by a {algorithm} key: there is no form of it that Sigstore's clients find in a log"
+        "entry {index} is by a {algorithm} key: Sigstore's clients are known to take bundles of P-256 keys only"
     )]
     NoClient {
         /// Its place.
@@ -132,23 +133,23 @@ struct SignedCheckpoint {
 }
 
 impl HashOutput {
-    /// The digest that was signed; none of a message that was signed itself.
-    fn of(data: &SignedData) -> Option<Self> {
-        let (algorithm, digest) = match data {
-            SignedData::Sha256(digest) => ("SHA2_256", digest.as_bytes().to_vec()),
-            SignedData::Sha384(digest) => ("SHA2_384", digest.as_bytes().to_vec()),
-            SignedData::Message(_) => return None,
-        };
-        Some(Self { algorithm, digest: Blob(digest) })
+    /// The digest that a P-256 key signed; none of another kind of key.
+    fn of(completion: &Completion) -> Option<Self> {
+        match (completion.spki().algorithm(), completion.data()) {
+            (Algorithm::EcdsaP256, SignedData::Sha256(digest)) => {
+                Some(Self { algorithm: "SHA2_256", digest: Blob(digest.as_bytes().to_vec()) })
+            }
+            _ => None,
+        }
     }
 }
 
 impl Bundle {
-    /// The bundle of a signature over a blob, such as a role's metadata, from the completion that the log has of it. What is
-    /// handed out was verified as a client will.
+    /// The bundle of a P-256 key's signature over a blob, such as a role's metadata, from the completion that the log has of
+    /// it. What is handed out was verified as a client will.
     pub fn of_blob(entry: Included<'_>, vkey: &VerifierKey) -> Result<Self, BundleError> {
         let completion = verified(entry)?;
-        let message_digest = HashOutput::of(completion.data())
+        let message_digest = HashOutput::of(&completion)
             .ok_or(BundleError::NoClient { index: entry.index, algorithm: completion.spki().algorithm() })?;
         Ok(Self {
             media_type: "application/vnd.dev.sigstore.bundle.v0.3+json",

@@ -33,13 +33,8 @@ fn completion_over(signed: &[u8], said: &[u8]) -> Completion {
     Completion::new(spki, SignedData::Sha256(Sha256::of(said)), signature).unwrap()
 }
 
-/// A signature over the bytes themselves.
-fn completion_by_ed25519() -> Completion {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-    let data = SignedData::of(Algorithm::Ed25519, b"bytes").unwrap();
-    let made = Signature::from_token(Algorithm::Ed25519, &key.sign(b"bytes").to_bytes()).unwrap();
-    Completion::new(Spki::from_ed25519(&key.verifying_key().to_bytes()).unwrap(), data, made).unwrap()
-}
+/// A completion by a key of each kind, by another program.
+const OF_EVERY_KIND: &str = include_str!("../../../record/tests/golden/completions.jsonl");
 
 /// A log of two entries: the leaf, and one before it.
 struct Log {
@@ -117,7 +112,6 @@ fn there_is_no_bundle_of_what_a_client_would_refuse() {
     let of = |leaf: &Leaf| Log::of(leaf.encode().unwrap()).bundle().unwrap_err();
     assert!(matches!(of(&Leaf::Event(event)), BundleError::NoSignature { index: 1, kind: "event" }));
     let forged = completion_over(b"the signed bytes", b"other bytes");
-    assert!(matches!(of(&Leaf::Completion(completion_by_ed25519())), BundleError::NoClient { index: 1, .. }));
     assert!(matches!(of(&Leaf::Completion(forged)), BundleError::Signature { index: 1 }));
     let wrong_proof = Log { sibling: leaf_hash(b"other"), ..Log::of(good.clone()) };
     assert!(matches!(wrong_proof.bundle(), Err(BundleError::Proof(_))));
@@ -126,6 +120,20 @@ fn there_is_no_bundle_of_what_a_client_would_refuse() {
     assert!(matches!(wrong_note.bundle(), Err(BundleError::Checkpoint(_))));
     assert!(matches!(Log::of(b"{}".to_vec()).bundle(), Err(BundleError::Leaf(_))));
     assert!(Log::of(good).bundle().is_ok());
+}
+
+#[test]
+fn there_is_a_bundle_of_the_kind_of_key_that_clients_were_seen_to_take_and_of_no_other() {
+    assert_eq!(OF_EVERY_KIND.lines().count(), Algorithm::ALL.len());
+    for (algorithm, leaf) in Algorithm::ALL.into_iter().zip(OF_EVERY_KIND.lines()) {
+        match Log::of(leaf.as_bytes().to_vec()).bundle() {
+            Ok(_) => assert_eq!(algorithm, Algorithm::EcdsaP256),
+            Err(BundleError::NoClient { index: 1, algorithm: named }) => {
+                assert!(named == algorithm && named != Algorithm::EcdsaP256, "{named}");
+            }
+            Err(other) => panic!("{algorithm}: {other}"),
+        }
+    }
 }
 
 #[test]

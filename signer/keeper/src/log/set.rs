@@ -6,7 +6,7 @@
 use super::refused;
 use crate::config::{LogConfig, SetKey};
 use crate::exit::Fatal;
-use crate::token::{Key, Token, TokenError, TouchPolicy};
+use crate::token::{Key, PublicKey, Token, TokenError, TouchPolicy};
 use formats::sigstore::EntryTimestamp;
 use record::wire::{Blob, FromLog};
 use record::{Algorithm, Completion, Leaf, Sha256, SignedData, Spki, Time};
@@ -16,6 +16,8 @@ use record::{Algorithm, Completion, Leaf, Sha256, SignedData, Spki, Time};
 pub(super) struct SetSigner {
     key: Key,
     spki: Spki,
+    /// The log's own key, which signs notes alone.
+    log_key: PublicKey,
 }
 
 impl SetSigner {
@@ -26,7 +28,7 @@ impl SetSigner {
             let why = "set_key: it wants a touch for each signature, and nobody is asked for one here: make one that does not";
             return Err(Fatal::Config { file: config.file.clone(), why: why.into() });
         }
-        Ok(Self { key, spki: set_key.spki.clone() })
+        Ok(Self { key, spki: set_key.spki.clone(), log_key: config.key.public.clone() })
     }
 
     /// The public half.
@@ -84,6 +86,9 @@ impl SetSigner {
         }
         if *key == self.spki {
             return Err(("key", format!("entry {index} is by the key of the timestamps itself")));
+        }
+        if self.log_key == PublicKey::P256(key.clone()) {
+            return Err(("key", format!("entry {index} is by the log's key, which signs notes alone")));
         }
         if !completion.verifies() {
             return Err(("signature", format!("the signature in entry {index} is not its key's")));

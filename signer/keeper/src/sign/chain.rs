@@ -29,6 +29,10 @@ pub(super) struct Link {
     pub(super) below: Option<Base>,
     /// Whether a signature over this version was seen outside: in the log, or in a file that names it.
     pub(super) confirmed: bool,
+    /// The version at which this link stood when its keeper began to follow another log: what it and those below it were
+    /// made from stands in no leaf of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) carried: Option<u64>,
 }
 
 /// Confirmed content below a link's version.
@@ -70,6 +74,9 @@ pub(super) enum ChainError {
     /// A first version that names a version before it.
     #[error("the first targets of {repository} name a version before them")]
     FirstHasPrev { repository: Repository },
+    /// A version that was reserved under this log.
+    #[error("version {version} of {role} in {repository} is not of the former log: only its intent shows it")]
+    NotCarried { repository: Repository, role: Purpose, version: u64 },
     /// No room for another collection.
     #[error("the journal already carries {MAX_LINKS} links, the most a keeper takes: use another keeper")]
     Full,
@@ -147,6 +154,22 @@ impl Chain {
         Err(ChainError::Version { repository, role, asked: *version, newest })
     }
 
+    /// Whether `step` stands, as above, and comes from the former log: only then need this log have no intent of it.
+    pub(super) fn stands_from_former_log(&self, step: &Step) -> Result<(), ChainError> {
+        self.stands(step)?;
+        let carried = self.link(&step.repository, step.role).and_then(|l| l.carried);
+        if carried.is_some_and(|carried| step.version <= carried) {
+            return Ok(());
+        }
+        let Step { repository, role, version, .. } = step.clone();
+        Err(ChainError::NotCarried { repository, role, version })
+    }
+
+    /// Notes that another log is followed from now on.
+    pub(super) fn carry_over(&mut self) {
+        self.links.values_mut().flat_map(BTreeMap::values_mut).for_each(|l| l.carried = Some(l.version));
+    }
+
     /// Takes `step` as the newest version, unconfirmed.
     pub(super) fn reserve(&mut self, step: &Step) -> Result<(), ChainError> {
         self.allows(step)?;
@@ -155,7 +178,9 @@ impl Chain {
             return Ok(());
         }
         let base = old.and_then(|l| if l.confirmed { Some(l.as_base()) } else { l.base });
-        let link = Link { version: step.version, payload: step.payload, base, below: base, confirmed: false };
+        let carried = old.and_then(|l| l.carried);
+        let (version, payload) = (step.version, step.payload);
+        let link = Link { version, payload, base, below: base, confirmed: false, carried };
         self.restore(step.repository.clone(), step.role, link);
         Ok(())
     }

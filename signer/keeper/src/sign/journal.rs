@@ -2,13 +2,14 @@
 //!
 //! | kind | body (JSON, nothing unknown in it) | written |
 //! |---|---|---|
-//! | 1 `start` | `{schema, keeper, origin, generation, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init` and by compaction |
+//! | 1 `start` | `{schema, keeper, origin, generation, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init`, by compaction and by `follow-log` |
 //! | 2 `part` | `{used[[index,time]], links[{repository,role,link}]}` | `parts` times behind `start` |
 //! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame, or that an item failed | before any of them has an effect outside |
 //! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
 //! | 5 `clear-fork` | `{clock}` | by an operator, while the keeper does not run |
 //!
-//! The *generation* counts the records of the kinds 3 to 5 that were ever written, over all compactions. A file cannot
+//! The *generation* counts the records of the kinds 3 to 5 that were ever written, over all compactions, and each change
+//! to another log. A file cannot
 //! show that its end was cut off between two records, or that it is an older copy of itself; the daemon can, which was
 //! told a higher generation.
 //!
@@ -111,6 +112,27 @@ impl Journal {
     /// Writes that an operator has looked into the fork.
     pub(super) fn clear_fork(&mut self, clock: Time) -> Result<(), Fatal> {
         self.append(CLEAR_FORK, &ClearFork { clock })
+    }
+
+    /// Puts the same keeper's journal for another log in this one's place, at once and whole. The daemon of the former log
+    /// finds a keeper of another one.
+    // INVARIANT(forward-only): the versions, the clock and the generation go on from where they were.
+    pub(super) fn succeed(mut self, origin: Origin, state: &State) -> Result<Self, Fatal> {
+        self.owner.origin = origin;
+        self.generation += 1;
+        self.compact(state)?;
+        Ok(self)
+    }
+
+    /// The log that the journal in this folder follows.
+    pub(super) fn followed(folder: &Path) -> Result<Origin, Fatal> {
+        let path = path_in(folder);
+        match records::RecordFile::first_record(&path, &FORM)? {
+            (START, body, _) => {
+                decode::<Start>(&body).map(|start| start.origin).map_err(|why| damaged(&path, &why))
+            }
+            _ => Err(damaged(&path, "it holds no state")),
+        }
     }
 
     /// How many records were ever written. All of them are durable.

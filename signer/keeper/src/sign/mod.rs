@@ -6,6 +6,7 @@
 //! the answer goes out, `queue` asks the token, `results` keeps the word until the log has it.
 //! It does not know: policy, people, networks, or why something is to be signed.
 
+mod another_log;
 mod batch;
 mod chain;
 pub(crate) mod charter;
@@ -23,6 +24,8 @@ mod validate;
 #[cfg(test)]
 #[path = "../../tests/support/world.rs"]
 mod world;
+
+pub use another_log::follow_log;
 
 use crate::config::SignConfig;
 use crate::exit::Fatal;

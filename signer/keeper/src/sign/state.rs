@@ -191,6 +191,13 @@ impl State {
         }
     }
 
+    /// The state with which the same keeper begins to follow another log: nothing of that is seen or used, and what was open
+    /// in the former one is given up. Every version, the clock and the rates stay as they are.
+    pub(super) fn for_another_log(mut self) -> Self {
+        self.chain.carry_over();
+        Self { chain: self.chain, rate: self.rate, ..Self::new(self.clock) }
+    }
+
     /// Whether `index` was ever spent or reserved here.
     pub(super) fn is_used(&self, index: u64) -> bool {
         index < self.floor || self.used.contains_key(&index) || self.open.contains_key(&index)

@@ -11,7 +11,7 @@ use super::settle::included;
 use super::state::{MAX_OPEN, MAX_USED, Open, Seen, State};
 use formats::dct::{self, SignedFile};
 use record::wire::{Batch, Child, Extra, Item};
-use record::{Action, Intent, KeyId, Leaf, Purpose, Repository, Sha256, SignedData, Time};
+use record::{Action, Adopted, Event, Intent, KeyId, Leaf, Purpose, Repository, Sha256, SignedData, Time};
 
 /// How far an intent's time may lie from the keeper's clock.
 const FRESH_MS: i64 = 300_000;
@@ -290,12 +290,16 @@ fn children(intent: &Intent, extra: &Extra, charter: &Charter, state: &State) ->
 }
 
 /// Whether a child file is the newest of its role in `repository`: its intent stands in the log and names it, it is
-/// signed by the intent's key, and it is what this keeper reserved last for that collection and role, or what it confirmed
+/// signed by that leaf's key, and it is what this keeper reserved last for that collection and role, or what it confirmed
 /// last if that was never seen signed.
 ///
 /// The last is what ties a file to its repository. An intent alone does not: whoever writes the log could write one
 /// that names another collection's file. Every key of this keeper signs through this journal only, so a file that is
 /// not in its chain is older, or another collection's.
+///
+/// Of a file that was made under the former log this one has no intent. Its `adopted` leaf stands in its place, and gives
+/// nothing by itself: the file must be in this keeper's chain since before it followed this log. So must a root of another
+/// keeper.
 ///
 /// A root of another keeper's key is not in this journal. Its certificate names the one repository, and its keeper gives
 /// no other content to a version: so it is taken as a link of the chain when it is first seen.
@@ -307,21 +311,20 @@ fn newest_child(
     state: &State,
 ) -> Result<Step, String> {
     included(&child.leaf.0, child.index, &child.inclusion, &state.seen).map_err(|r| r.detail)?;
-    let intent = intent_in(&child.leaf.0).map_err(|r| r.detail)?;
-    if intent.log != charter.origin || intent.repository != *repository {
-        return Err(format!("its intent is for {} in log {}", intent.repository, intent.log));
-    }
-    if intent.purpose != role || intent.action.purpose() != role || intent.action.version().is_none() {
-        return Err(format!("its intent is not for {role} metadata"));
+    let shown = shown_by(&child.leaf.0, role, charter)?;
+    if shown.repository != *repository {
+        return Err(format!("its leaf is for {}", shown.repository));
     }
     let file = SignedFile::parse(&child.file.0).map_err(|e| chain_of(&e))?;
-    if file.payload_hash() != intent.payload {
-        return Err("its intent names other bytes".into());
+    if file.payload_hash() != shown.payload {
+        return Err("its leaf names other bytes".into());
     }
-    signed_by(&file, role, &intent, charter)?;
+    signed_by(&file, role, &shown, charter)?;
     let repository = repository.clone();
     let step = Step { repository, role, version: file.version(), payload: file.payload_hash() };
-    let allowed = if charter.is_others(&intent.key) && role == Purpose::Root {
+    let allowed = if shown.adopted {
+        state.chain.stands_from_former_log(&step)
+    } else if charter.is_others(&shown.key) && role == Purpose::Root {
         state.chain.allows(&step)
     } else {
         state.chain.stands(&step)
@@ -329,12 +332,40 @@ fn newest_child(
     allowed.map(|()| step).map_err(|e| e.to_string())
 }
 
-fn signed_by(file: &SignedFile, role: Purpose, intent: &Intent, charter: &Charter) -> Result<(), String> {
-    let key = charter.role_key(&intent.key, role, &intent.repository);
-    let key = key.ok_or_else(|| format!("its key {} is no {role} key of the charter", intent.key))?;
+/// What a child's leaf says of it.
+struct Shown {
+    repository: Repository,
+    key: KeyId,
+    payload: Sha256,
+    /// The leaf takes over a file of the former log, for which this one has no intent.
+    adopted: bool,
+}
+
+fn shown_by(leaf: &[u8], role: Purpose, charter: &Charter) -> Result<Shown, String> {
+    if let Ok(Leaf::Event(Event::Adopted(adopted))) = Leaf::decode(leaf) {
+        if adopted.role != role {
+            return Err(format!("it was taken over as {}, not as {role}", adopted.role));
+        }
+        let Adopted { repository, key, payload, .. } = adopted;
+        return Ok(Shown { repository, key, payload, adopted: true });
+    }
+    let intent = intent_in(leaf).map_err(|r| r.detail)?;
+    if intent.log != charter.origin {
+        return Err(format!("its intent is for log {}", intent.log));
+    }
+    if intent.purpose != role || intent.action.purpose() != role || intent.action.version().is_none() {
+        return Err(format!("its intent is not for {role} metadata"));
+    }
+    let Intent { repository, key, payload, .. } = intent;
+    Ok(Shown { repository, key, payload, adopted: false })
+}
+
+fn signed_by(file: &SignedFile, role: Purpose, shown: &Shown, charter: &Charter) -> Result<(), String> {
+    let key = charter.role_key(&shown.key, role, &shown.repository);
+    let key = key.ok_or_else(|| format!("its key {} is no {role} key of the charter", shown.key))?;
     let keyid = if role == Purpose::Root {
         let root = file.root().map_err(|e| chain_of(&e))?;
-        dct::certificate::check(&root.certificate, &intent.repository, key).map_err(|e| chain_of(&e))?;
+        dct::certificate::check(&root.certificate, &shown.repository, key).map_err(|e| chain_of(&e))?;
         dct::certificate_key_id(&root.certificate)
     } else {
         dct::key_id(key)

@@ -19,6 +19,7 @@ mod outcomes;
 mod place;
 #[path = "../support/rig.rs"]
 mod rig;
+mod succession;
 #[path = "../support/traced.rs"]
 mod traced;
 #[path = "../support/world.rs"]

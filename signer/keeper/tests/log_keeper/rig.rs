@@ -44,7 +44,12 @@ impl Rig {
 
     /// The same with a key of entry timestamps.
     pub(crate) fn with_set_key() -> Option<Self> {
-        let rig = Self::new()?;
+        Self::with_set_key_beside("ed25519")
+    }
+
+    /// The same with a log key of this kind.
+    pub(crate) fn with_set_key_beside(log_key: &str) -> Option<Self> {
+        let rig = Self::with_key(log_key)?;
         let made = rig.generate("02", "p256", &[]);
         assert!(made.status.success(), "{}", said(&made));
         let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();

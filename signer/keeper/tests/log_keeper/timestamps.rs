@@ -7,6 +7,7 @@ use p256::ecdsa::{Signature as P256Signature, SigningKey, signature::hazmat::Pre
 use record::wire::{FromLog, ToLog};
 use record::{Algorithm, Clock, Completion, Leaf, Sha256, Signature, SignedData, Spki, SystemClock};
 use serde_json::json;
+use tlog::LogKey;
 
 /// A signature over a text, as the log has it.
 fn completion(text: &str) -> Completion {
@@ -72,30 +73,40 @@ fn a_timestamp_is_over_the_keepers_own_copy_and_clock_and_verifies_over_exactly_
 
 #[test]
 fn what_is_not_a_true_signature_in_the_keepers_own_log_gets_no_timestamp_and_no_key_is_touched() {
-    let Some(rig) = Rig::with_set_key() else { return };
+    let Some(rig) = Rig::with_set_key_beside("p256") else { return };
     let keeper = rig.start();
     let (mut daemon, welcome) = keeper.welcome();
     let forged = completion_of(Sha256::of(b"text"), Sha256::of(b"another text"));
     let text = completion("text");
     let set_key = rig.set_key.clone().unwrap();
     let by_the_set_key = Completion::new(set_key, text.data().clone(), text.signature().clone()).unwrap();
+    let vkey = rig.key();
+    let LogKey::P256(log_key) = vkey.key() else { panic!("{vkey}") };
+    let log_key = Spki::from_der(log_key).unwrap();
+    let by_the_log_key = Completion::new(log_key, text.data().clone(), text.signature().clone()).unwrap();
     let by_ed25519 = {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let data = SignedData::of(Algorithm::Ed25519, b"text").unwrap();
         let made = Signature::from_token(Algorithm::Ed25519, &key.sign(b"text").to_bytes()).unwrap();
         Completion::new(Spki::from_ed25519(&key.verifying_key().to_bytes()).unwrap(), data, made).unwrap()
     };
-    let others = [&forged, &by_the_set_key, &by_ed25519].map(leaf);
+    let others = [&forged, &by_the_set_key, &by_the_log_key, &by_ed25519].map(leaf);
     daemon.append(welcome.epoch, 0, &[leaves(1), others.to_vec()].concat());
-    for (index, code) in
-        [(0, "kind"), (1, "signature"), (2, "key"), (3, "algorithm"), (4, "index"), (u64::MAX, "index")]
-    {
+    for (index, code) in [
+        (0, "kind"),
+        (1, "signature"),
+        (2, "key"),
+        (3, "key"),
+        (4, "algorithm"),
+        (5, "index"),
+        (u64::MAX, "index"),
+    ] {
         assert_eq!(refusal(&ask(&mut daemon, index)), code, "{index}");
     }
     assert_eq!(rig.signatures(), 0);
     // The index that was refused is that of a leaf as soon as it is durable here.
-    daemon.append(welcome.epoch, 4, &[leaf(&completion("text"))]);
-    assert!(matches!(ask(&mut daemon, 4), FromLog::SetSigned { .. }));
+    daemon.append(welcome.epoch, 5, &[leaf(&completion("text"))]);
+    assert!(matches!(ask(&mut daemon, 5), FromLog::SetSigned { .. }));
     assert_eq!(rig.signatures(), 1);
 }
 

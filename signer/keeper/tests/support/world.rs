@@ -26,9 +26,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    fn new() -> Self {
-        let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
-        let vkey = VerifierKey::new_ed25519(ORIGIN, key.verifying_key().to_bytes()).unwrap();
+    fn new(origin: &str) -> Self {
+        let key = ed25519_dalek::SigningKey::from_bytes(Sha256::of(origin.as_bytes()).as_bytes());
+        let vkey = VerifierKey::new_ed25519(origin, key.verifying_key().to_bytes()).unwrap();
         Self { key, vkey, leaves: vec![] }
     }
 
@@ -48,7 +48,7 @@ impl Log {
 
     /// A note over whatever its key's holder likes.
     pub(crate) fn sign(&self, size: u64, root: Hash) -> String {
-        let text = Checkpoint { origin: ORIGIN.into(), size, root }.text();
+        let text = Checkpoint { origin: self.vkey.name().into(), size, root }.text();
         let signature = self.key.sign(text.as_bytes()).to_bytes();
         tlog::signed_note(&text, &self.vkey, &signature).unwrap()
     }
@@ -154,7 +154,12 @@ pub(crate) struct World {
 impl World {
     /// A world with these public keys, one of each purpose, and a log of one leaf.
     pub(crate) fn new(spki: BTreeMap<Purpose, Spki>, now: Time) -> Self {
-        let mut log = Log::new();
+        Self::of_log(ORIGIN, spki, now)
+    }
+
+    /// The same with a log of this name.
+    pub(crate) fn of_log(origin: &str, spki: BTreeMap<Purpose, Spki>, now: Time) -> Self {
+        let mut log = Log::new(origin);
         log.append(b"genesis");
         Self { log, spki, now, nonce: 0 }
     }
@@ -162,7 +167,8 @@ impl World {
     /// The charter for these keys; `CKA_ID` 01 to 04 in the order of the purposes.
     pub(crate) fn charter(&self) -> String {
         let mut text = format!(
-            "schema = 1\nkeeper = \"{KEEPER}\"\norigin = \"{ORIGIN}\"\nlog_vkey = \"{}\"\n",
+            "schema = 1\nkeeper = \"{KEEPER}\"\norigin = \"{}\"\nlog_vkey = \"{}\"\n",
+            self.log.vkey.name(),
             self.log.vkey
         );
         for (number, purpose) in (1..).zip(Purpose::ALL) {
@@ -190,7 +196,7 @@ impl World {
         self.nonce += 1;
         let purpose = action.purpose();
         Intent {
-            log: Origin::parse(ORIGIN).unwrap(),
+            log: Origin::parse(self.log.vkey.name()).unwrap(),
             keeper: KeeperName::parse(KEEPER).unwrap(),
             key: self.spki[&purpose].id(),
             purpose,

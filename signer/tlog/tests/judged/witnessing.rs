@@ -92,6 +92,16 @@ fn requests() -> impl Strategy<Value = (u64, u64, u8)> {
     (0..40u64, 0..40u64, 0..4u8)
 }
 
+#[test]
+fn a_wrong_proof_with_a_true_checkpoint_is_no_evidence_of_a_fork() {
+    let refused = |request: &AddCheckpoint| request.judge(&log().vkey, Some(&seen(7))).unwrap_err();
+    for size in [7, 9] {
+        let junk = request(7, size, forest().root(size), vec![leaf(1)]);
+        assert!(matches!(refused(&junk), WitnessRefusal::Inconsistent(_)), "{size}");
+    }
+    assert_eq!(refused(&request(7, 7, leaf(7), Vec::new())), WitnessRefusal::Forked { size: 7 });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -121,6 +131,7 @@ proptest! {
                 }
                 Err(WitnessRefusal::Conflict { seen, .. }) => prop_assert!(seen == at && old != at),
                 Err(WitnessRefusal::Shrinks { .. }) => prop_assert!(old > size),
+                Err(WitnessRefusal::Forked { size: same }) => prop_assert!(same == at && old == at),
                 Err(WitnessRefusal::Inconsistent(error)) => prop_assert!(fault != 0 || at > 0, "{:?}", error),
                 Err(refusal) => prop_assert!(size == 0 && fault == 3, "{:?}", refusal),
             }
@@ -146,10 +157,13 @@ proptest! {
     fn no_proof_makes_a_witness_accept_another_log(old in 1..40u64, more in 0..40u64, proof in prop::collection::vec(any::<[u8; 32]>(), 0..8)) {
         let proof = proof.into_iter().map(Hash).collect();
         let refused = request(old, old + more, leaf(old), proof).judge(&log().vkey, Some(&seen(old)));
-        let inconsistent = matches!(
-            refused,
-            Err(WitnessRefusal::Inconsistent(ProofError::Root | ProofError::OldRoot | ProofError::Length))
-        );
-        prop_assert!(inconsistent, "{:?}", refused);
+        let is_right = match more {
+            0 => refused == Err(WitnessRefusal::Forked { size: old }),
+            _ => matches!(
+                refused,
+                Err(WitnessRefusal::Inconsistent(ProofError::Root | ProofError::OldRoot | ProofError::Length))
+            ),
+        };
+        prop_assert!(is_right, "{:?}", refused);
     }
 }

@@ -4,6 +4,7 @@
 mod growth;
 mod load;
 mod process;
+mod retention;
 mod token;
 
 use anyhow::Result;
@@ -32,7 +33,8 @@ fn main() -> Result<()> {
         }
         ["signatures"] => signatures(),
         ["growth"] => growth::growth(),
-        _ => anyhow::bail!("bench [signatures|growth]"),
+        ["retention"] => retention::retention(),
+        _ => anyhow::bail!("bench [signatures|growth|retention]"),
     }
 }
 

@@ -1,16 +1,17 @@
 //! Doctored histories: each thing that must never be is found, and a good history is good.
 
 use super::*;
+use crate::crash::cuts::{Bound, Cut, Cuts};
 use record::{
-    Action, Change, Completion, FailureCode, Intent, Nonce, Outcome, Purpose, Requested, Signature,
-    SignedData, Spki, Time,
+    Action, Change, Completion, FailureCode, Intent, Nonce, Outcome, PayloadDigest, Purpose, Requested,
+    Sha256, Signature, SignedData, Spki, Time,
 };
 
 /// A log, a journal and what was seen of them, with nothing wrong at first.
 #[derive(Default)]
 struct Doctored {
     log: LogCopy,
-    journal: Vec<Option<Sha256>>,
+    journal: Vec<Option<ImageSignature>>,
     moments: Vec<Moment>,
     acknowledged: Vec<Acknowledged>,
     checkpoints: Vec<Checkpoint>,
@@ -31,6 +32,11 @@ fn spki() -> Spki {
 
 fn payload(content: u64) -> Sha256 {
     Sha256::of(&content.to_be_bytes())
+}
+
+/// By the key of every intent here.
+fn signed(content: u64) -> ImageSignature {
+    ImageSignature { key: spki().id(), digest: PayloadDigest::Sha256(payload(content)) }
 }
 
 fn tag(content: u64) -> Tag {
@@ -81,7 +87,7 @@ impl Doctored {
     }
 
     fn sign(&mut self, content: u64) {
-        self.journal.push(Some(payload(content)));
+        self.journal.push(Some(signed(content)));
     }
 
     fn complete(&mut self, content: u64) -> u64 {
@@ -180,7 +186,19 @@ fn a_signature_without_an_intent_is_found() {
     let mut history = good();
     history.sign(9);
     let line = history.journal.len() - 1;
-    assert_eq!(history.violations(), [Violation::NoIntent { line, payload: payload(9) }]);
+    assert_eq!(history.violations(), [Violation::NoIntent { line, signed: signed(9) }]);
+}
+
+#[test]
+fn the_right_payload_signed_by_another_key_is_found() {
+    let mut history = good();
+    history.intent(9);
+    let wrong = ImageSignature { key: payload(0).to_string().parse().unwrap(), ..signed(9) };
+    history.journal.push(Some(wrong));
+    let line = history.journal.len() - 1;
+    history.complete(9);
+    let count = Violation::Count { signed: signed(9), made: 0, completed: 1, unknown: 0 };
+    assert_eq!(history.violations(), [Violation::NoIntent { line, signed: wrong }, count]);
 }
 
 #[test]
@@ -264,7 +282,7 @@ fn a_void_intent_whose_key_signed_and_a_completion_that_no_key_made_are_found() 
     history.sign(9);
     history.outcome(intent, OutcomeKind::Void);
     let count = |content, made, completed, unknown| Violation::Count {
-        payload: payload(content),
+        signed: signed(content),
         made,
         completed,
         unknown,
@@ -299,6 +317,31 @@ fn an_unknown_outcome_is_a_violation_unless_the_keeper_died_between() {
         let (intent, found) = unknown(death);
         assert_eq!(found, [Violation::Unexplained { intent }]);
     }
+}
+
+/// The daemon was starting when the keeper was killed, so that no note bounds that death from above: the rest that follows
+/// does.
+#[test]
+fn a_death_whose_bound_no_note_gave_explains_nothing_after_the_next_rest() {
+    let mut history = good();
+    let mut cuts = Cuts::default();
+    let since = history.log.size();
+    let first = history.intent(7);
+    history.sign(7);
+    cuts.push(Cut { journaled: history.journal.len(), bound: Bound::Unknown, since: Some(since) });
+    history.outcome(first, OutcomeKind::Unknown);
+    history.whole(7);
+    history.deaths = cuts.deaths(&history.log);
+    assert_eq!(history.violations(), [], "it explains that of its own round");
+    cuts.settle(history.log.size());
+
+    let second = history.intent(8);
+    history.sign(8);
+    history.outcome(second, OutcomeKind::Unknown);
+    history.whole(8);
+    history.deaths = cuts.deaths(&history.log);
+    history.moments = cuts.moments(&history.log);
+    assert_eq!(history.violations(), [Violation::Unexplained { intent: second }]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::audit::facts::Asked;
 use record::{Digest, Repository, Tag, Time};
 use serde::Deserialize;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::PathBuf,
@@ -28,6 +28,8 @@ const MAX_SKEW_MS: i64 = 300_000;
 #[derive(Debug)]
 pub(crate) struct Runs {
     files: Vec<RunsFile>,
+    /// How long after its time a run explains what is signed, in milliseconds.
+    for_ms: i64,
 }
 
 /// One file.
@@ -39,11 +41,22 @@ struct RunsFile {
     lines: Lines,
 }
 
-/// What runs asked for; of several runs that asked for the same, the first.
+/// What runs asked for.
 #[derive(Debug, Default)]
 struct Lines {
-    asked: HashMap<(Repository, Digest, Option<Tag>), Option<Time>>,
-    repositories: HashMap<Repository, Option<Time>>,
+    /// How many runs there are.
+    runs: usize,
+    asked: HashMap<(Repository, Digest, Option<Tag>), Times>,
+    repositories: HashMap<Repository, Times>,
+}
+
+/// When the runs asked that asked for the same.
+#[derive(Debug, Default)]
+struct Times {
+    /// A run does not say when.
+    any: bool,
+    /// In milliseconds since 1970.
+    at: BTreeSet<i64>,
 }
 
 /// One line.
@@ -57,7 +70,8 @@ struct Run {
     /// Absent where a run may set any tag.
     #[serde(default)]
     tag: Option<Tag>,
-    /// When it asked, or began; it explains no intent from before.
+    /// When it asked, or began; it explains no intent from before, nor from long after. Without it, it explains its digest
+    /// at any time.
     #[serde(default)]
     at: Option<Time>,
 }
@@ -84,7 +98,7 @@ pub(crate) enum RunsError {
         why: String,
     },
     /// A limit.
-    #[error("{}: more than {what}; export a shorter period, or into several monitors' files", path.display())]
+    #[error("{}: more than {what}; export a shorter period and give its beginning with --runs-since", path.display())]
     TooMuch {
         /// The file.
         path: PathBuf,
@@ -94,17 +108,17 @@ pub(crate) enum RunsError {
 }
 
 impl Runs {
-    /// Nothing is read yet.
-    pub(crate) fn of(paths: Vec<PathBuf>) -> Self {
+    /// Nothing is read yet. A run explains what is signed within so many milliseconds after its time.
+    pub(crate) fn of(paths: Vec<PathBuf>, for_ms: i64) -> Self {
         let file = |path| RunsFile { path, read: None, lines: Lines::default() };
-        Self { files: paths.into_iter().map(file).collect() }
+        Self { files: paths.into_iter().map(file).collect(), for_ms }
     }
 
     /// Reads the files that have changed.
     pub(crate) fn refresh(&mut self) -> Result<(), RunsError> {
         for at in 0..self.files.len() {
             let others = self.files.iter().enumerate().filter(|(n, _)| *n != at);
-            let room = MAX_RUNS.saturating_sub(others.map(|(_, file)| file.lines.asked.len()).sum());
+            let room = MAX_RUNS.saturating_sub(others.map(|(_, file)| file.lines.runs).sum());
             if let Some(file) = self.files.get_mut(at) {
                 file.refresh(room)?;
             }
@@ -112,9 +126,11 @@ impl Runs {
         Ok(())
     }
 
-    /// Whether a run asked for this, not later than the intent was made.
+    /// Whether a run asked for this, not later than the intent was made, and not long before.
     pub(super) fn explain(&self, repository: &Repository, asked: &Asked, time: Time) -> bool {
-        let by_then = |at: &Option<Time>| at.is_none_or(|at| at.unix_ms() - MAX_SKEW_MS <= time.unix_ms());
+        let from = time.unix_ms().saturating_sub(self.for_ms);
+        let until = time.unix_ms().saturating_add(MAX_SKEW_MS);
+        let by_then = |times: &Times| times.any || times.at.range(from..=until).next().is_some();
         let explains = |lines: &Lines| match asked.digest {
             // A collection's root is for whatever is signed in it.
             None => lines.repositories.get(repository).is_some_and(by_then),
@@ -159,7 +175,7 @@ impl RunsFile {
                 Err(_) if !is_whole && text.len() <= MAX_LINE => break,
                 Err(why) => return Err(RunsError::Line { path: self.path.clone(), line, why }),
             };
-            if lines.asked.len() >= room {
+            if lines.runs >= room {
                 return Err(self.too_much(format!("{MAX_RUNS} runs in all files")));
             }
             if let Some(run) = run {
@@ -195,9 +211,20 @@ impl Run {
 impl Lines {
     fn add(&mut self, run: Run) {
         let Run { repository, digest, tag, at, .. } = run;
-        let earlier = |before: &mut Option<Time>| *before = before.zip(at).map(|(before, at)| before.min(at));
-        self.repositories.entry(repository.clone()).and_modify(earlier).or_insert(at);
-        self.asked.entry((repository, digest, tag)).and_modify(earlier).or_insert(at);
+        self.runs += 1;
+        self.repositories.entry(repository.clone()).or_default().add(at);
+        self.asked.entry((repository, digest, tag)).or_default().add(at);
+    }
+}
+
+impl Times {
+    fn add(&mut self, at: Option<Time>) {
+        match at {
+            Some(at) => {
+                self.at.insert(at.unix_ms());
+            }
+            None => self.any = true,
+        }
     }
 }
 
@@ -222,7 +249,7 @@ mod tests {
     fn runs(text: &str) -> (tempfile::NamedTempFile, Runs) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
-        let runs = Runs::of(vec![file.path().to_owned()]);
+        let runs = Runs::of(vec![file.path().to_owned()], 3_600_000);
         (file, runs)
     }
 
@@ -247,8 +274,26 @@ mod tests {
             explains(&asked(3, "v3"), 700) && !explains(&asked(3, "v3"), 699),
             "before the run, but for its clock"
         );
+        assert!(explains(&asked(3, "v3"), 4600) && !explains(&asked(3, "v3"), 4601), "long after the run");
         assert!(explains(&Asked::default(), 0));
         assert!(!runs.explain(&"r.example/b".parse().unwrap(), &Asked::default(), time(0)));
+    }
+
+    #[test]
+    fn an_image_that_is_signed_again_is_explained_by_a_run_of_that_time_only() {
+        let repository: Repository = "r.example/a".parse().unwrap();
+        let at = |s| line(1, &format!(",\"at\":\"{}\"", time(s)));
+        let explained = |lines: &[String], now| {
+            let (_file, mut runs) = runs(&lines.concat());
+            runs.refresh().unwrap();
+            let root = runs.explain(&repository, &Asked::default(), time(now));
+            assert_eq!(runs.explain(&repository, &asked(1, "v1"), time(now)), root);
+            root
+        };
+        assert!(explained(&[at(1000)], 1001) && !explained(&[at(1000)], 90_000));
+        assert!(explained(&[at(1000), at(89_000)], 90_000) && explained(&[at(89_000), at(1000)], 1001));
+        assert!(!explained(&[at(1000), at(89_000)], 40_000));
+        assert!(explained(&[at(1000), line(1, "")], 90_000), "a line without a time");
     }
 
     #[test]

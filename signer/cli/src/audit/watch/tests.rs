@@ -205,7 +205,7 @@ fn a_signature_that_no_run_asked_for_is_told_once_after_the_runs_had_their_time(
     };
     let mut log = Log::with_requests(1);
     let mut monitor = Monitor::of(&log);
-    monitor.watch.demand_runs(Runs::of(vec![file.path().to_owned()]), 100_000);
+    monitor.watch.demand_runs(Runs::of(vec![file.path().to_owned()], 3_600_000), 100_000, None);
     for content in [21, 22, 23] {
         log.push(intent(content, content));
         log.push(completion(content));
@@ -237,4 +237,32 @@ fn a_signature_that_no_run_asked_for_is_told_once_after_the_runs_had_their_time(
     assert_eq!(monitor.look(&published, 261), []);
     std::fs::write(file.path(), run(1)).unwrap();
     assert_eq!(monitor.look(&published, 262), [(Kind::Unexplained, Some(first + 6))]);
+}
+
+#[test]
+fn runs_are_demanded_from_a_time_on_and_then_whatever_times_entries_give() {
+    let mut log = Log::with_requests(1);
+    let first = log.size();
+    for (now, content) in [(10, 21), (50, 22), (20, 23)] {
+        log.push(intent(now, content));
+    }
+    let mut monitor = Monitor::of(&log);
+    monitor.watch.demand_runs(Runs::of(Vec::new(), 0), 0, Some(time(50)));
+    let published = log.published(log.size());
+    assert_eq!(
+        monitor.look(&published, 60),
+        [(Kind::Unexplained, Some(first + 1)), (Kind::Unexplained, Some(first + 2))]
+    );
+}
+
+#[test]
+fn changes_beyond_those_that_can_wait_are_told_as_such() {
+    let mut log = Log::new();
+    (0..=MAX_WAITING as u64).for_each(|n| log.push(intent(1, n)));
+    let mut monitor = Monitor::of(&log);
+    monitor.watch.demand_runs(Runs::of(Vec::new(), 0), 100_000, None);
+    let published = log.published(log.size());
+    let told = monitor.watch.look(&published.source(), Some(&monitor.seen), time(2)).unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].what.starts_with("no run has asked yet for 1 more changes"), "{told:?}");
 }

@@ -4,8 +4,8 @@ use super::runs::Runs;
 use crate::audit::facts::{Asked, Facts};
 use record::{Leaf, Purpose, Repository, Time};
 
-/// Changes that wait for their runs. A log that brings more has the rest counted.
-const MAX_WAITING: usize = 10_000;
+/// Changes that wait for their runs. A log that brings more has the rest counted, and told without a wait.
+pub(super) const MAX_WAITING: usize = 10_000;
 
 /// The runs, and what they do not explain.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Unexplained {
     pub(super) runs: Runs,
     /// How long the export of a run may take, in milliseconds.
     within_ms: i64,
+    /// Where judging begins; none when it has begun.
+    since: Option<Time>,
     waiting: Vec<Change>,
     /// Changes beyond those that wait.
     more: u64,
@@ -30,14 +32,19 @@ pub(super) struct Change {
 }
 
 impl Unexplained {
-    pub(super) fn new(runs: Runs, within_ms: i64) -> Self {
-        Self { runs, within_ms, waiting: Vec::new(), more: 0 }
+    /// Judges from the first intent of this time or later on. What follows it is judged whatever times it gives.
+    pub(super) fn new(runs: Runs, within_ms: i64, since: Option<Time>) -> Self {
+        Self { runs, within_ms, since, waiting: Vec::new(), more: 0 }
     }
 
     /// Takes up what an entry asks for, unless a run explains it.
     pub(super) fn entry(&mut self, index: u64, leaf: &Leaf, now: Time) {
         let facts = Facts::of(leaf);
         let (Leaf::Intent(intent), Some(repository)) = (leaf, facts.repository) else { return };
+        if self.since.is_some_and(|since| intent.time < since) {
+            return;
+        }
+        self.since = None;
         // Snapshots and timestamps follow from what was asked for; so do targets that only renew an older version.
         if !matches!(intent.purpose, Purpose::Root | Purpose::Targets) {
             return;
@@ -59,7 +66,7 @@ impl Unexplained {
         }
     }
 
-    /// What has waited long enough, and how much more there was than could wait.
+    /// What has waited long enough, and how much more there was that could not wait.
     pub(super) fn overdue(&mut self, now: Time) -> (Vec<Change>, u64) {
         let (runs, within_ms) = (&self.runs, self.within_ms);
         self.waiting.retain(|change| !runs.explain(&change.repository, &change.asked, change.time));
