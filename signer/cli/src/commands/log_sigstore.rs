@@ -98,14 +98,11 @@ impl<'a> Signed<'a> {
         let Self { index, leaf, hashes, note, .. } = self;
         let entry = Included { index: *index, leaf, hashes, note };
         Bundle::of_blob(entry, &trust.key).map_err(|e| match e {
-            BundleError::NoClient { .. } => Failure::new(
-                Exit::NotFound,
-                "there is no Sigstore bundle of this signature",
-            )
-            .why(e)
-            .next(
-                "prove it with `chancery log prove --out`, or have it signed by a P-256 key",
-            ),
+            BundleError::NoClient { .. } => {
+                Failure::new(Exit::NotFound, "there is no Sigstore bundle of this signature")
+                    .why(e)
+                    .next("prove it with `chancery log prove --out`, or have it signed by a P-256 key")
+            }
             e => AuditError::Evidence(api::chain_text(&e)).into(),
         })
     }
