@@ -43,7 +43,7 @@ bench: setup
 	@echo "== building for release (a first build takes about ten minutes on two cores)"
 	cargo build --release --workspace --bins
 	cargo build --release -p hsm-sim-pkcs11
-	GROWTH=$(or $(GROWTH),10000000) target/release/bench
+	GROWTH=$(or $(GROWTH),100000) target/release/bench
 
 hardware: build
 	@tests/setup.sh hardware

@@ -18,7 +18,7 @@ use tests::{Instance, Settings, Started, binary, grow_command};
 /// Entries of the log that everything is compared with.
 const SMALL: u64 = 10_000;
 /// Entries of the large log, unless `GROWTH` says otherwise.
-const LARGE: u64 = 10_000_000;
+const LARGE: u64 = 100_000;
 /// Clients, and how many requests they make together.
 const LEVELS: [(usize, usize); 2] = [(1, 60), (16, 480)];
 /// Proofs of which the median is told.
