@@ -15,11 +15,13 @@ declare -A packages=(
   [softhsm2-util]=softhsm2 [pkcs11-tool]=opensc [skopeo]=skopeo [umoci]=umoci [docker-registry]=docker-registry
   [notary]=notary [cc]=build-essential [openssl]=openssl [curl]=curl [jq]=jq [xxd]=xxd [python3]=python3
   [ps]=procps [strace]=strace [ssh-agent]=openssh-client [unshare]=util-linux [pkg-config]=pkg-config [yubico-piv-tool]=yubico-piv-tool
+  [ssh-agent]=openssh-client
 )
 # file -> Debian package: libraries, and programs that are no commands of users
 declare -A files=(
   [/usr/include/PCSC/winscard.h]=libpcsclite-dev
   [/usr/sbin/pcscd]=pcscd
+  [/usr/sbin/mkfs.ext4]=e2fsprogs
   [/usr/lib/pcsc/drivers/serial/libifdvpcd.so]=vsmartcard-vpcd
 )
 missing=()
@@ -33,10 +35,12 @@ ls /usr/lib/*/libykcs11.so >/dev/null 2>&1 || missing+=(ykcs11)
 ldd /bin/busybox >/dev/null 2>&1 && missing+=(busybox-static) # one with shared libraries makes no image
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-if [ "${1:-}" = hardware ]; then
-  command -v swig >/dev/null 2>&1 || missing+=(swig)
+if [ "${1:-}" = hardware ] || [ "${1:-}" = modules ]; then
   # Python's own venv wants Debian's packages where Python is Debian's.
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
+if [ "${1:-}" = hardware ]; then
+  command -v swig >/dev/null 2>&1 || missing+=(swig)
   [ -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing+=(python3-dev)
 fi
 as_root=()
