@@ -345,7 +345,7 @@ fn heads(places: &[String]) -> Check {
     }
     let says = "no head of this log is known to be kept off its host: nobody would notice that all of it is an older copy";
     let remedy = "run chancery log checkpoint or chancery log watch on another machine, each day, and carry backups away \
-                  (docs/how-to/backup.md)";
+                  (docs/how-to/backup.md); witnesses and mirrors keep heads too, and are not seen from here";
     Check::warning("head".into(), says.into(), Some(remedy.into()))
 }
 
