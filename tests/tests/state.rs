@@ -2,11 +2,12 @@
 
 use record::{Digest, Event, Leaf};
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use tests::{DAEMON, Instance, LOG_KEEPER, Output, Settings, binary, have, wait_for};
+use tests::{DAEMON, Instance, LOG_KEEPER, Output, Settings, binary, dump, have, wait_for};
 
 /// The database; the log keeper's spool; the signing keeper's journal: folders of `chancery dev`.
 const DATABASE: &str = "data";
@@ -128,6 +129,7 @@ fn a_database_older_than_a_fail_over_explains_needs_an_operator_and_a_lost_one_i
     let Some(mut past) = Past::new() else { return };
     let before = past.service.trust_file("demo/app", "targets.json");
     assert_eq!(past.service.stop(), 0);
+    let rows = of_the_log(&past.service);
     let config = past.service.dir().join("chanceryd.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("{text}\n[limits]\nrefill_leaves = 1\n")).unwrap();
@@ -141,9 +143,19 @@ fn a_database_older_than_a_fail_over_explains_needs_an_operator_and_a_lost_one_i
 
     fs::remove_dir_all(past.service.dir().join(DATABASE)).unwrap();
     rebuild(&past.service, &config);
+    let rebuilt = of_the_log(&past.service);
+    let lost: Vec<_> = rows.difference(&rebuilt).collect();
+    assert!(lost.is_empty() && rows.len() > 50, "{lost:#?} of {} rows", rows.len());
     past.service.resume(&Settings::default());
     assert_eq!(past.service.trust_file("demo/app", "targets.json"), before);
     past.goes_on();
+}
+
+/// The rows that are functions of the log alone.
+fn of_the_log(service: &Instance) -> BTreeSet<String> {
+    let others = ["head: ", "generation: ", "request: "];
+    let rows = dump(&service.dir().join(DATABASE));
+    rows.into_iter().filter(|row| !others.iter().any(|table| row.starts_with(table))).collect()
 }
 
 /// `chanceryd rebuild` with the log keeper running.

@@ -184,17 +184,25 @@ pub fn seal(
     spki: &Spki,
     sig: &Signature,
 ) -> Result<Vec<u8>, BuildError> {
-    let hash = Sha256::of(payload);
-    if hash != intent.payload {
+    let file = assemble(intent, extra, payload, spki, sig)?;
+    if spki.verifies(&intent.payload, sig) { Ok(file) } else { Err(BuildError::Signature) }
+}
+
+/// As [`seal`], for a signature that the caller verifies over `intent.payload`: many at once, on several threads.
+pub fn assemble(
+    intent: &Intent,
+    extra: &Extra,
+    payload: &[u8],
+    spki: &Spki,
+    sig: &Signature,
+) -> Result<Vec<u8>, BuildError> {
+    if Sha256::of(payload) != intent.payload {
         return Err(BuildError::Payload);
     }
     if spki.id() != intent.key {
         return Err(BuildError::Key);
     }
     check_p256(spki)?;
-    if !spki.verifies(&hash, sig) {
-        return Err(BuildError::Signature);
-    }
     match (&intent.action, extra) {
         (Action::RootCertificate { .. }, _) => {
             certificate::assemble(payload, sig).map_err(BuildError::Certificate)

@@ -10,4 +10,4 @@ mod build;
 pub mod dct;
 pub mod sigstore;
 
-pub use build::{BuildError, Keys, MAX_VERSION, build, seal};
+pub use build::{BuildError, Keys, MAX_VERSION, assemble, build, seal};

@@ -1,7 +1,7 @@
 //! Files that a log takes over from the one that it continues: as the former database gives them, and as the leaves of
 //! the new log give them again.
 
-use super::{Role, Store, StoreError, checked::leaf_row, project, signed, tuf, tuf::FileRow};
+use super::{Role, Store, StoreError, batch::Batch, project, tuf::FileRow};
 use formats::dct::{FileError, SignedFile};
 use record::{Action, Adopted, AdoptedPart, Event, FileRef, Intent, Leaf, Repository, RoleKeys, Spki};
 use sqlx::SqliteConnection;
@@ -88,10 +88,11 @@ impl Store {
 /// Stores the file that the leaf at `index` takes over, from that leaf and the parts before it.
 pub(super) async fn put(
     connection: &mut SqliteConnection,
+    batch: &mut Batch<'_>,
     index: u64,
     adopted: &Adopted,
 ) -> Result<(), StoreError> {
-    let bytes = content(connection, index, adopted).await?;
+    let bytes = content(connection, batch, index, adopted).await?;
     let wrong = |why: String| StoreError::Contradiction(format!("the file of leaf {index}: {why}"));
     if FileRef::of(&bytes) != adopted.file {
         return Err(wrong("its bytes are not those that it names".into()));
@@ -101,13 +102,12 @@ pub(super) async fn put(
     if named != (true, adopted.version, adopted.payload) {
         return Err(wrong("its role, version or payload is another".into()));
     }
-    project::put_blob(connection, &bytes).await?;
     let repository = &adopted.repository;
     let (below, targets_version) = match adopted.role {
         Role::Root => {
             let root = file.root().map_err(|e| wrong(e.to_string()))?;
-            project::put_blob(connection, &root.certificate).await?;
             project::put_certificate(connection, repository, &root.certificate, index).await?;
+            batch.put_blob(root.certificate);
             (None, 0)
         }
         Role::Targets => {
@@ -120,7 +120,7 @@ pub(super) async fn put(
             let name = if adopted.role == Role::Snapshot { "targets" } else { "snapshot" };
             let below = file.meta().map_err(|e| wrong(e.to_string()))?.get(name).map(|f| f.sha256);
             let below = below.ok_or_else(|| wrong(format!("it names no {name}")))?;
-            (Some(below), project::leads_to(connection, repository, &below).await?)
+            (Some(below), batch.leads_to(connection, repository, &below).await?)
         }
     };
     let row = FileRow {
@@ -135,12 +135,15 @@ pub(super) async fn put(
         targets_version,
         below,
     };
-    tuf::insert_file(connection, repository, &row).await
+    batch.put_blob(bytes);
+    batch.put_file(repository.clone(), row);
+    Ok(())
 }
 
 /// The bytes of a file: those of its parts, and its leaf's own.
 async fn content(
     connection: &mut SqliteConnection,
+    batch: &Batch<'_>,
     index: u64,
     adopted: &Adopted,
 ) -> Result<Vec<u8>, StoreError> {
@@ -148,9 +151,7 @@ async fn content(
     let first = index.checked_sub(adopted.parts).ok_or_else(broken)?;
     let mut bytes = Vec::new();
     for at in first..index {
-        let sql = "SELECT idx, hash, bytes FROM leaf WHERE idx = ?";
-        let row = sqlx::query(sql).bind(signed(at)).fetch_one(&mut *connection).await?;
-        match Leaf::decode(&leaf_row(&row)?.2) {
+        match Leaf::decode(&batch.leaf(connection, at).await?) {
             Ok(Leaf::Event(Event::AdoptedPart(AdoptedPart { content, .. }))) => bytes.extend(content.0),
             _ => return Err(broken()),
         }

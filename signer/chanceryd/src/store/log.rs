@@ -2,6 +2,7 @@
 
 use super::{
     Store, StoreError,
+    batch::Batch,
     checked::{self, leaf_row, read_tiles},
     project,
     requests::NewRow,
@@ -231,27 +232,29 @@ impl Writer {
         let mut frontier = self.frontier.clone();
         let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut placed = Vec::with_capacity(leaves.len());
-        let mut presented = project::Presented::default();
+        let mut batch = Batch::new(frontier.size());
         for new in leaves {
             let index = frontier.size();
-            match project::check(&mut tx, &new.leaf).await? {
+            match project::check(&mut tx, &batch, &new.leaf).await? {
                 Err(why) if misfits == Misfits::Contradict => {
                     return Err(StoreError::Contradiction(format!(
                         "leaf {index} does not follow from what stands before it: {why}"
                     )));
                 }
                 Err(why) => placed.push(Err(why)),
-                Ok(()) => {
+                Ok(fit) => {
                     let hash = tlog::leaf_hash(&new.bytes);
                     let mut nodes = Vec::new();
                     frontier.append_with(hash, |tile, place, hash| nodes.push((tile, place, hash)));
-                    insert_leaf(&mut tx, index, &hash, &new.bytes).await?;
+                    batch.put_leaf(hash, &new.bytes);
                     insert_nodes(&mut tx, &nodes).await?;
-                    project::apply(&mut tx, &mut presented, index, new).await?;
+                    project::apply(&mut tx, &mut batch, index, fit, new).await?;
+                    batch.relieve(&mut tx).await?;
                     placed.push(Ok(index));
                 }
             }
         }
+        batch.write(&mut tx).await?;
         let mut inserted = Vec::with_capacity(rows.len());
         for row in rows {
             inserted.push(row.insert(&mut tx).await?);
@@ -435,21 +438,6 @@ async fn put_generation(
     Ok(())
 }
 
-async fn insert_leaf(
-    connection: &mut SqliteConnection,
-    index: u64,
-    hash: &Hash,
-    bytes: &[u8],
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO leaf (idx, hash, bytes) VALUES (?, ?, ?)")
-        .bind(signed(index))
-        .bind(hash.0.to_vec())
-        .bind(bytes)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
 /// Writes the hashes that a leaf brought into tiles above the leaves: the roots of the tiles it filled.
 async fn insert_nodes(
     connection: &mut SqliteConnection,
@@ -505,6 +493,23 @@ mod tests {
     async fn commit_much(writer: &mut Writer) {
         let big = || NewLeaf { bytes: vec![0; 60_000], ..leaf() };
         writer.commit(1, &(0..110).map(|_| big()).collect::<Vec<_>>(), &[]).await.unwrap();
+    }
+
+    /// More rows than one statement has, and more bytes than a batch holds.
+    #[tokio::test]
+    async fn every_leaf_of_a_large_transaction_is_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let large = |n: u16| NewLeaf { bytes: n.to_be_bytes().repeat(30_000), ..leaf() };
+        let leaves: Vec<_> = (0..300).map(large).collect();
+        writer.commit_all(1, &leaves).await.unwrap();
+        writer.commit_all(1, &[large(300)]).await.unwrap();
+        let root = writer.head().root;
+        let (store, reopened) = Store::open(&path).await.unwrap();
+        assert_eq!((reopened.head().size, reopened.head().root), (301, root));
+        let read = store.leaves(0, 301).await.unwrap();
+        assert!(read.iter().zip(0..).all(|(bytes, n)| *bytes == large(n).bytes));
     }
 
     async fn reader(path: &std::path::Path) -> SqliteConnection {

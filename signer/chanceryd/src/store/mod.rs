@@ -7,6 +7,7 @@
 
 mod adopt;
 mod backup;
+mod batch;
 mod checked;
 mod identity;
 mod inspection;

@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError, checked, requests::parse, rows, signed, unsigned};
 use record::{Digest, FileRef, KeeperName, Purpose, Repository, Sha256, Tag, Time};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, Sqlite, SqliteConnection, query_builder::Separated, sqlite::SqliteRow};
 
 /// A collection's role; the purposes of its keys are the same four.
 pub(crate) type Role = Purpose;
@@ -237,31 +237,29 @@ impl Store {
     }
 }
 
-/// Records a signed file.
-pub(super) async fn insert_file(
-    connection: &mut SqliteConnection,
+/// The table of signed files with its columns, as [`bind_file`] gives them.
+pub(super) fn file_columns() -> String {
+    format!("file (repository, {COLUMNS})")
+}
+
+/// A signed file's row.
+pub(super) fn bind_file(
+    mut row: Separated<'_, Sqlite, &'static str>,
     repository: &Repository,
-    row: &FileRow,
-) -> Result<(), StoreError> {
-    let sql = sqlx::AssertSqlSafe(format!(
-        "INSERT INTO file (repository, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    ));
-    sqlx::query(sql)
-        .bind(repository.as_str())
-        .bind(row.role.as_str())
-        .bind(signed(row.version))
-        .bind(row.payload.as_bytes().to_vec())
-        .bind(row.file.sha256.as_bytes().to_vec())
-        .bind(signed(row.file.length))
-        .bind(row.created.unix_ms())
-        .bind(row.expires.unix_ms())
-        .bind(signed(row.intent))
-        .bind(signed(row.completion))
-        .bind(signed(row.targets_version))
-        .bind(row.below.map(|sha| sha.as_bytes().to_vec()))
-        .execute(connection)
-        .await?;
-    Ok(())
+    file: &FileRow,
+) {
+    row.push_bind(repository.as_str().to_owned())
+        .push_bind(file.role.as_str())
+        .push_bind(signed(file.version))
+        .push_bind(file.payload.as_bytes().to_vec())
+        .push_bind(file.file.sha256.as_bytes().to_vec())
+        .push_bind(signed(file.file.length))
+        .push_bind(file.created.unix_ms())
+        .push_bind(file.expires.unix_ms())
+        .push_bind(signed(file.intent))
+        .push_bind(signed(file.completion))
+        .push_bind(signed(file.targets_version))
+        .push_bind(file.below.map(|sha256| sha256.as_bytes().to_vec()));
 }
 
 /// The file whose payload has this hash, as a projection reads it within its transaction.
