@@ -2,17 +2,18 @@
 //! the checkpoints that it cosigned are believed by every client that believed them before.
 
 use crate::{
+    cosign::offline,
     rows::{Rows, Verdict},
     tamper::other_signature,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use record::Digest;
+use record::{Digest, Event, Leaf};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
-use tests::{Instance, Output, free_port, have, wait_for};
+use tests::{Instance, Output, Settings, free_port, have, wait_for};
 use tlog::{
     AddCheckpoint, Checkpoint, CosignerKey, Hash, Note, TilePath, Tiles, VerifierKey, accepted_cosignatures,
     consistency_proof, decode_size, decode_tile, tile_width, tiles_for_consistency,
@@ -204,7 +205,7 @@ fn litewitness_cosigns_the_log_through_growth_restarts_and_a_conflict() {
 
     witness.restart();
     assert_eq!(service.stop(), 0);
-    service.resume(&tests::Settings::default());
+    service.resume(&Settings::default());
     sign(&service, &digest, "v2");
     let after = Published::beyond(&service, grown.size());
     row(
@@ -238,6 +239,68 @@ fn litewitness_cosigns_the_log_through_growth_restarts_and_a_conflict() {
     rows.keep("3-litewitness");
 
     clients_believe_what_was_cosigned(&service, &witness, &next, &cosigned);
+}
+
+/// As `docs/how-to/witnesses.md` sets it up, fail-closed: what is published has the witness's cosignature, or is not published.
+#[test]
+fn the_service_itself_gets_litewitness_to_cosign_its_log_through_growth_and_restarts() {
+    if !have("docker-registry") || !have("ssh-agent") {
+        return;
+    }
+    let Some((mut rows, bin)) = Rows::of("torchwood") else { return };
+    let mut service = Instance::start();
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    assert_eq!(service.stop(), 0);
+    let log: VerifierKey = service.env()["CHANCERY_LOG_VKEY"].parse().unwrap();
+    let mut witness = LiteWitness::of(&bin, &log);
+    let policy = witness.dir.path().join("policy");
+    let line = format!("witness lite {} http://127.0.0.1:{}", witness.vkey, witness.port);
+    fs::write(&policy, format!("log {log}\n{line}\nquorum lite\n")).unwrap();
+    let config = service.dir().join("chanceryd.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let witnesses = format!("[log.witnesses]\npolicy = {policy:?}\nwithout_quorum = \"wait\"\n");
+    let limit = "max_unwitnessed = { leaves = 2000, minutes = 30 }";
+    fs::write(&config, format!("{text}\n{witnesses}{limit}\n")).unwrap();
+
+    let mut row = |service: &Instance, witness: &LiteWitness, what: &str| {
+        let said = cosigned(service, witness);
+        rows.add(&format!("asked by the service: {what}"), Verdict::Accepts, &said);
+    };
+    service.resume(&Settings::default());
+    row(&service, &witness, "the first checkpoint");
+    for tag in ["v1", "v2"] {
+        sign(&service, &digest, tag);
+        row(&service, &witness, "a larger one");
+    }
+    // The next daemon does not know where the witness stands, and is told so by a 409.
+    witness.restart();
+    assert_eq!(service.stop(), 0);
+    service.resume(&Settings::default());
+    sign(&service, &digest, "v3");
+    row(&service, &witness, "a larger one after log and witness were restarted");
+    rows.keep("3-litewitness-2");
+    let troubles =
+        |leaf: &&Leaf| matches!(leaf, Leaf::Event(Event::WitnessLost { .. } | Event::WitnessConflict { .. }));
+    assert_eq!(service.history().leaves().iter().filter(troubles).count(), 0);
+    let policy = policy.to_str().unwrap();
+    let verified = service.chancery_as("CHANCERY_AUDITOR_TOKEN", &["log", "verify", "--policy", policy]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+}
+
+/// Waits until everything that the log has now is published, and gives what the witness has said of it.
+fn cosigned(service: &Instance, witness: &LiteWitness) -> Output {
+    let log: VerifierKey = service.env()["CHANCERY_LOG_VKEY"].parse().unwrap();
+    let size = service.committed();
+    let note = wait_for("the whole log to be published", || {
+        let (status, note) = service.http("", "/v1/log/checkpoint", &[]);
+        let note = (status == 200).then(|| Note::parse(&note).unwrap())?;
+        (Checkpoint::of_note(&note, &log).unwrap().size >= size).then_some(note)
+    });
+    let (code, stdout) = match note.cosigned_at(&witness.vkey) {
+        Ok(_) => (0, "a cosignature that verifies".into()),
+        Err(error) => (1, error.to_string()),
+    };
+    Output { code, stdout, stderr: String::new() }
 }
 
 /// The cosigned checkpoint in the place of the log's own: the auditor's tools demand the cosignature, and cosign does not mind it.
@@ -282,7 +345,7 @@ fn clients_believe_what_was_cosigned(
         &["log", "prove", &index, "--payload", blob.to_str().unwrap()],
     );
     assert_eq!(prove.code, 0, "{prove:?}");
-    let mut cosign = Command::new(bin.join("cosign"));
+    let mut cosign = offline(&bin.join("cosign"));
     cosign.arg("verify-blob").arg("--key").arg(keys.join("targets.pub.pem")).arg("--bundle").arg(bundle);
     cosign
         .arg("--trusted-root")

@@ -7,6 +7,7 @@ mod case;
 mod cosign;
 mod fsck;
 mod litewitness;
+mod own_log;
 mod rows;
 mod sigstore;
 mod tamper;

@@ -24,6 +24,8 @@ pub(crate) enum Verdict {
     Refuses(&'static [&'static str]),
     /// Accepts, since it does not read what was altered.
     DoesNotRead,
+    /// Accepts and refuses what `tlog` does, of many.
+    Agrees,
 }
 
 impl Rows {
@@ -50,13 +52,18 @@ impl Rows {
         let (wanted, good) = match verdict {
             Verdict::Accepts => ("accepts".to_owned(), said.code == 0),
             Verdict::DoesNotRead => ("does not read it".to_owned(), said.code == 0),
+            Verdict::Agrees => ("says what `tlog` says".to_owned(), said.code == 0),
             Verdict::Refuses(about) => (
                 format!("refuses: {}", about.join(" or ")),
                 said.code != 0 && about.iter().any(|w| words.contains(w)),
             ),
         };
         let result = if good { "as it must" } else { "WRONG" };
-        let did = if said.code == 0 { "accepts".to_owned() } else { format!("refuses: {}", shown(&words)) };
+        let did = match (verdict, said.code) {
+            (Verdict::Agrees, 0) => "says it".to_owned(),
+            (_, 0) => "accepts".to_owned(),
+            _ => format!("refuses: {}", shown(&words)),
+        };
         self.lines.push(format!("| {} | {what} | {wanted} | {did} | {result} |\n", self.judge));
         if !good {
             self.failed.push(format!("{what}: wanted {wanted}, and it ended with {}: {words}", said.code));
