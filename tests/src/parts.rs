@@ -10,6 +10,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// A process with the state that it owns.
@@ -159,7 +160,10 @@ impl Parts {
         if part != Part::Daemon && socket.exists() {
             fs::remove_file(&socket).unwrap();
         }
-        let log = self.dir.join(format!("{part:?}.said"));
+        // One file a process: two may run at a time.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let log = self.dir.join(format!("{part:?}-{number}.said"));
         let file = fs::File::create(&log).unwrap();
         let child = self.command(part, &["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         let mut process = Process { child, log };

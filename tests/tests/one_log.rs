@@ -2,10 +2,13 @@
 
 use record::Digest;
 use std::path::PathBuf;
-use tests::{Instance, Output, Part, Parts, free_port, have};
+use tests::{Instance, Output, Part, Parts, free_port, have, wait_for};
 
 /// Times that a second daemon is started beside a first one.
 const ROUNDS: usize = 100;
+
+/// Times that two are started at one moment.
+const STARTS: usize = 20;
 
 /// A stopped service with one signed tag, and its parts.
 struct Scene {
@@ -76,6 +79,36 @@ fn a_second_daemon_on_one_state_or_on_a_copy_of_it_extends_nothing() {
         let looked = scene.look(winner);
         assert_eq!(looked.code, 0, "one log: {looked:?}");
     }
+    scene.service.verify_log();
+}
+
+#[test]
+fn of_two_daemons_that_start_at_one_moment_on_one_state_or_on_a_copy_of_it_one_serves() {
+    let Some(scene) = Scene::set() else { return };
+    let copied = scene.copied(&[Part::Daemon], "daemon");
+    let (_log, _signing) = (scene.parts.start(Part::LogKeeper), scene.parts.start(Part::SigningKeeper));
+    for round in 0..STARTS {
+        let (other, code, why) = match round % 2 {
+            0 => (&scene.parts, 75, "another chanceryd is running on this folder"),
+            _ => (&copied, 69, "another daemon holds the log keeper's lease"),
+        };
+        let places = [&scene.parts, other];
+        let mut both = places.map(|parts| parts.start(Part::Daemon));
+        let lost = wait_for("one of the two to end", || both.iter_mut().position(|d| d.ended().is_some()));
+        let loser = &mut both[lost];
+        assert_eq!(loser.ended(), Some(code), "round {round}: {}", loser.said());
+        assert!(loser.said().contains(why), "round {round}: {}", loser.said());
+
+        let (place, winner) = (places[1 - lost], &mut both[1 - lost]);
+        assert_eq!(place.settled(winner), None, "round {round}: nobody serves: {}", winner.said());
+        let signed = scene.sign(place, &format!("t{round}"), "60s");
+        assert_eq!(signed.code, 0, "round {round}: {signed:?}");
+        let looked = scene.look(place);
+        assert_eq!(looked.code, 0, "round {round}: one log: {looked:?}");
+        assert_eq!(winner.stop(), 0, "round {round}: {}", winner.said());
+    }
+    let mut daemon = scene.parts.start(Part::Daemon);
+    assert_eq!(scene.parts.settled(&mut daemon), None, "{}", daemon.said());
     scene.service.verify_log();
 }
 
