@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 
-/// The commands of a page below `docs`, in order, each block with its line in front. Only blocks that say `sh` are meant.
+/// The commands of a page below `docs`, in order, each block with its line in front. Only blocks that say `sh` are meant: those that
+/// say `shell` are shown and not run.
 pub fn commands(page: &str) -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let page = fs::read_to_string(page).expect("the page is there");
