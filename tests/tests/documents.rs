@@ -1,6 +1,11 @@
 //! Pages that describe formats say what the programs do.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
 use tests::{Instance, have};
 
 /// Of each section of `docs/entries.md` that has a table of members, by its heading: the members, and whether each may be
@@ -143,12 +148,88 @@ fn the_page_about_state_describes_spool_and_journal_to_the_byte() {
     for member in &members {
         assert!(row.contains(member), "the page does not name {member}");
     }
+    let seal = fs::read(service.dir().join("data/seal")).unwrap();
+    assert_eq!((seal.len(), seal.last()), (4096, Some(&b'\n')));
+    assert_eq!(std::str::from_utf8(&seal).unwrap().trim_end(), r#"{"state":"stopped"}"#);
     let opened: usize = journal
         .iter()
         .filter(|r| r.0 == 3)
         .map(|r| String::from_utf8_lossy(&r.1).matches("\"opened\"").count())
         .sum();
     assert_eq!(opened, signed, "each signature was reserved");
+}
+
+/// Of the table in a section of `docs/state-formats.md`: what the second cell names, by each name in the first one.
+fn named_in(section: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let page = fs::read_to_string("../docs/state-formats.md").unwrap();
+    let start = page.find(&format!("\n{section}\n")).unwrap() + section.len() + 2;
+    let length = page[start..].find("\n#").unwrap();
+    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let rows = page[start..start + length].lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.split('|').collect::<Vec<_>>())
+        .flat_map(|cells| words(cells[1]).into_iter().map(|name| (name, words(cells[2]))).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The names in front of `:` or of a type in the lines of a declaration that begins with these words.
+fn declared(source: &str, words: &str, indented: usize) -> BTreeSet<String> {
+    let start = source.find(words).unwrap_or_else(|| panic!("no {words:?} there")) + words.len();
+    let indent = " ".repeat(indented);
+    let lines = source[start..].lines().take_while(|line| !line.trim_start().starts_with('}'));
+    let member = |line: &str| {
+        let line = line.strip_prefix(&indent)?.trim_start_matches("pub(super) ");
+        Some(line.split_once(':')?.0.to_owned())
+    };
+    lines.filter(|line| !line.trim_start().starts_with("//") && !line.contains("#["))
+        .filter_map(member).collect()
+}
+
+#[test]
+fn the_page_about_state_names_every_column_of_the_database() {
+    let schema = fs::read_to_string("../signer/chanceryd/src/store/schema.sql").unwrap();
+    let mut tables = BTreeMap::new();
+    for table in schema.split("CREATE TABLE ").skip(1) {
+        let (name, rest) = table.split_once(" (").unwrap();
+        let (columns, _) = rest.split_once(") STRICT").unwrap();
+        let columns = columns.split([',', '\n']).filter_map(|column| column.trim().split_once(' '));
+        let columns = columns.map(|(column, _)| column).filter(|word| word.chars().all(|c| !c.is_uppercase()));
+        tables.insert(name.to_owned(), columns.map(str::to_owned).collect::<BTreeSet<_>>());
+    }
+    assert!(tables.len() > 10, "{tables:?}");
+    assert_eq!(named_in("## Database"), tables);
+}
+
+#[test]
+fn the_page_about_state_names_every_member_of_every_object_in_a_journal() {
+    let source = |file: &str| fs::read_to_string(format!("../signer/keeper/src/sign/{file}.rs")).unwrap();
+    let (state, chain) = (source("state"), source("chain"));
+    let structs = [
+        (&state, "Seen", vec!["seen", "followed"]),
+        (&state, "Open", vec!["item"]),
+        (&state, "Window", vec!["window"]),
+        (&chain, "Step", vec!["confirmed", "taken"]),
+        (&chain, "Link", vec!["link"]),
+        (&chain, "Base", vec!["base", "below"]),
+    ];
+    let mut objects: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (source, name, called) in structs {
+        let members = declared(source, &format!("struct {name} {{\n"), 4);
+        objects.extend(called.into_iter().map(|called| (called.to_owned(), members.clone())));
+    }
+    let changes = &state[state.find("enum Change {").unwrap()..];
+    let changes = &changes[..changes.find("\n}").unwrap()];
+    for change in changes.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let Some((name, _)) = change.split_once([' ', '(']).filter(|_| change.starts_with(char::is_uppercase))
+        else {
+            continue;
+        };
+        if change.ends_with('{') {
+            objects.insert(name.to_lowercase(), declared(changes, &format!("    {name} {{\n"), 8));
+        }
+        assert!(objects.contains_key(&name.to_lowercase()), "{name} is a change that this test does not know");
+    }
+    assert!(objects.values().all(|members| !members.is_empty()), "{objects:?}");
+    assert_eq!(named_in("### Journal"), objects);
 }
 
 #[test]
