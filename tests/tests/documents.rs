@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 use tests::{Instance, have};
@@ -180,8 +180,10 @@ fn declared(source: &str, words: &str, indented: usize) -> BTreeSet<String> {
         let line = line.strip_prefix(&indent)?.trim_start_matches("pub(super) ");
         Some(line.split_once(':')?.0.to_owned())
     };
-    lines.filter(|line| !line.trim_start().starts_with("//") && !line.contains("#["))
-        .filter_map(member).collect()
+    lines
+        .filter(|line| !line.trim_start().starts_with("//") && !line.contains("#["))
+        .filter_map(member)
+        .collect()
 }
 
 #[test]
@@ -192,7 +194,8 @@ fn the_page_about_state_names_every_column_of_the_database() {
         let (name, rest) = table.split_once(" (").unwrap();
         let (columns, _) = rest.split_once(") STRICT").unwrap();
         let columns = columns.split([',', '\n']).filter_map(|column| column.trim().split_once(' '));
-        let columns = columns.map(|(column, _)| column).filter(|word| word.chars().all(|c| !c.is_uppercase()));
+        let columns =
+            columns.map(|(column, _)| column).filter(|word| word.chars().all(|c| !c.is_uppercase()));
         tables.insert(name.to_owned(), columns.map(str::to_owned).collect::<BTreeSet<_>>());
     }
     assert!(tables.len() > 10, "{tables:?}");
@@ -219,32 +222,157 @@ fn the_page_about_state_names_every_member_of_every_object_in_a_journal() {
     let changes = &state[state.find("enum Change {").unwrap()..];
     let changes = &changes[..changes.find("\n}").unwrap()];
     for change in changes.lines().filter_map(|line| line.strip_prefix("    ")) {
-        let Some((name, _)) = change.split_once([' ', '(']).filter(|_| change.starts_with(char::is_uppercase))
+        let Some((name, _)) =
+            change.split_once([' ', '(']).filter(|_| change.starts_with(char::is_uppercase))
         else {
             continue;
         };
         if change.ends_with('{') {
             objects.insert(name.to_lowercase(), declared(changes, &format!("    {name} {{\n"), 8));
         }
-        assert!(objects.contains_key(&name.to_lowercase()), "{name} is a change that this test does not know");
+        assert!(
+            objects.contains_key(&name.to_lowercase()),
+            "{name} is a change that this test does not know"
+        );
     }
     assert!(objects.values().all(|members| !members.is_empty()), "{objects:?}");
     assert_eq!(named_in("### Journal"), objects);
 }
 
+/// The links of a page: text, target, and what stands behind it.
+fn links(page: &str) -> Vec<(&str, &str, &str)> {
+    let link = |(at, _): (usize, &str)| {
+        let (target, rest) = page[at + 2..].split_once(')')?;
+        let text = &page[page[..at].rfind('[')? + 1..at];
+        Some((text, target, rest))
+    };
+    page.match_indices("](").filter_map(link).collect()
+}
+
+/// The attributes of a function, and the comments among them; none where there is no such function.
+fn attributes(source: &str, function: &str) -> Option<String> {
+    let declared = source.find(&format!("fn {function}("))?;
+    let (before, _) = source[..declared].rsplit_once('\n')?;
+    let above = before.lines().rev().map(str::trim).take_while(|line| line.starts_with(['#', '/']));
+    Some(above.collect::<Vec<_>>().join("\n"))
+}
+
 #[test]
-fn every_test_that_the_page_of_promises_names_exists() {
+fn every_test_that_the_page_of_promises_names_is_one_and_is_run() {
     let page = fs::read_to_string("../docs/PROMISES.md").unwrap();
-    let (mut file, mut source, mut named) = ("", String::new(), 0);
-    for words in page.split('`').skip(1).step_by(2).filter(|words| words.contains("::")) {
-        let (place, test) = words.rsplit_once("::").unwrap();
-        if !place.is_empty() {
-            file = place;
-            source =
-                fs::read_to_string(Path::new("..").join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
+    let (mut named, mut promises, mut line_before) = (0, 0, "");
+    for row in page.lines() {
+        let above = std::mem::replace(&mut line_before, row);
+        if !row.starts_with("| P") {
+            continue;
         }
-        assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
-        named += 1;
+        assert!(above.starts_with('|'), "in no table: {row}");
+        let before = named;
+        for (text, target, rest) in links(row) {
+            let test = text.trim_matches('`');
+            if !target.ends_with(".rs") || test.contains('/') {
+                continue;
+            }
+            let source = fs::read_to_string(Path::new("../docs").join(target));
+            let source = source.unwrap_or_else(|e| panic!("{target}: {e}"));
+            let attributes = attributes(&source, test).unwrap_or_else(|| panic!("{target} has no {test}"));
+            let is_test =
+                attributes.lines().any(|line| line == "#[test]" || line.starts_with("#[tokio::test"));
+            assert!(is_test, "{test} is no test, but {attributes:?}");
+            let ignored = attributes.contains("#[ignore");
+            assert_eq!(ignored, rest.starts_with(" (only `make "), "{test}: does the page say who runs it?");
+            named += 1;
+        }
+        assert!(named > before, "no test: {row}");
+        let figure = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        assert!(!figure.is_empty() && !row.ends_with("| |"), "neither a figure nor a dash: {row}");
+        promises += 1;
     }
-    assert!(named > 40, "only {named} tests were found: is this still how the page names them?");
+    assert!(promises > 25 && named > 60, "only {promises} promises and {named} tests were found");
+}
+
+/// Every page of Markdown, but those of folders that are no part of the sources.
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && !["target", "demo-run"].contains(&name.as_str()) {
+            pages.extend(self::pages(&path));
+        } else if name.ends_with(".md") {
+            pages.push(path.canonicalize().unwrap());
+        }
+    }
+    pages
+}
+
+/// The anchors of a page's headings, as forges make them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| -> String {
+        let mut heading = line.trim_start_matches('#').trim().to_lowercase();
+        for (_, target, _) in links(line) {
+            heading = heading.replace(&format!("]({})", target.to_lowercase()), "");
+        }
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere_and_every_page_is_reached_from_the_readme() {
+    let root = Path::new("..").canonicalize().unwrap();
+    let mut linked = BTreeMap::new();
+    for page in pages(&root) {
+        let text = fs::read_to_string(&page).unwrap();
+        let mut to = BTreeSet::new();
+        for (_, target, _) in links(&text) {
+            if target.contains("://") || target.contains(char::is_whitespace) {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let found = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let found = found.canonicalize().unwrap_or_else(|e| panic!("{}: {target}: {e}", page.display()));
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&found).unwrap());
+                assert!(anchors.iter().any(|a| a == anchor), "{}: no {target}", page.display());
+            }
+            to.insert(found);
+        }
+        linked.insert(page, to);
+    }
+    let (mut reached, mut next) = (BTreeSet::new(), vec![root.join("README.md")]);
+    while let Some(page) = next.pop() {
+        next.extend(linked.get(&page).into_iter().flatten().filter(|to| !reached.contains(*to)).cloned());
+        reached.insert(page);
+    }
+    let orphans: Vec<_> = linked.keys().filter(|page| !reached.contains(*page)).collect();
+    assert!(orphans.is_empty(), "no way from README.md to {orphans:?}");
+}
+
+/// `sh` marks what a test runs as it stands there, `shell` what nobody runs.
+#[test]
+fn every_page_with_blocks_that_say_sh_is_run_by_a_test() {
+    let mut tests = String::new();
+    let mut folders = vec![PathBuf::from("tests")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                tests.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let docs = Path::new("../docs").canonicalize().unwrap();
+    let mut run = 0;
+    for page in pages(&docs) {
+        if fs::read_to_string(&page).unwrap().contains("\n```sh\n") {
+            let name = page.strip_prefix(&docs).unwrap().display().to_string();
+            assert!(tests.contains(&format!("commands(\"{name}\")")), "no test runs {name}");
+            run += 1;
+        }
+    }
+    assert!(run > 4, "only {run} pages");
 }
