@@ -11,6 +11,9 @@ permission), 2 wrong usage. Of a leaf it checks every member's name and whether 
 text is a time, a name or a hash it checks only where it works with it, and neither the order nor the number of items of a list.
 It shares no code with the service, and is made for reading: the curves are the textbook's, neither fast nor constant in time,
 which checking public signatures need not be.
+
+How to read its 560 lines: 160 check signatures, which Python's library cannot (Ed25519, ECDSA, RSA-PSS, DER); 120 are the tree, the
+note and the files; 85 name the members of every kind of leaf; 95 are what the leaves promise, in `Meaning`. `verify` ties them up.
 """
 import base64, hashlib, http.client, json, os, ssl, sys, urllib.error, urllib.request
 
