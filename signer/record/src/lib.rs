@@ -22,7 +22,7 @@ pub mod wire;
 
 pub use algorithm::Algorithm;
 pub use clock::{Clock, FixedClock, SystemClock, Time, TimeError};
-pub use completion::{Completion, CompletionError};
+pub use completion::{Completion, CompletionError, wrong_signatures};
 pub use digest::{Digest, DigestError, Sha256, Sha256Stream, Sha384};
 pub use ids::{KeeperName, Nonce, Origin, Principal, RequestId, TokenId};
 pub use image::{ImageRef, Repository, Tag};

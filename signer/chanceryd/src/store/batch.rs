@@ -12,19 +12,13 @@ use super::{
 };
 use record::{Completion, Intent, KeeperRecord, PayloadDigest, Repository, Sha256};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, query_builder::Separated};
-use std::{
-    collections::{BTreeMap, HashMap},
-    num::NonZero,
-    thread,
-};
+use std::collections::{BTreeMap, HashMap};
 use tlog::Hash;
 
 /// Rows in one statement. What is left over is written one by one: two statements a table, both of them prepared once.
 const ROWS: usize = 64;
 /// Bytes of leaves and blobs that are held before they are written into the transaction.
 const MAX_HELD: usize = 16 * 1024 * 1024;
-/// Signatures from which on they are verified by several threads: starting one costs less than a verification.
-const ENOUGH_FOR_THREADS: usize = 8;
 
 /// What the leaves of one transaction have brought so far.
 pub(super) struct Batch<'a> {
@@ -261,7 +255,7 @@ impl<'a> Batch<'a> {
     /// Writes what is held into the transaction, and forgets it. An error where a signature is not its key's.
     // INVARIANT(verified-before-commit): nothing of a batch is committed but through here.
     pub(super) async fn write(&mut self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        if let Some(wrong) = first_wrong(&self.completions) {
+        if let Some(wrong) = record::wrong_signatures(&self.completions).first() {
             return Err(StoreError::Contradiction(format!(
                 "the signature of completion {wrong} does not verify with its key"
             )));
@@ -326,26 +320,6 @@ async fn insert<R>(
         query.build().execute(&mut *connection).await?;
     }
     Ok(())
-}
-
-/// The first completion whose signature is not its key's.
-fn first_wrong(completions: &[(u64, &Completion)]) -> Option<u64> {
-    let wrong =
-        |part: &[(u64, &Completion)]| part.iter().find(|(_, c)| !c.verifies()).map(|(index, _)| *index);
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    if completions.len() < ENOUGH_FOR_THREADS || threads == 1 {
-        return wrong(completions);
-    }
-    let share = completions.len().div_ceil(threads);
-    thread::scope(|scope| {
-        let parts: Vec<_> = completions.chunks(share).map(|part| scope.spawn(move || wrong(part))).collect();
-        // A thread that could not be joined has verified nothing.
-        let found = parts
-            .into_iter()
-            .zip(completions.chunks(share))
-            .map(|(thread, part)| thread.join().unwrap_or_else(|_| part.first().map(|(index, _)| *index)));
-        found.flatten().next()
-    })
 }
 
 async fn all_keys(connection: &mut SqliteConnection) -> Result<formats::Keys, StoreError> {

@@ -62,7 +62,7 @@ pub(crate) fn verify(dir: &Path, trust: &Trust) -> Result<BackupReport, AuditErr
         payloads,
         requests: manifest.requests,
         manifest_sha256,
-        log: Report { witnesses, memory, ..report(&accepted, &ends) },
+        log: Report { witnesses, memory, ..report(&accepted, &mut ends) },
     })
 }
 

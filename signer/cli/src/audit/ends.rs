@@ -5,6 +5,7 @@ use super::adoption::Adoption;
 use super::matching::{End, Matching, OpenIntent};
 use record::{
     Completion, Continues, Event, Genesis, Intent, KeeperName, KeeperRecord, KeyId, Leaf, Outcome, Purpose,
+    wrong_signatures,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 /// Findings, open intents and unknown outcomes that are kept for the report; beyond that they are only counted. A person
 /// who has this many needs no more to see that the log is wrong.
 pub(crate) const MAX_LISTED: usize = 100;
+/// Signatures that are verified together, on all cores.
+const TOGETHER: usize = 2048;
 
 /// The state of one walk over a log, from its first entry on.
 pub(crate) struct Ends {
@@ -22,7 +25,9 @@ pub(crate) struct Ends {
     /// What each keeper has presented so far: a key's purpose, and the entry that has it.
     presented: BTreeMap<(KeeperName, KeyId), (Purpose, u64)>,
     pub(crate) counts: Counts,
-    pub(crate) findings: Findings,
+    findings: Findings,
+    /// Signatures that are still to be verified.
+    unverified: Vec<(u64, Completion)>,
     /// The first unknown outcomes.
     pub(crate) unknown: Vec<UnknownOutcome>,
     pub(crate) last_intent: Option<u64>,
@@ -83,11 +88,12 @@ pub(crate) struct Finding {
 }
 
 impl Findings {
+    /// Signatures are judged later than the entries behind them: what is listed is in the order of the log all the same.
     fn add(&mut self, index: u64, what: impl Into<String>) {
         self.total += 1;
-        if self.listed.len() < MAX_LISTED {
-            self.listed.push(Finding { index, what: what.into() });
-        }
+        let place = self.listed.partition_point(|f| f.index <= index);
+        self.listed.insert(place, Finding { index, what: what.into() });
+        self.listed.truncate(MAX_LISTED);
     }
 }
 
@@ -101,6 +107,7 @@ impl Ends {
             presented: BTreeMap::new(),
             counts: Counts::default(),
             findings: Findings::default(),
+            unverified: Vec::new(),
             unknown: Vec::new(),
             last_intent: None,
             adoption: Adoption::default(),
@@ -126,8 +133,15 @@ impl Ends {
         step
     }
 
+    /// What is wrong with the entries so far.
+    pub(crate) fn findings(&mut self) -> &Findings {
+        self.verify_signatures();
+        &self.findings
+    }
+
     /// Takes the lists of what was found since they were last taken; what is only counted stays counted.
     pub(crate) fn take_news(&mut self) -> (Vec<Finding>, Vec<UnknownOutcome>) {
+        self.verify_signatures();
         (std::mem::take(&mut self.findings.listed), std::mem::take(&mut self.unknown))
     }
 
@@ -195,8 +209,9 @@ impl Ends {
     }
 
     fn completion(&mut self, index: u64, completion: &Completion) -> Option<Closed> {
-        if !completion.verifies() {
-            self.findings.add(index, format!("the signature does not verify with key {}", completion.key()));
+        self.unverified.push((index, completion.clone()));
+        if self.unverified.len() == TOGETHER {
+            self.verify_signatures();
         }
         let Some(open) = self.matching.completion(completion) else {
             let what = format!("a signature by key {} that no open intent announced", completion.key());
@@ -205,6 +220,14 @@ impl Ends {
         };
         self.counts.signed += 1;
         Some(Closed { intent: open.index, end: End::Signed })
+    }
+
+    fn verify_signatures(&mut self) {
+        let unverified = std::mem::take(&mut self.unverified);
+        let wrong = wrong_signatures(&unverified);
+        for (index, completion) in unverified.iter().filter(|(index, _)| wrong.contains(index)) {
+            self.findings.add(*index, format!("the signature does not verify with key {}", completion.key()));
+        }
     }
 
     fn outcome(&mut self, index: u64, outcome: &Outcome) -> Option<Closed> {
@@ -261,7 +284,7 @@ mod tests {
     }
 
     fn findings(log: &Log) -> Vec<(u64, String)> {
-        walk(log).findings.listed.into_iter().map(|f| (f.index, f.what)).collect()
+        walk(log).findings().listed.clone().into_iter().map(|f| (f.index, f.what)).collect()
     }
 
     #[test]
@@ -274,9 +297,9 @@ mod tests {
         log.push(outcome(2, OutcomeKind::Failed));
         log.push(outcome(3, OutcomeKind::Unknown));
         log.push(outcome(4, OutcomeKind::Void));
-        let ends = walk(&log);
-        assert_eq!(ends.findings.total, 0, "{:?}", ends.findings);
-        let counts = &ends.counts;
+        let mut ends = walk(&log);
+        assert_eq!(*ends.findings(), Findings::default());
+        let counts = ends.counts.clone();
         assert_eq!((counts.signed, counts.failed, counts.unknown, counts.void), (1, 1, 1, 1));
         assert_eq!(ends.open().map(|o| o.index).collect::<Vec<_>>(), [5]);
         assert_eq!(counts.kinds["intent"], 5);
@@ -290,8 +313,8 @@ mod tests {
         log.push(outcome(1, OutcomeKind::Unknown));
         log.push(intent(3, 7));
         log.push(completion(7));
-        let ends = walk(&log);
-        assert_eq!((ends.findings.total, ends.counts.signed, ends.open().len()), (0, 1, 0));
+        let mut ends = walk(&log);
+        assert_eq!((ends.findings().total, ends.counts.signed, ends.open().len()), (0, 1, 0));
     }
 
     #[test]
@@ -326,7 +349,7 @@ mod tests {
         assert_eq!(findings(&log).len(), 1);
         let mut ends = Ends::new(log.vkey().name(), log.vkey().to_string());
         ends.entry(0, &intent(0, 1).encode().unwrap());
-        let found: Vec<_> = ends.findings.listed.iter().map(|f| f.what.as_str()).collect();
+        let found: Vec<_> = ends.findings().listed.iter().map(|f| f.what.as_str()).collect();
         assert!(found[0].contains("genesis") && found[1].contains("has not presented"), "{found:?}");
     }
 
@@ -336,7 +359,10 @@ mod tests {
         for _ in 0..MAX_LISTED + 5 {
             log.push(completion(1));
         }
-        let ends = walk(&log);
-        assert_eq!((ends.findings.listed.len(), ends.findings.total), (MAX_LISTED, MAX_LISTED as u64 + 5));
+        let mut ends = walk(&log);
+        assert_eq!(
+            (ends.findings().listed.len(), ends.findings().total),
+            (MAX_LISTED, MAX_LISTED as u64 + 5)
+        );
     }
 }

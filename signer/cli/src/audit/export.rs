@@ -102,7 +102,7 @@ pub(crate) fn export(
     dir: &Path,
 ) -> Result<(Exported, u64), AuditError> {
     let mut bounds = Bounds::default();
-    let Walked { accepted, ends } =
+    let Walked { accepted, mut ends } =
         walk(source, trust, |index, _, step| bounds.step(index, step.leaf.as_ref(), range))?;
     let (from, until) = bounds.of(range, accepted.checkpoint.size)?;
     let out = Out { dir };
@@ -127,7 +127,7 @@ pub(crate) fn export(
     // Last: a folder with a manifest has the files that it names.
     out.write(MANIFEST, |file| Ok(file.write_all(&bytes)?))?;
     // Read back: what stands on the disk is what is handed out.
-    Ok((verify(dir, trust)?, ends.findings.total))
+    Ok((verify(dir, trust)?, ends.findings().total))
 }
 
 /// Verifies an export from its own files.

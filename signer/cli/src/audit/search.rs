@@ -100,7 +100,7 @@ pub(crate) fn search(
     let candidates = if filter.end.is_some() { MAX_HITS } else { limit };
     let mut hits: BTreeMap<u64, Hit> = BTreeMap::new();
     let mut next = None;
-    let Walked { accepted, ends } = walk(source, trust, |index, bytes, step| {
+    let Walked { accepted, mut ends } = walk(source, trust, |index, bytes, step| {
         if let Some(closed) = step.closed
             && let Some(hit) = hits.get_mut(&closed.intent)
         {
@@ -120,7 +120,7 @@ pub(crate) fn search(
         hits.truncate(limit);
     }
     let (origin, size) = (accepted.checkpoint.origin, accepted.checkpoint.size);
-    Ok(Found { origin, size, hits, next, findings: ends.findings.total, note: accepted.note })
+    Ok(Found { origin, size, hits, next, findings: ends.findings().total, note: accepted.note })
 }
 
 fn hit(index: u64, bytes: &[u8], leaf: &Leaf, filter: &Filter) -> Option<Hit> {

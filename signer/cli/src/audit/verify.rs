@@ -2,7 +2,7 @@
 
 use super::{
     AuditError, LogSource, Prover,
-    ends::{Counts, Ends, Finding, MAX_LISTED, UnknownOutcome},
+    ends::{Counts, Ends, Finding, Findings, MAX_LISTED, UnknownOutcome},
     matching::OpenIntent,
     notes::Memory,
     proof::Inclusion,
@@ -76,7 +76,7 @@ pub(crate) fn verify(
     index: Option<u64>,
     others: &[String],
 ) -> Result<Report, AuditError> {
-    let Walked { accepted, ends } = walk(source, trust, |_, _, _| ())?;
+    let Walked { accepted, mut ends } = walk(source, trust, |_, _, _| ())?;
     let mut prover = Prover::new(source, &accepted.checkpoint);
     for other in others {
         // Another person may have kept it before there were witnesses.
@@ -90,7 +90,7 @@ pub(crate) fn verify(
     }
     let proof = index.or(ends.last_intent).map(|i| prover.inclusion(i)).transpose()?;
     let witnesses = trust.policy.is_some().then(|| accepted.witnesses.iter().map(Witness::from).collect());
-    Ok(Report { witnesses, extends: others.len() as u64, proof, ..report(&accepted, &ends) })
+    Ok(Report { witnesses, extends: others.len() as u64, proof, ..report(&accepted, &mut ends) })
 }
 
 /// The source's checkpoint, if it is accepted.
@@ -101,8 +101,9 @@ pub(crate) fn opened_checkpoint(source: &LogSource, trust: &Trust) -> Result<Acc
 }
 
 /// What a walk over a whole log has found.
-pub(super) fn report(accepted: &Accepted, ends: &Ends) -> Report {
+pub(super) fn report(accepted: &Accepted, ends: &mut Ends) -> Report {
     let checkpoint = &accepted.checkpoint;
+    let Findings { listed, total } = ends.findings().clone();
     Report {
         origin: checkpoint.origin.clone(),
         size: checkpoint.size,
@@ -114,8 +115,8 @@ pub(super) fn report(accepted: &Accepted, ends: &Ends) -> Report {
         open: ends.open().take(MAX_LISTED).cloned().collect(),
         open_total: ends.open().len() as u64,
         unknown_outcomes: ends.unknown.clone(),
-        findings: ends.findings.listed.clone(),
-        findings_total: ends.findings.total,
+        findings: listed,
+        findings_total: total,
         proof: None,
         memory: Memory::default(),
         note: accepted.note.clone(),

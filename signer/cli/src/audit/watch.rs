@@ -259,7 +259,7 @@ impl Watch {
     /// Takes over what the entries of one bundle brought.
     fn take_news(&mut self) {
         let (findings, unknown) = self.ends.take_news();
-        let total = self.ends.findings.total + self.ends.counts.unknown;
+        let total = self.ends.findings().total + self.ends.counts.unknown;
         let listed = (findings.len() + unknown.len()) as u64;
         self.more += (total - self.taken).saturating_sub(listed);
         self.taken = total;

@@ -15,7 +15,7 @@ use tlog::{TILE_WIDTH, leaf_hash};
 /// Verifies the whole log and takes out of it what belongs to one entry or request.
 pub(crate) fn collect(source: &LogSource, trust: &Trust, wanted: &Wanted) -> Result<Collected, AuditError> {
     let mut picker = Picker { wanted, open: BTreeMap::new(), picks: BTreeMap::new(), other: None };
-    let Walked { accepted, ends } = walk(source, trust, |index, _, step| picker.step(index, &step))?;
+    let Walked { accepted, mut ends } = walk(source, trust, |index, _, step| picker.step(index, &step))?;
     let size = accepted.checkpoint.size;
     let (roles, other_intents) = picker.roles().ok_or_else(|| match wanted {
         Wanted::Index(index) => AuditError::NoEntry { index: *index, size },
@@ -26,7 +26,7 @@ pub(crate) fn collect(source: &LogSource, trust: &Trust, wanted: &Wanted) -> Res
         roles.into_iter().map(|(index, role)| proven(&mut prover, index, role)).collect::<Result<_, _>>()?;
     let (schema, log) = (SCHEMA.to_owned(), trust.key.to_string());
     let evidence = Evidence { schema, log, checkpoint: accepted.note, entries };
-    Ok(Collected { evidence, other_intents, findings: ends.findings.total })
+    Ok(Collected { evidence, other_intents, findings: ends.findings().total })
 }
 
 fn proven(prover: &mut Prover<'_>, index: u64, role: Role) -> Result<Proven, AuditError> {
