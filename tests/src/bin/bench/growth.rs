@@ -1,4 +1,4 @@
-//! What a large log costs: the same figures of a log of ten thousand entries and of one of ten million.
+//! What a large log costs: the same figures of a log of ten thousand entries and of a large one.
 //!
 //! The large log takes long to make. It is kept, by default below `target/growth`, and taken up again by the next run.
 //! `GROWTH` sets the number of its entries, `GROWTH_DIR` where it is kept.
@@ -8,10 +8,10 @@ use crate::{
     process::{memory_mib, run_measured},
 };
 use anyhow::{Context, Result, ensure};
+use record::Digest;
 use std::{
     env,
     path::{Path, PathBuf},
-    time::Instant,
 };
 use tests::{Instance, Settings, Started, binary, grow_command};
 
@@ -45,7 +45,9 @@ fn column(size: u64) -> Result<Column> {
     column.extend(disk(&dir)?);
     column.extend(starts(&service)?);
     service.resume(&plain());
-    column.extend(appends(&service)?);
+    let digest = prepare(&service)?;
+    column.extend(appends(&service, &digest)?);
+    column.extend(proofs(&service, &digest)?);
     column.extend(readers(&service)?);
     service.stop();
     Ok(column)
@@ -99,14 +101,13 @@ fn starts(service: &Instance) -> Result<Column> {
 }
 
 /// What requests cost in this log.
-fn appends(service: &Instance) -> Result<Column> {
-    let digest = prepare(service)?;
+fn appends(service: &Instance, digest: &Digest) -> Result<Column> {
     let mut column = Column::new();
     for ((clients, total), [rate, wait]) in LEVELS.into_iter().zip([
         ["requests/s, 1 client", "p50 of a request, 1 client, ms"],
         ["requests/s, 16 clients", "p50 of a request, 16 clients, ms"],
     ]) {
-        let made = load(service, &digest, clients, total)?;
+        let made = load(service, digest, clients, total)?;
         column.extend([(rate, made.rate), (wait, made.wait_ms(0.5))]);
     }
     let memory = |words| memory_mib(service.pid(words), "VmRSS");
@@ -131,28 +132,31 @@ fn readers(service: &Instance) -> Result<Column> {
         ["log verify, a folder, entries/s", "log verify, a folder, peak memory, MiB"],
         &["log", "verify", folder],
     )?;
-    whole(
-        ["log verify, the server, entries/s", "log verify, the server, peak memory, MiB"],
-        &["log", "verify"],
-    )?;
-    whole(
-        ["log search, a folder, entries/s", "log search, a folder, peak memory, MiB"],
-        &["log", "search", "--tag", "none", folder],
-    )?;
     std::fs::remove_dir_all(&published)?;
-    column.push(("log prove --tlog-proof, the server, p50, ms", median(service, entries as u64)?));
     Ok(column)
 }
 
-/// The median time of inclusion proofs of entries spread over the log, each by a process of its own.
-fn median(service: &Instance, entries: u64) -> Result<f64> {
-    let mut times = Vec::new();
-    for n in 0..PROOFS {
+/// The median times of both kinds of proof, each fetched from the server, verified, and by a process of its own: that an
+/// entry is in the log, for entries spread over it; and that the log as it has grown meanwhile extends the one last seen.
+fn proofs(service: &Instance, digest: &Digest) -> Result<Column> {
+    let entries = log_size(service)?;
+    let inclusion = median((0..PROOFS).map(|n| {
         let index = (entries / PROOFS * n).to_string();
-        let start = Instant::now();
-        run_measured(&mut service.auditor(&["log", "prove", &index, "--tlog-proof"]))?;
-        times.push(start.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times[times.len() / 2].as_secs_f64() * 1000.0)
+        Ok(run_measured(&mut service.auditor(&["log", "prove", &index, "--tlog-proof"]))?.seconds)
+    }))?;
+    run_measured(&mut service.auditor(&["log", "checkpoint"]))?;
+    let consistency = median((0..PROOFS).map(|_| {
+        load(service, digest, 1, 1)?;
+        Ok(run_measured(&mut service.auditor(&["log", "checkpoint"]))?.seconds)
+    }))?;
+    Ok(vec![
+        ("inclusion: log prove --tlog-proof, p50, ms", inclusion * 1000.0),
+        ("consistency: log checkpoint, p50, ms", consistency * 1000.0),
+    ])
+}
+
+fn median(times: impl Iterator<Item = Result<f64>>) -> Result<f64> {
+    let mut times = times.collect::<Result<Vec<_>>>()?;
+    times.sort_unstable_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().context("nothing was timed")
 }
