@@ -5,18 +5,23 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-/// The calls that write durable state, or say that it is durable.
+/// How often it is looked whether a call has come.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The calls that say that durable state is durable, or that write it; the first are few and the ones that matter most.
 pub const WRITES: &[&str] = &[
+    "fsync",
+    "fdatasync",
     "pwrite64",
     "write",
     "pwritev",
     "writev",
     "ftruncate",
     "fallocate",
-    "fsync",
-    "fdatasync",
     "rename",
     "unlink",
 ];
@@ -79,6 +84,18 @@ impl Strace {
     pub fn calls(&self) -> Vec<Call> {
         let text = fs::read_to_string(&self.calls).unwrap_or_default();
         text.lines().filter_map(Call::parse).collect()
+    }
+
+    /// The call that was made to fail, if it comes within this time.
+    pub fn hit_within(&self, time: Duration) -> Option<Call> {
+        let end = Instant::now() + time;
+        loop {
+            let hit = self.calls().into_iter().find(|call| call.injected);
+            if hit.is_some() || Instant::now() > end {
+                return hit;
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     /// The calls of a process that has ended.

@@ -73,6 +73,12 @@ pub(crate) fn read(recorded: &Path) -> Vec<Call> {
     fs::read_to_string(recorded).unwrap().lines().filter_map(call).collect()
 }
 
+/// How many calls a recording of one thread has. Its lines do not say which thread.
+pub(crate) fn count(recorded: &Path) -> u64 {
+    let is_call = |line: &&str| line.starts_with(|first: char| first.is_ascii_lowercase());
+    fs::read_to_string(recorded).unwrap().lines().filter(is_call).count() as u64
+}
+
 /// A line such as `4711 fdatasync(7</path/of/file>) = 0`.
 fn call(line: &str) -> Option<Call> {
     let (thread, rest) = line.split_once(' ')?;

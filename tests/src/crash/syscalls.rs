@@ -2,9 +2,12 @@
 //!
 //! strace counts calls per thread, so each thread is taken by itself: the one that writes the database, those of a keeper
 //! that serve the daemon's connection and answer it, and the one that uses the token (the token has one session here, so
-//! there is one). For each of them the n-th call of a request is fatal, for n = 1, 2, 3 and so on, until a request needs
-//! fewer calls than that and is not disturbed. A call at whose entry the process dies is not made; death after a call is
-//! death at the entry of the next.
+//! there is one). For each of them the n-th call of a request is fatal, for n = 1, 2, 3 and so on, through all that were
+//! recorded and until a request needs fewer calls than that. A call at whose entry the process dies is not made; death
+//! after a call is death at the entry of the next.
+//!
+//! Each recorded call is a point that must be hit. One that is missed is tried again; one that is never hit is named with
+//! the number of calls that were counted instead, and is a violation unless each try made fewer calls than its number.
 
 use super::{
     draws::Draws,
@@ -12,15 +15,14 @@ use super::{
     oracle::Violation,
     service::Part,
     strace::{self, FILE_CALLS, Strace},
-    trial::{LOOK, ROUNDS_A_LOG, Trial},
+    trial::{ROUNDS_A_LOG, Trial},
 };
 use crate::Signal;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     os::unix::process::ExitStatusExt,
     path::Path,
-    thread,
     time::Instant,
 };
 
@@ -29,8 +31,16 @@ const ANSWERS: (&str, &str) = ("answers", "sendto");
 /// No request needs so many calls of one thread: something counts wrongly.
 const MOST_CALLS: u64 = 2_000;
 
+/// Requests that are recorded: calls that not each of them makes are no points.
+const RECORDED: usize = 3;
 /// After so many requests all pools have their threads.
 const WARM: usize = 5;
+/// How often a point is tried that a request did not reach.
+const TRIES: usize = 5;
+/// One point in so many may be beyond what requests make now; with more, the recording was of something else.
+const BEYOND: u64 = 20;
+/// The thread that looks at the token every two seconds: what it reads belongs to no request.
+const LOOKS: &str = "look";
 
 /// A thread of a process, as it is found again after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,31 +58,61 @@ struct Calls {
     thread: Thread,
     /// Names, as strace wants them.
     names: String,
-    /// How many there were when they were recorded.
+    /// How many there were at least when they were recorded.
     recorded: u64,
+}
+
+/// A recorded call that no try has hit.
+#[derive(Debug)]
+struct Missed {
+    /// Whose call.
+    thread: Thread,
+    /// Its number, from 1.
+    nth: u64,
+    /// How many calls each try made.
+    made: Vec<u64>,
+}
+
+/// What became of a request whose n-th call is fatal.
+enum Try {
+    /// The process was killed there.
+    Hit,
+    /// The request came to its end; the thread made so many calls for it.
+    Undisturbed(u64),
 }
 
 /// Kills at every call, or at so many that are spread evenly over them.
 pub fn syscalls(most: Option<u64>, seed: u64) -> Figures {
-    let mut run = Run { figures: Figures::new("syscalls", seed), trial: None, missed: 0 };
+    let mut run = Run { figures: Figures::new("syscalls", seed), trial: None, points: 0, missed: Vec::new() };
     if let Err(why) = run.all(most, seed) {
         run.figures.found(&[Violation::Found(why)]);
     }
     run.end();
-    let Run { mut figures, missed, .. } = run;
-    if missed * 2 > figures.rounds {
-        let why = format!("{missed} of {} requests were not disturbed: nothing is shown", figures.rounds);
-        figures.found(&[Violation::Found(why)]);
-    }
-    figures.notes.push(format!("requests that were not disturbed, since they needed fewer calls: {missed}"));
+    let Run { mut figures, points, missed, .. } = run;
+    figures.notes.push(format!("recorded calls that were to be hit: {points}; never hit: {}", missed.len()));
+    figures.notes.extend(missed.iter().map(|missed| format!("never hit: {missed}")));
+    figures.found(&violations(points, &missed));
     figures
+}
+
+/// What is wrong with having missed these of so many points.
+fn violations(points: u64, missed: &[Missed]) -> Vec<Violation> {
+    let not_killed = missed.iter().filter(|missed| !missed.is_beyond());
+    let mut found: Vec<_> =
+        not_killed.map(|missed| Violation::Found(format!("not killed: {missed}"))).collect();
+    if points == 0 || missed.len() as u64 * BEYOND > points {
+        let why = format!("{} of {points} recorded calls were never hit: nothing is shown", missed.len());
+        found.push(Violation::Found(why));
+    }
+    found
 }
 
 struct Run {
     figures: Figures,
     trial: Option<Trial>,
-    /// Requests that needed fewer calls than the fatal one's number.
-    missed: u64,
+    /// Recorded calls at which a process was to be killed.
+    points: u64,
+    missed: Vec<Missed>,
 }
 
 impl Run {
@@ -80,10 +120,7 @@ impl Run {
         let plan = record(self.trial()?)?;
         let total: u64 = plan.iter().map(|calls| calls.recorded).sum();
         for Calls { thread, names, recorded } in &plan {
-            let Thread { part, name, .. } = thread;
-            self.figures
-                .notes
-                .push(format!("one request: {part}, thread {name}: {recorded} calls of {names}"));
+            self.figures.notes.push(format!("one request: {thread}: {recorded} calls of {names}"));
         }
         match most {
             None => plan.iter().try_for_each(|calls| self.every(calls)),
@@ -91,11 +128,19 @@ impl Run {
         }
     }
 
-    /// Every call of a thread, until a request is not disturbed any more.
+    /// Every recorded call of a thread, and those that come behind them until a request is not disturbed any more.
     fn every(&mut self, calls: &Calls) -> Result<(), String> {
-        for nth in 1..MOST_CALLS {
-            let killed = self.round(calls, nth)?;
-            if !self.figures.is_good() || !killed && nth > calls.recorded {
+        for nth in 1..=calls.recorded {
+            self.point(calls, nth)?;
+            if !self.figures.is_good() {
+                return Ok(());
+            }
+        }
+        for nth in calls.recorded + 1..MOST_CALLS {
+            if let Try::Undisturbed(_) = self.round(calls, nth)? {
+                return Ok(());
+            }
+            if !self.figures.is_good() {
                 return Ok(());
             }
         }
@@ -110,7 +155,7 @@ impl Run {
             let mut place = first + number * total / most;
             for calls in plan {
                 if place < calls.recorded {
-                    self.round(calls, place + 1)?;
+                    self.point(calls, place + 1)?;
                     break;
                 }
                 place -= calls.recorded;
@@ -122,24 +167,40 @@ impl Run {
         Ok(())
     }
 
-    /// One request in which the n-th call is fatal. Whether there was such a call.
-    fn round(&mut self, calls: &Calls, nth: u64) -> Result<bool, String> {
+    /// A recorded call: tried until it is hit, but not for ever.
+    fn point(&mut self, calls: &Calls, nth: u64) -> Result<(), String> {
+        self.points += 1;
+        let mut made = Vec::new();
+        while made.len() < TRIES && self.figures.is_good() {
+            match self.round(calls, nth)? {
+                Try::Hit => return Ok(()),
+                Try::Undisturbed(count) => made.push(count),
+            }
+        }
+        let missed = Missed { thread: calls.thread.clone(), nth, made };
+        eprintln!("syscalls: never hit: {missed}");
+        self.missed.push(missed);
+        Ok(())
+    }
+
+    /// One request in which the n-th call is fatal. The thread is watched until all is at rest: it works on when the client
+    /// has its answer.
+    fn round(&mut self, calls: &Calls, nth: u64) -> Result<Try, String> {
         let Thread { part, .. } = calls.thread;
+        let folder = tempfile::tempdir().unwrap();
+        let written = folder.path().join("calls");
         let trial = self.trial()?;
         let thread = find(trial, &calls.thread)?;
-        let tracing = Strace::kill_at(thread, &calls.names, nth, Path::new("/dev/null"));
+        let tracing = Strace::kill_at(thread, &calls.names, nth, &written);
         trial.ask(1);
-        while trial.service.end_of(part).is_none() && !trial.clients.are_idle() {
-            thread::sleep(LOOK / 10);
-        }
-        let end = trial.service.end_of(part);
+        let end = trial.rest_or_end_of(part)?;
         drop(tracing);
-        let killed = match end {
-            None => false,
-            Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => true,
+        let came = match end {
+            None => Try::Undisturbed(strace::count(&written)),
+            Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => Try::Hit,
             Some(status) => return Err(format!("the {part} was not killed and ended: {status}")),
         };
-        if killed {
+        if let Try::Hit = came {
             trial.service.kill(&[part]);
             trial.died(&[part]);
             let raised = Instant::now();
@@ -147,13 +208,11 @@ impl Run {
             trial.service.wait_until_ready()?;
             self.figures.recoveries.push(raised.elapsed());
             self.figures.killed(&[part]);
-        } else {
-            self.missed += 1;
         }
         let trial = self.trial.as_mut().expect("it was begun");
         trial.settle()?;
         trial.check(&mut self.figures);
-        Ok(killed)
+        Ok(came)
     }
 
     /// The service, a fresh one after so many rounds.
@@ -187,8 +246,48 @@ fn one_session(dir: &Path) {
     }
 }
 
-/// Records requests until one is recorded whole: a pool may begin a thread in the middle of an early one.
+impl Missed {
+    /// Whether no try made so many calls: there was nothing to hit.
+    fn is_beyond(&self) -> bool {
+        !self.made.is_empty() && self.made.iter().all(|made| *made < self.nth)
+    }
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { thread, nth, made } = self;
+        write!(f, "{thread}: call {nth}; so many were made in each try: {made:?}")
+    }
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, name, .. } = self;
+        write!(f, "{part}, thread {name}")
+    }
+}
+
+/// Records some requests: what each of them needs.
 fn record(trial: &mut Trial) -> Result<Vec<Calls>, String> {
+    let mut plan = record_whole(trial)?;
+    for _ in 1..RECORDED {
+        let other = record_whole(trial)?;
+        plan = plan.into_iter().filter_map(|calls| calls.in_both(&other)).collect();
+    }
+    Ok(plan)
+}
+
+impl Calls {
+    /// What this request and another one made; none if the thread had no part in that one.
+    fn in_both(mut self, other: &[Self]) -> Option<Self> {
+        let same = other.iter().find(|other| other.thread == self.thread && other.names == self.names)?;
+        self.recorded = self.recorded.min(same.recorded);
+        Some(self)
+    }
+}
+
+/// Records requests until one is recorded whole: a pool may begin a thread in the middle of an early one.
+fn record_whole(trial: &mut Trial) -> Result<Vec<Calls>, String> {
     let mut recorded = record_one(trial);
     for _ in 0..WARM {
         if recorded.is_ok() {
@@ -219,6 +318,9 @@ fn record_one(trial: &mut Trial) -> Result<Vec<Calls>, String> {
         let Some(thread) = threads.get(&call.thread) else {
             return Err(format!("a thread was begun in the middle of a request: {call:?}"));
         };
+        if thread.name == LOOKS {
+            continue;
+        }
         let (names, calls) = made.entry(thread.clone()).or_default();
         let is_file = call.file.as_ref().is_some_and(|file| !file.starts_with(&logs));
         if is_file || (thread.name == ANSWERS.0 && call.name == ANSWERS.1) {
@@ -256,4 +358,26 @@ fn threads(trial: &Trial, part: Part) -> Vec<(u32, Thread)> {
 fn find(trial: &Trial, wanted: &Thread) -> Result<u32, String> {
     let found = threads(trial, wanted.part).into_iter().find(|(_, thread)| thread == wanted);
     found.map(|(id, _)| id).ok_or_else(|| format!("no such thread: {wanted:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missed(nth: u64, made: &[u64]) -> Missed {
+        let thread = Thread { part: Part::Daemon, name: "writes".to_owned(), rank: 0 };
+        Missed { thread, nth, made: made.to_vec() }
+    }
+
+    #[test]
+    fn a_point_that_is_never_hit_is_a_violation_unless_no_try_reached_it_and_such_are_few() {
+        let found = |points, missed: &[Missed]| violations(points, missed).len();
+        assert_eq!(found(100, &[]), 0);
+        assert_eq!(found(100, &[missed(9, &[8; TRIES])]), 0, "no request makes nine calls");
+        assert_eq!(found(100, &[missed(9, &[8, 8, 9, 8, 8])]), 1, "it was made once, and nobody was killed");
+        assert_eq!(found(100, &[missed(9, &[])]), 1, "it was not tried");
+        let beyond = |count| (0..count).map(|_| missed(9, &[8])).collect::<Vec<_>>();
+        assert_eq!((found(100, &beyond(5)), found(100, &beyond(6))), (0, 1));
+        assert_eq!(found(0, &[]), 1, "nothing was to be hit");
+    }
 }

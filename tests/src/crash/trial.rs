@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::{
     fs,
     path::Path,
-    process::Command,
+    process::{Command, ExitStatus},
     thread,
     time::{Duration, Instant},
 };
@@ -31,7 +31,7 @@ const SECOND_EVERY: u64 = 10;
 /// The longest that a service and its clients may take to come to rest.
 const REST: Duration = Duration::from_secs(120);
 /// How often a state is looked at.
-pub(crate) const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A service under observation.
 pub(crate) struct Trial {
@@ -136,6 +136,23 @@ impl Trial {
                 return Err(format!("not at rest within {REST:?}: {why}"));
             }
             thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until all is at rest, or a process has ended; how it has.
+    pub(crate) fn rest_or_end_of(&mut self, part: Part) -> Result<Option<ExitStatus>, String> {
+        let end = Instant::now() + REST;
+        loop {
+            if let Some(status) = self.service.end_of(part) {
+                return Ok(Some(status));
+            }
+            match self.at_rest() {
+                Ok(()) => return Ok(None),
+                Err(why) if Instant::now() > end => {
+                    return Err(format!("not at rest within {REST:?}: {why}"));
+                }
+                Err(_) => thread::sleep(LOOK),
+            }
         }
     }
 

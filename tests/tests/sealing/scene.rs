@@ -4,16 +4,22 @@ use record::{Clock, Digest, OutcomeKind, SystemClock};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use tests::{Call, End, Fault, Held, Instance, Member, Output, Told, WRITES, have, wait_for};
+use tests::{Call, End, Fault, Held, Instance, Member, Output, Strace, Told, WRITES, have, wait_for};
 
 /// The errors that a disk gives.
 pub(super) const ERRNOS: [&str; 4] = ["EIO", "ENOSPC", "EDQUOT", "EROFS"];
 
-/// How long a caller waits for the answer that nothing can be signed.
+/// How long after a fault a caller waits at most for the answer that nothing can be signed.
 pub(super) const TOLD: Duration = Duration::from_secs(1);
+
+/// Requests of which the one with the fewest calls is taken: what every request makes.
+const RECORDED: usize = 3;
+
+/// Requests in which a fault may fail to come.
+const TRIES: usize = 5;
 
 /// The service and an image.
 pub(super) struct Scene {
@@ -63,9 +69,71 @@ impl Scene {
         let args = ["-H", "Content-Type: application/json", "-H", &key, "-d", &body];
         let begun = Instant::now();
         let (status, body) = self.service().http("CHANCERY_TOKEN", "/v1/requests?wait=30", &args);
-        let at = SystemClock.now().unix_ms() as f64 / 1000.0;
+        let at = now();
         let body = serde_json::from_str(&body).unwrap_or(Value::Null);
         Answer { status, body, at, took: begun.elapsed() }
+    }
+
+    /// What a process does with its files for one request.
+    pub(super) fn calls_of_a_request(&mut self, of: Member, files: &[PathBuf]) -> Vec<Call> {
+        let record = |_| {
+            let tag = self.tag();
+            let trace = Strace::attach(self.parts.pid(of), files, &self.trace_file(), None);
+            assert_eq!(self.ask(&tag).status, 201);
+            trace.calls()
+        };
+        (0..RECORDED).map(record).min_by_key(Vec::len).unwrap()
+    }
+
+    /// A keeper has ended after a fault (seconds since 1970): no key was used after it, callers are refused in time, reads
+    /// go on, and the daemon's own state is whole. How long after the fault the first caller was refused, and the tags of
+    /// those who were accepted before him.
+    pub(super) fn is_without(&mut self, keeper: Member, fault: f64, what: &str) -> (f64, Vec<String>) {
+        // Before anything new is asked for, of which the log key would sign. A file's time is rounded down.
+        let last = self.last_signature();
+        assert!(last <= fault, "{what}: a key was used {} s after it", last - fault);
+        let (refused, accepted) = self.first_refused();
+        let told = refused.at - fault;
+        assert!(told < TOLD.as_secs_f64(), "{what}: told after {told} s: {refused:?}");
+        let code = match keeper {
+            Member::SigningKeeper => "token-unavailable",
+            Member::LogKeeper | Member::Daemon => "audit-unavailable",
+        };
+        assert_eq!(refused.body["code"], code, "{what}: {refused:?}");
+        assert_eq!(self.parts.ended(keeper), 74, "{what}");
+        let said = self.service().log_of(keeper.name());
+        assert!(said.contains("cannot be written; check the disk"), "{what}: {said}");
+        let signed = self.service().signed();
+        self.reads_go_on();
+        let (again, _) = self.first_refused();
+        assert_eq!(again.body["code"], code, "{what}: {again:?}");
+        assert_eq!(self.service().signed(), signed, "{what}: a key was used");
+        assert_eq!(self.alarms(), 0, "{what}: the daemon's own state is whole");
+        (told, accepted)
+    }
+
+    /// Asks for one tag after the other until a caller is refused: that answer, and the tags that were accepted.
+    fn first_refused(&mut self) -> (Answer, Vec<String>) {
+        let mut accepted = Vec::new();
+        let refused = wait_for("a caller to be refused", || {
+            let (tag, begun) = (self.tag(), Instant::now());
+            let (status, body) = self.service().post("CHANCERY_TOKEN", &tag, "demo/app", &self.digest, &tag);
+            let answer = Answer { status, body, at: now(), took: begun.elapsed() };
+            match status {
+                503 => return Some(answer),
+                202 => accepted.push(tag),
+                _ => panic!("{answer:?}"),
+            }
+            None
+        });
+        (refused, accepted)
+    }
+
+    /// A keeper that ended needs no more than a start, and whoever was accepted gets the signature.
+    pub(super) fn gets_back<'a>(&mut self, keeper: Member, tags: impl Iterator<Item = &'a String>) {
+        self.parts.start(keeper);
+        self.service().wait_until_ready();
+        tags.for_each(|tag| self.gets(tag));
     }
 
     /// New requests are refused at once, and reads go on.
@@ -163,8 +231,7 @@ impl Scene {
 
     /// When an image key or the log key last signed something, in seconds since 1970.
     pub(super) fn last_signature(&self) -> f64 {
-        let changed = std::fs::metadata(self.service().journal()).unwrap().modified().unwrap();
-        changed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+        seconds(&self.service().journal())
     }
 
     pub(super) fn trace_file(&self) -> PathBuf {
@@ -177,6 +244,16 @@ impl Answer {
         assert_eq!(self.status, 503, "{self:?}");
         assert_eq!(self.body["code"], "audit-unavailable", "{self:?}");
     }
+}
+
+/// When a file was last written, in seconds since 1970.
+pub(super) fn seconds(file: &Path) -> f64 {
+    let written = std::fs::metadata(file).unwrap().modified().unwrap();
+    written.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+fn now() -> f64 {
+    SystemClock.now().unix_ms() as f64 / 1000.0
 }
 
 /// How many of a process's writes meet every error; none for the short form.
@@ -199,4 +276,27 @@ pub(super) fn faults(calls: &[Call], writes: usize) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Plays one fault after the other with `one`, which gives nothing if the call did not come: then it is tried again. Each
+/// must come some time, and after all of them the log is whole.
+pub(super) fn play_all<T>(
+    scene: &mut Scene,
+    faults: &[Fault],
+    mut one: impl FnMut(&mut Scene, Fault) -> Option<T>,
+) -> Vec<T> {
+    let (mut played, mut missed) = (Vec::new(), Vec::new());
+    for (done, fault) in faults.iter().enumerate() {
+        if done % 100 == 99 {
+            println!("{} faults", done + 1);
+        }
+        match (0..TRIES).find_map(|_| one(scene, *fault)) {
+            Some(what) => played.push(what),
+            None => missed.push(*fault),
+        }
+    }
+    scene.is_whole();
+    println!("{} of {} faults were played", played.len(), faults.len());
+    assert!(missed.is_empty(), "in {TRIES} requests each these did not come: {missed:?}");
+    played
 }
