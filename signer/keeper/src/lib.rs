@@ -17,6 +17,8 @@ pub mod process;
 pub mod records;
 pub mod server;
 pub mod sign;
+#[cfg(test)]
+mod steps;
 pub mod token;
 
 /// A code from a word of this program's own text.

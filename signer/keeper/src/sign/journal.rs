@@ -382,6 +382,7 @@ fn damaged(path: &Path, why: &str) -> Fatal {
 mod tests {
     use super::super::state::{Change, Draft};
     use super::*;
+    use crate::steps;
     use record::Sha256;
 
     fn now() -> Time {
@@ -408,10 +409,14 @@ mod tests {
         Change::Opened { index, item }
     }
 
-    fn write(journal: &mut Journal, state: &mut State, changes: Vec<Change>) {
+    fn reserved(state: &mut State, changes: Vec<Change>) -> Reserve {
         let mut draft = Draft::new(state, now());
         changes.into_iter().for_each(|c| draft.change(c).unwrap());
-        let reserve = draft.close().unwrap();
+        draft.close().unwrap()
+    }
+
+    fn write(journal: &mut Journal, state: &mut State, changes: Vec<Change>) {
+        let reserve = reserved(state, changes);
         journal.reserve(&reserve, state).unwrap();
     }
 
@@ -459,6 +464,64 @@ mod tests {
         drop(journal);
         let (journal, replayed) = Journal::open(folder.path(), owner()).unwrap();
         assert_eq!((replayed, journal.generation()), (state, 24));
+    }
+
+    const COMPACTION: &str = "sign::journal::tests::operation_a_reservation_with_a_compaction";
+
+    #[test]
+    #[ignore = "an operation, which the next test has disturbed in a process of its own"]
+    fn operation_a_reservation_with_a_compaction() {
+        let Some(folder) = steps::folder() else { return };
+        let done = Journal::open(&folder, owner()).and_then(|(mut journal, mut state)| {
+            journal.compact_after = 1;
+            let reserve = reserved(&mut state, vec![open_item(50)]);
+            journal.reserve(&reserve, &state).map(drop)
+        });
+        steps::say(done);
+    }
+
+    #[test]
+    fn a_compaction_that_dies_or_fails_at_any_of_its_calls_loses_nothing_and_ends_with_74() {
+        let before = tempfile::tempdir().unwrap();
+        let old = filled(before.path());
+        let mut new = old.clone();
+        reserved(&mut new, vec![open_item(50)]);
+        let files = ["journal", "journal.new"];
+        let Some(calls) = steps::recorded(COMPACTION, before.path(), &files) else { return };
+        let start = [
+            "openat .",
+            "openat journal",
+            "ftruncate journal",
+            "pwrite64 journal",
+            "fsync journal",
+            "openat .",
+            "fsync .",
+        ];
+        let reservation = ["pwrite64 journal", "fdatasync journal"];
+        // The new file is whole on the disk before it has the name, and the name before anybody is told.
+        let compaction = [
+            "unlink journal.new",
+            "openat journal.new",
+            "write journal.new",
+            "fsync journal.new",
+            "rename journal.new",
+            "openat .",
+            "fsync .",
+        ];
+        assert_eq!(calls, [&start[..], &reservation, &compaction].concat());
+        steps::disturbed(COMPACTION, before.path(), &files, |left, step| {
+            let (mut journal, mut state) =
+                Journal::open(left, owner()).unwrap_or_else(|e| panic!("{step}: {e}"));
+            let whole = [(&old, 22), (&new, 23)].contains(&(&state, journal.generation()));
+            assert!(whole, "{step}: {state:?}");
+            // It grows and is compacted as if nothing had been.
+            write(&mut journal, &mut state, vec![open_item(51)]);
+            journal.compact_after = 1;
+            write(&mut journal, &mut state, vec![open_item(52)]);
+            drop(journal);
+            assert_eq!(Journal::open(left, owner()).unwrap().1, state, "{step}");
+            assert_eq!(std::fs::read_dir(left).unwrap().count(), 1, "{step}: only the journal is left");
+        });
     }
 
     #[test]
