@@ -34,10 +34,11 @@ impl Strace {
         Self::attach(process, &threads, &args, into)
     }
 
-    /// Kills the process when one of its threads enters such a call for the `nth` time from now on, from 1. The call is
-    /// not made. Counted is per thread, so no other thread is looked at.
-    pub(crate) fn kill_at(thread: u32, calls: &str, nth: u64, into: &Path) -> Self {
-        let args = [format!("--trace={calls}"), format!("--inject={calls}:signal=KILL:when={nth}")];
+    /// Kills the process when one of its threads enters the call of this name for the `nth` time from now on, from 1. The
+    /// call is not made. Counted is per thread, so no other thread is looked at; and per name, so it is one: of several,
+    /// each would be counted by itself, and the first that comes to `nth` would be fatal.
+    pub(crate) fn kill_at(thread: u32, call: &str, nth: u64, into: &Path) -> Self {
+        let args = [format!("--trace={call}"), format!("--inject={call}:signal=KILL:when={nth}")];
         Self::attach(thread, &[format!("/proc/{thread}").into()], &args, into)
     }
 

@@ -1,9 +1,9 @@
 //! A kill at the entry of every file-system call that a process makes for one signature.
 //!
-//! strace counts calls per thread, so each thread is taken by itself: the one that writes the database, those of a keeper
-//! that serve the daemon's connection and answer it, and the one that uses the token (the token has one session here, so
-//! there is one). For each of them the n-th call of a request is fatal, for n = 1, 2, 3 and so on, through all that were
-//! recorded and until a request needs fewer calls than that. A call at whose entry the process dies is not made; death
+//! strace counts calls per thread and name, so each name that a thread calls is taken by itself. The threads: the one that
+//! writes the database, those of a keeper that serve the daemon's connection and answer it, and the one that uses the token
+//! (the token has one session here, so there is one). The n-th call of a name is fatal, for n = 1, 2, 3 and so on, through
+//! all that were recorded and until a request needs fewer than that. A call at whose entry the process dies is not made; death
 //! after a call is death at the entry of the next.
 //!
 //! Each recorded call is a point that must be hit. One that is missed is tried again; one that is never hit is named with
@@ -18,13 +18,7 @@ use super::{
     trial::{ROUNDS_A_LOG, Trial},
 };
 use crate::Signal;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt, fs,
-    os::unix::process::ExitStatusExt,
-    path::Path,
-    time::Instant,
-};
+use std::{collections::BTreeMap, fmt, fs, os::unix::process::ExitStatusExt, path::Path, time::Instant};
 
 /// What a keeper's thread that sends answers calls; that they were sent is a step, too.
 const ANSWERS: (&str, &str) = ("answers", "sendto");
@@ -52,12 +46,12 @@ struct Thread {
     rank: usize,
 }
 
-/// The calls of one thread for one request.
+/// The calls of one name by one thread for one request.
 #[derive(Debug, Clone)]
 struct Calls {
     thread: Thread,
-    /// Names, as strace wants them.
-    names: String,
+    /// `fdatasync` and so on.
+    name: String,
     /// How many there were at least when they were recorded.
     recorded: u64,
 }
@@ -65,8 +59,8 @@ struct Calls {
 /// A recorded call that no try has hit.
 #[derive(Debug)]
 struct Missed {
-    /// Whose call.
-    thread: Thread,
+    /// Among these.
+    calls: Calls,
     /// Its number, from 1.
     nth: u64,
     /// How many calls each try made.
@@ -77,7 +71,7 @@ struct Missed {
 enum Try {
     /// The process was killed there.
     Hit,
-    /// The request came to its end; the thread made so many calls for it.
+    /// The request came to its end; the thread made so many calls of that name for it.
     Undisturbed(u64),
 }
 
@@ -119,8 +113,8 @@ impl Run {
     fn all(&mut self, most: Option<u64>, seed: u64) -> Result<(), String> {
         let plan = record(self.trial()?)?;
         let total: u64 = plan.iter().map(|calls| calls.recorded).sum();
-        for Calls { thread, names, recorded } in &plan {
-            self.figures.notes.push(format!("one request: {thread}: {recorded} calls of {names}"));
+        for calls in &plan {
+            self.figures.notes.push(format!("one request: {calls}: {}", calls.recorded));
         }
         match most {
             None => plan.iter().try_for_each(|calls| self.every(calls)),
@@ -128,7 +122,7 @@ impl Run {
         }
     }
 
-    /// Every recorded call of a thread, and those that come behind them until a request is not disturbed any more.
+    /// Every recorded call, and those that come behind them until a request is not disturbed any more.
     fn every(&mut self, calls: &Calls) -> Result<(), String> {
         for nth in 1..=calls.recorded {
             self.point(calls, nth)?;
@@ -177,7 +171,7 @@ impl Run {
                 Try::Undisturbed(count) => made.push(count),
             }
         }
-        let missed = Missed { thread: calls.thread.clone(), nth, made };
+        let missed = Missed { calls: calls.clone(), nth, made };
         eprintln!("syscalls: never hit: {missed}");
         self.missed.push(missed);
         Ok(())
@@ -191,7 +185,7 @@ impl Run {
         let written = folder.path().join("calls");
         let trial = self.trial()?;
         let thread = find(trial, &calls.thread)?;
-        let tracing = Strace::kill_at(thread, &calls.names, nth, &written);
+        let tracing = Strace::kill_at(thread, &calls.name, nth, &written);
         trial.ask(1);
         let end = trial.rest_or_end_of(part)?;
         drop(tracing);
@@ -255,15 +249,15 @@ impl Missed {
 
 impl fmt::Display for Missed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { thread, nth, made } = self;
-        write!(f, "{thread}: call {nth}; so many were made in each try: {made:?}")
+        let Self { calls, nth, made } = self;
+        write!(f, "{calls}: number {nth}; so many were made in each try: {made:?}")
     }
 }
 
-impl fmt::Display for Thread {
+impl fmt::Display for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { part, name, .. } = self;
-        write!(f, "{part}, thread {name}")
+        let Self { thread: Thread { part, name: thread, .. }, name, .. } = self;
+        write!(f, "{part}, thread {thread}, {name}")
     }
 }
 
@@ -278,9 +272,9 @@ fn record(trial: &mut Trial) -> Result<Vec<Calls>, String> {
 }
 
 impl Calls {
-    /// What this request and another one made; none if the thread had no part in that one.
+    /// What this request and another one made; none if that one had no such call.
     fn in_both(mut self, other: &[Self]) -> Option<Self> {
-        let same = other.iter().find(|other| other.thread == self.thread && other.names == self.names)?;
+        let same = other.iter().find(|other| other.thread == self.thread && other.name == self.name)?;
         self.recorded = self.recorded.min(same.recorded);
         Some(self)
     }
@@ -298,7 +292,7 @@ fn record_whole(trial: &mut Trial) -> Result<Vec<Calls>, String> {
     recorded
 }
 
-/// Records one request: for each thread that touched a file, which calls it made, and how many.
+/// Records one request: for each thread that touched a file, which calls it made, and how many of each name.
 fn record_one(trial: &mut Trial) -> Result<Vec<Calls>, String> {
     let folder = tempfile::tempdir().unwrap();
     let all = format!("{FILE_CALLS},{}", ANSWERS.1);
@@ -313,27 +307,20 @@ fn record_one(trial: &mut Trial) -> Result<Vec<Calls>, String> {
     drop(tracing);
     // What processes say of themselves is no state.
     let logs = trial.service.instance.dir().join("logs").display().to_string();
-    let mut made: BTreeMap<Thread, (BTreeSet<String>, Vec<String>)> = BTreeMap::new();
+    // How many of a name, and whether any of them is to be hit. strace counts all of them.
+    let mut made: BTreeMap<(Thread, String), (u64, bool)> = BTreeMap::new();
     for call in recorded.iter().flat_map(|(file, _)| strace::read(file)) {
         let Some(thread) = threads.get(&call.thread) else {
             return Err(format!("a thread was begun in the middle of a request: {call:?}"));
         };
-        if thread.name == LOOKS {
-            continue;
-        }
-        let (names, calls) = made.entry(thread.clone()).or_default();
         let is_file = call.file.as_ref().is_some_and(|file| !file.starts_with(&logs));
-        if is_file || (thread.name == ANSWERS.0 && call.name == ANSWERS.1) {
-            names.insert(call.name.clone());
-        }
-        calls.push(call.name);
+        let is_answer = thread.name == ANSWERS.0 && call.name == ANSWERS.1;
+        let (count, counts) = made.entry((thread.clone(), call.name)).or_default();
+        *count += 1;
+        *counts |= (is_file || is_answer) && thread.name != LOOKS;
     }
-    let calls = |(thread, (names, made)): (Thread, (BTreeSet<String>, Vec<String>))| Calls {
-        thread,
-        recorded: made.iter().filter(|name| names.contains(*name)).count() as u64,
-        names: names.into_iter().collect::<Vec<_>>().join(","),
-    };
-    Ok(made.into_iter().map(calls).filter(|calls| calls.recorded > 0).collect())
+    let wanted = made.into_iter().filter(|(_, (_, counts))| *counts);
+    Ok(wanted.map(|((thread, name), (recorded, _))| Calls { thread, name, recorded }).collect())
 }
 
 /// The threads of a process.
@@ -366,7 +353,8 @@ mod tests {
 
     fn missed(nth: u64, made: &[u64]) -> Missed {
         let thread = Thread { part: Part::Daemon, name: "writes".to_owned(), rank: 0 };
-        Missed { thread, nth, made: made.to_vec() }
+        let calls = Calls { thread, name: "fsync".to_owned(), recorded: 9 };
+        Missed { calls, nth, made: made.to_vec() }
     }
 
     #[test]
