@@ -31,6 +31,14 @@ pub enum Fatal {
         /// What failed.
         why: String,
     },
+    /// Two parts of the state contradict each other: it is damaged. Exit code 78: a restart does not help.
+    #[error("{}: {why}\n  next: run `chancery unseal --config FILE`: it reads everything anew and says what holds it a second time", path.display())]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// What contradicts what.
+        why: String,
+    },
     /// Another daemon has this state, perhaps one that is about to end. Exit code 75.
     #[error("{}: another chanceryd is running on this folder\n  next: stop it, or use another data folder", path.display())]
     Locked {
@@ -59,7 +67,7 @@ impl Fatal {
     /// The exit code: a supervisor must not restart after 74 and 78, which need a human; 69 and 75 may go away by themselves.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config { .. } | Self::State { .. } => 78,
+            Self::Config { .. } | Self::State { .. } | Self::Contradiction { .. } => 78,
             Self::Disk { .. } => 74,
             Self::Locked { .. } => 75,
             Self::Verification { .. } => 10,

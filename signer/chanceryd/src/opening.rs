@@ -58,25 +58,30 @@ pub(crate) async fn open(
     }
     let refill = Refill::UpTo(config.limits.refill_leaves);
     let link = recover(&mut writer, config, vkey, refill, mark, clock).await?;
-    let stored = store.generations().await.map_err(|e| state(&path, e.full()))?;
-    let generations = Arc::new(Generations::new(stored));
-    // Those that are away are compared when they are there.
-    let head = writer.head().clone();
-    let _away = compare_with_others(config, vkey, (&store, &head), &generations, witnesses.as_mut()).await?;
+    let compared = async {
+        let stored = store.generations().await.map_err(|e| unreadable(&path, &e))?;
+        let generations = Arc::new(Generations::new(stored));
+        let head = writer.head().clone();
+        // Those that are away are compared when they are there.
+        let _away =
+            compare_with_others(config, vkey, (&store, &head), &generations, witnesses.as_mut()).await?;
+        Ok(generations)
+    };
+    let generations = compared.await.inspect_err(|fatal| keep_seal(mark, clock, fatal))?;
     Ok(Opened { store, writer, link, generations, witnesses })
 }
 
 /// Ends a command that writes with this error. Where the data cannot be trusted any more, no other may write until it was
 /// checked.
 pub(crate) fn failed(config: &Config, mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) -> Fatal {
-    keep_seal(mark, clock, error);
-    not_reconciled(config, &Store::path_in(&config.data), error)
+    let fatal = not_reconciled(config, &Store::path_in(&config.data), error);
+    keep_seal(mark, clock, &fatal);
+    fatal
 }
 
-fn keep_seal(mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) {
-    if let RecoverError::Store(e) = error
-        && e.is_integrity()
-        && let Err(e) = mark.write(&Mark::sealed(&e.full(), clock.now()))
+fn keep_seal(mark: &MarkFile, clock: &dyn Clock, fatal: &Fatal) {
+    if let Fatal::Disk { why, .. } | Fatal::Contradiction { why, .. } = fatal
+        && let Err(e) = mark.write(&Mark::sealed(why, clock.now()))
     {
         tracing::warn!(error = %e, "the seal could not be kept for the next start");
     }
@@ -84,21 +89,17 @@ fn keep_seal(mark: &MarkFile, clock: &dyn Clock, error: &RecoverError) {
 
 /// What may get better by itself is no matter for an operator: a supervisor tries again.
 pub(crate) fn not_reconciled(config: &Config, path: &Path, error: &RecoverError) -> Fatal {
-    if let RecoverError::Store(e) = error
-        && !e.is_integrity()
-    {
-        Fatal::Unavailable { what: path.display().to_string(), why: e.full() }
+    if let RecoverError::Store(e) = error {
+        unreadable(path, e)
     } else if error.is_temporary() {
         let what = format!("log keeper at {}", config.log.socket.display());
         Fatal::Unavailable { what, why: error.to_string() }
-    } else if let RecoverError::Store(StoreError::Integrity(_)) = error {
-        Fatal::Disk { path: path.to_owned(), why: error.to_string() }
     } else {
         state(path, error.to_string())
     }
 }
 
-/// What it means at a start that the database at this path cannot be read.
+/// What an error of the database at this path means for a process that serves nobody.
 pub(crate) fn unreadable(path: &Path, error: &StoreError) -> Fatal {
     let (path, why) = (path.to_owned(), error.full());
     match error {
@@ -106,7 +107,7 @@ pub(crate) fn unreadable(path: &Path, error: &StoreError) -> Fatal {
             Fatal::Unavailable { what: path.display().to_string(), why }
         }
         StoreError::Integrity(_) => Fatal::Disk { path, why },
-        StoreError::Contradiction(_) => state(&path, why),
+        StoreError::Contradiction(_) => Fatal::Contradiction { path, why },
     }
 }
 
@@ -242,7 +243,7 @@ async fn compare_with_keepers(
             return Err(Fatal::State { path, why, next: next.into() });
         }
         let strayed = signer::strayed(store, head.size, &welcome).await;
-        if let Some(why) = strayed.map_err(|e| state(&path, e.full()))? {
+        if let Some(why) = strayed.map_err(|e| unreadable(&path, &e))? {
             let next = "the log was restored from an older copy, or is another one: restore the newest database and spool; \
                         a keeper never follows a log that lacks what it has seen";
             return Err(Fatal::State { path, why, next: next.into() });
@@ -254,29 +255,106 @@ async fn compare_with_keepers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use record::SystemClock;
+    use crate::{
+        audit::stand_in::{StandIn, Then},
+        store::NewLeaf,
+    };
+    use ed25519_dalek::Signer;
+    use record::{Event, Leaf, Nonce, SystemClock};
+
+    fn said(data: &Path) -> Option<Mark> {
+        MarkFile::open(data, SystemClock.now()).unwrap().1
+    }
 
     #[test]
     fn a_command_that_has_met_a_database_that_cannot_be_trusted_keeps_the_seal_and_one_that_was_busy_does_not()
      {
         let dir = tempfile::tempdir().unwrap();
         let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
-        let said = || MarkFile::open(dir.path(), SystemClock.now()).unwrap().1;
-        for harmless in [
-            RecoverError::Store(StoreError::NotApplied(sqlx::Error::PoolTimedOut)),
-            RecoverError::Store(StoreError::Busy),
-            RecoverError::Link(LinkError::Busy),
+        for (harmless, code) in [
+            (StoreError::NotApplied(sqlx::Error::PoolTimedOut), 69),
+            (StoreError::Starved(sqlx::Error::PoolTimedOut), 69),
+            (StoreError::Busy, 69),
         ] {
-            keep_seal(&mark, &SystemClock, &harmless);
-            assert_eq!(said(), Some(Mark::Running {}), "{harmless}");
+            let fatal = unreadable(dir.path(), &harmless);
+            keep_seal(&mark, &SystemClock, &fatal);
+            assert_eq!((fatal.exit_code(), said(dir.path())), (code, Some(Mark::Running {})), "{fatal}");
         }
-        for damage in
-            [StoreError::Integrity(sqlx::Error::WorkerCrashed), StoreError::Contradiction("two".into())]
-        {
+        for (damage, code) in [
+            (StoreError::Integrity(sqlx::Error::WorkerCrashed), 74),
+            (StoreError::Contradiction("two".into()), 78),
+        ] {
             let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
             mark.write(&Mark::Running {}).unwrap();
-            keep_seal(&mark, &SystemClock, &RecoverError::Store(damage));
-            assert!(matches!(said(), Some(Mark::Sealed { .. })));
+            let fatal = unreadable(dir.path(), &damage);
+            keep_seal(&mark, &SystemClock, &fatal);
+            assert_eq!(fatal.exit_code(), code, "{fatal}");
+            assert!(matches!(said(dir.path()), Some(Mark::Sealed { .. })), "{fatal}");
         }
+    }
+
+    /// A log of 300 entries that its log keeper has, and a mirror that has its first 100.
+    async fn mirrored(folder: &Path) -> (Config, VerifierKey) {
+        let leaf = |n: u64| {
+            let nonce: Nonce = format!("{n:032x}").parse().unwrap();
+            let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce });
+            NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
+        };
+        let leaves: Vec<_> = (0..300).map(leaf).collect();
+        let spool = leaves.iter().map(|new| new.bytes.clone()).collect();
+        let keeper = StandIn::start(folder, spool, || Then::Answer);
+        let vkey = keeper.vkey();
+        let mut writer =
+            Store::create(&Store::path_in(folder), vkey.name(), &vkey.to_string()).await.unwrap();
+        writer.commit_all(1, &leaves).await.unwrap();
+        let root = writer.root_at(100).await.unwrap();
+        writer.close().await.unwrap();
+        let text = tlog::Checkpoint { origin: vkey.name().into(), size: 100, root }.text();
+        let note = tlog::signed_note(&text, &vkey, &keeper.key.sign(text.as_bytes()).to_bytes()).unwrap();
+        std::fs::create_dir(folder.join("mirror")).unwrap();
+        std::fs::write(folder.join("mirror/checkpoint"), note).unwrap();
+        let text = format!(
+            "data = {folder:?}\npolicy = \"p\"\nlisten = \"127.0.0.1:1\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n\
+             keeper = []\nlog = {{ socket = {:?}, vkey = \"{vkey}\" }}\n\
+             [[mirror]]\nto = \"file://{}/mirror\"\nentries = false\n",
+            keeper.socket,
+            folder.display()
+        );
+        (toml::from_str(&text).unwrap(), vkey)
+    }
+
+    #[tokio::test]
+    async fn a_database_that_fails_while_others_are_compared_seals() {
+        for (damage, code) in [("none", 0), ("a page", 74), ("a row", 78)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (config, vkey) = mirrored(dir.path()).await;
+            let path = Store::path_in(dir.path());
+            match damage {
+                "a page" => overwrite_page_of(&path, format!("{:032x}", 50).as_bytes()),
+                "a row" => delete_leaf(&path, 50).await,
+                _ => {}
+            }
+            let (mark, _) = MarkFile::open(dir.path(), SystemClock.now()).unwrap();
+            mark.write(&Mark::Stopped {}).unwrap();
+            let opened = open(&config, &vkey, &mark, &SystemClock).await;
+            let found = opened.as_ref().err().map_or(0, Fatal::exit_code);
+            assert_eq!(found, code, "{damage}: {:?}", opened.err());
+            assert_eq!(matches!(said(dir.path()), Some(Mark::Sealed { .. })), code != 0, "{damage}");
+        }
+    }
+
+    /// Writes zeros over the page of the database that has these bytes.
+    fn overwrite_page_of(path: &Path, bytes: &[u8]) {
+        let mut file = std::fs::read(path).unwrap();
+        let at = file.windows(bytes.len()).position(|window| window == bytes).unwrap();
+        file[at / 4096 * 4096..][..4096].fill(0);
+        std::fs::write(path, file).unwrap();
+    }
+
+    async fn delete_leaf(path: &Path, index: i64) {
+        use sqlx::ConnectOptions;
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query("DELETE FROM leaf WHERE idx = ?").bind(index).execute(&mut connection).await.unwrap();
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     keys::KeyDirectory,
     mark::{Mark, MarkFile},
     mirror,
-    opening::{self, Opened, state},
+    opening::{self, Opened},
     publication::{Publication, Published},
     publish::{Publisher, Workshop},
     refusals::Refusals,
@@ -61,7 +61,6 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;
     let policy = opening::load_policy(config)?;
-    let path = Store::path_in(&config.data);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (mark, before) = opening::unsealed_mark(config, clock.as_ref())?;
     let Opened { store, writer, link, generations, witnesses } =
@@ -80,18 +79,17 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         link: Some(link),
         generations: generations.clone(),
     };
-    let newest = newest_leaves(&store, parts.writer.head().size).await.map_err(|e| state(&path, e.full()))?;
+    let met = |e: StoreError| opening::failed(config, &mark, clock.as_ref(), &e.into());
+    let newest = newest_leaves(&store, parts.writer.head().size).await.map_err(met)?;
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
     newest.iter().for_each(|leaf| log.saw_time(leaf));
     let (publication, published) =
         Publication::new(&log, vkey.clone(), witnesses, health.clone(), clock.clone());
     tokio::spawn(sequencer.run());
     tokio::spawn(publication.run());
-    let keys = Arc::new(KeyDirectory::new(
-        configured(config, &store, &health).await.map_err(|e| state(&path, e.full()))?,
-    ));
+    let keys = Arc::new(KeyDirectory::new(configured(config, &store, &health).await.map_err(met)?));
     let tokens = Arc::new(Tokens::default());
-    tokens.replace(store.tokens().await.map_err(|e| state(&path, e.full()))?);
+    tokens.replace(store.tokens().await.map_err(met)?);
     let touches = Arc::new(Touches::default());
     let context = Context {
         log: log.clone(),
@@ -127,7 +125,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let front = http::Front::open(config)?;
     write_started(&log, &policy, clock.as_ref()).await;
     let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
-    publisher.start().await.map_err(|e| state(&path, e.full()))?;
+    publisher.start().await.map_err(met)?;
     let refusals = Arc::new(Refusals::default());
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
     let scrub = Scrub {

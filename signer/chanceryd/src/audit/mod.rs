@@ -7,6 +7,8 @@ mod link;
 mod proofs;
 mod recover;
 mod sequencer;
+#[cfg(test)]
+pub(crate) mod stand_in;
 mod timestamps;
 
 pub(crate) use link::{LinkError, LogLink};

@@ -66,12 +66,7 @@ struct Source {
 
 impl Source {
     fn read<T>(&self, read: Result<T, StoreError>) -> Result<T, Fatal> {
-        read.map_err(|e| match e {
-            StoreError::NotApplied(_) | StoreError::Starved(_) => {
-                Fatal::Unavailable { what: self.path.display().to_string(), why: e.full() }
-            }
-            e => state(&self.path, e.full()),
-        })
+        read.map_err(|e| opening::unreadable(&self.path, &e))
     }
 
     /// The newest stored note: what stands behind it is in the backup, too, but nobody has signed it yet.

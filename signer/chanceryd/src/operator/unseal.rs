@@ -83,8 +83,8 @@ async fn others_agree(
         return Ok(());
     }
     let store = Store::open_to_read(&path).await?;
-    let stored = store.generations().await.map_err(|e| opening::state(&path, e.full()))?;
-    let head = store.head().await.map_err(|e| opening::state(&path, e.full()))?;
+    let stored = store.generations().await.map_err(|e| opening::unreadable(&path, &e))?;
+    let head = store.head().await.map_err(|e| opening::unreadable(&path, &e))?;
     let mut witnesses = config.log.witnesses.as_ref().map(|w| Witnesses::open(w, vkey)).transpose()?;
     let generations = Generations::new(stored);
     let unread =
