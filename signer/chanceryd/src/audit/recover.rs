@@ -65,9 +65,10 @@ impl RecoverError {
     }
 }
 
-/// What follows every new lease: heads are compared and made one, and what was found to be older stands in the log. That the
-/// database was, stands there in the commit that ends its refill: a refill that was cut off goes on at the next start, and
-/// then tells from where that one began.
+/// What follows every new lease: heads are compared and made one, and what was found to be older stands in the log before it
+/// is as new again, so that no end between the two loses it. That the database was, stands in the commit that ends its
+/// refill: a refill that was cut off goes on at the next start, and then tells from where that one began. That the spool
+/// was, is committed before the spool gets what it lacks, that entry too.
 pub(crate) async fn recover(
     writer: &mut Writer,
     link: &mut LogLink,
@@ -75,23 +76,41 @@ pub(crate) async fn recover(
     clock: &dyn Clock,
     health: Option<&Health>,
 ) -> Result<(), RecoverError> {
-    let (database, spool, noted) = (writer.head().size, link.size, writer.head().noted());
-    let refilled = event_leaf(clock, |time, nonce| Event::StoreRolledBack { time, nonce, database, spool });
-    make_one(writer, link, refill, refilled, health).await?;
-    if spool < noted {
-        tracing::error!(
-            spool,
-            noted,
-            "the log keeper's spool is older than a note of its key; it was filled from the database"
-        );
-        demand_unsealed(health)?;
-        if let Some(leaf) =
-            event_leaf(clock, |time, nonce| Event::SpoolRolledBack { time, nonce, spool, noted })
-        {
-            writer.commit(link.epoch, &[leaf], &[]).await?;
-        }
+    let (database, spool) = (writer.head().size, link.size);
+    if spool < writer.head().noted() {
+        tell_of_spool(writer, link, clock, health).await?;
     }
-    Ok(())
+    let refilled = event_leaf(clock, |time, nonce| Event::StoreRolledBack { time, nonce, database, spool });
+    make_one(writer, link, refill, refilled, health).await
+}
+
+/// Commits that the spool is older than a note of its key, unless that stands at the end of the log: nothing is written
+/// between this commit and the end of the filling.
+async fn tell_of_spool(
+    writer: &mut Writer,
+    link: &mut LogLink,
+    clock: &dyn Clock,
+    health: Option<&Health>,
+) -> Result<(), RecoverError> {
+    agree(writer, link).await?;
+    let (spool, noted) = (link.size, writer.head().noted());
+    tracing::error!(
+        spool,
+        noted,
+        "the log keeper's spool is older than a note of its key; it is filled from the database"
+    );
+    let last = writer.leaves(writer.head().size.saturating_sub(1), 1, usize::MAX).await?;
+    let last = last.first().and_then(|bytes| Leaf::decode(bytes).ok());
+    // A filling that was cut off has left the spool at more than it began with.
+    if let Some(Leaf::Event(Event::SpoolRolledBack { spool: told, noted: of, .. })) = last
+        && of == noted
+        && told <= spool
+    {
+        return Ok(());
+    }
+    demand_unsealed(health)?;
+    let leaf = event_leaf(clock, |time, nonce| Event::SpoolRolledBack { time, nonce, spool, noted });
+    Ok(writer.commit_all(link.epoch, leaf.as_slice()).await?)
 }
 
 /// A leaf for an event; `None` only when the system gives no random bytes or the leaf no bytes.
@@ -124,14 +143,21 @@ async fn make_one(
         refill_store(writer, link, refill, refilled, health).await?;
         compare(spool, writer.root_at(spool).await?, link.root)?;
     } else {
-        // A head that was compared on this connection has only grown by what this writer appended.
-        if link.agreed != Some(spool) {
-            compare(spool, writer.root_at(spool).await?, link.root)?;
-        }
+        agree(writer, link).await?;
         append_missing(writer, link, health).await?;
         compare(link.size, writer.head().root, link.root)?;
     }
     link.agreed = Some(link.size);
+    Ok(())
+}
+
+/// Compares the spool with as many leaves of the database. One that was compared on this connection has only grown by what
+/// this writer appended.
+async fn agree(writer: &mut Writer, link: &mut LogLink) -> Result<(), RecoverError> {
+    if link.agreed != Some(link.size) {
+        compare(link.size, writer.root_at(link.size).await?, link.root)?;
+        link.agreed = Some(link.size);
+    }
     Ok(())
 }
 
@@ -243,4 +269,72 @@ fn decode(bytes: Vec<u8>) -> Result<NewLeaf, RecoverError> {
     let leaf = Leaf::decode(&bytes)
         .map_err(|e| RecoverError::Fork(format!("a leaf of the spool cannot be read: {e}")))?;
     Ok(NewLeaf { leaf, bytes, payload: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::stand_in::{StandIn, Then},
+        store::Store,
+    };
+    use ed25519_dalek::Signer;
+    use record::SystemClock;
+    use std::path::Path;
+
+    fn stopped(n: u64) -> NewLeaf {
+        let nonce: Nonce = format!("{n:032x}").parse().unwrap();
+        let leaf = Leaf::Event(Event::Stopped { time: SystemClock.now(), nonce });
+        NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
+    }
+
+    /// A start that goes as far as the log keeper lets it; its process ends without a word.
+    async fn start(path: &Path, keeper: &StandIn) -> Result<(), RecoverError> {
+        let (_store, mut writer) = Store::open(path).await.unwrap();
+        let known = writer.head().epoch;
+        let mut link = LogLink::connect(&keeper.socket, &keeper.vkey(), known).await?;
+        recover(&mut writer, &mut link, Refill::UpTo(0), &SystemClock, None).await
+    }
+
+    #[tokio::test]
+    async fn that_the_spool_was_rolled_back_stands_in_the_log_once_however_often_its_filling_is_cut_off() {
+        for cuts in 0..4 {
+            let dir = tempfile::tempdir().unwrap();
+            // More than one message to the keeper can carry, of which it has 3.
+            let leaves: Vec<_> = (0..300).map(stopped).collect();
+            let older = leaves.iter().take(3).map(|new| new.bytes.clone()).collect();
+            let mut left = cuts;
+            let keeper = StandIn::start(dir.path(), older, move || match left {
+                0 => Then::Answer,
+                _ => {
+                    left -= 1;
+                    Then::HangUp
+                }
+            });
+            let (path, vkey) = (Store::path_in(dir.path()), keeper.vkey());
+            let mut writer = Store::create(&path, vkey.name(), &vkey.to_string()).await.unwrap();
+            writer.commit_all(1, &leaves).await.unwrap();
+            let (size, root) = (writer.head().size, writer.head().root);
+            let text = tlog::Checkpoint { origin: vkey.name().into(), size, root }.text();
+            let signature = keeper.key.sign(text.as_bytes()).to_bytes();
+            writer.remember_note(tlog::signed_note(&text, &vkey, &signature).unwrap());
+            writer.commit_all(1, &[]).await.unwrap();
+            drop(writer);
+
+            let mut starts = 1;
+            while start(&path, &keeper).await.is_err() {
+                starts += 1;
+                assert!(starts < 9, "{cuts} cuts");
+            }
+            let told: Vec<_> = keeper
+                .leaves()
+                .iter()
+                .filter_map(|bytes| match Leaf::decode(bytes).unwrap() {
+                    Leaf::Event(Event::SpoolRolledBack { spool, noted, .. }) => Some((spool, noted)),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(told, [(3, 300)], "{cuts} cuts");
+        }
+    }
 }
