@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     fatal::Fatal,
     mark::{Mark, MarkFile},
-    opening::{self, Opened, connect, not_reconciled, state},
+    opening::{self, Opened, connect, not_reconciled, state, unreadable},
     signer,
     store::{NewLeaf, Store, StoreError},
 };
@@ -60,7 +60,10 @@ pub async fn init(
     let random = |e: String| Fatal::Unavailable { what: "random bytes".into(), why: e };
     let nonce = || Nonce::random().map_err(|e| random(e.to_string()));
     let taken = match former {
-        Some(former) => Some(succession::read(former, &origin, &path, &clock).await?),
+        Some(former) => {
+            is_elsewhere(former, &config.data)?;
+            Some(succession::read(former, &origin, &path, &clock).await?)
+        }
         None => None,
     };
     let (continues, adopted) = taken.map(|t| (t.continues, t.adopted)).unzip();
@@ -79,13 +82,13 @@ pub async fn init(
     let mut leaves = vec![new_leaf(Leaf::Genesis(genesis), &path)?];
     leaves.extend(adopted.into_iter().flatten());
     leaves.push(created);
-    writer.commit(link.epoch, &leaves, &[]).await.map_err(|e| state(&path, e.full()))?;
+    writer.commit_all(link.epoch, &leaves).await.map_err(|e| unreadable(&path, &e))?;
     reconcile(&mut writer, &mut link, Refill::UpTo(0), None)
         .await
         .map_err(|e| not_reconciled(config, &path, &e))?;
     tracing::info!(log = %origin, leaves = writer.head().size, "the log has begun");
-    writer.close().await.map_err(|e| state(&path, e.full()))?;
     let (mark, _) = MarkFile::open(&config.data, clock.now())?;
+    closed(config, &mark, writer.close().await)?;
     mark.write(&Mark::Stopped {}).map_err(|e| state(mark.path(), e.to_string()))?;
     Ok(TrustedRoot::of_log(&vkey, link.set_key.as_ref()))
 }
@@ -118,6 +121,19 @@ fn suits(vkey: &VerifierKey, witnesses: Witnesses) -> Result<(), Fatal> {
                key (chancery-keeper admin key generate --type ed25519 --origin NAME), or, if no public witness shall ever \
                cosign this log, say so: init --no-public-witnesses";
     Err(Fatal::Config { path: "[log] vkey".into(), why: why.into() })
+}
+
+/// The new log is made beside the former one, which is only read: not in its folder.
+fn is_elsewhere(former: &Former, data: &Path) -> Result<(), Fatal> {
+    let same = matches!((former.data.canonicalize(), data.canonicalize()), (Ok(old), Ok(new)) if old == new);
+    if !same {
+        return Ok(());
+    }
+    let why = format!(
+        "{} is the `data` folder of the new log: the new one gets a folder of its own, and the former one stays as it is",
+        data.display()
+    );
+    Err(Fatal::Config { path: "--former".into(), why })
 }
 
 /// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the
@@ -260,7 +276,60 @@ fn new_leaf(leaf: Leaf, path: &Path) -> Result<NewLeaf, Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
+    use crate::{
+        audit::stand_in::{StandIn, Then},
+        store::reading,
+    };
+    use std::{os::unix::fs::MetadataExt, path::PathBuf};
+
+    /// The configuration of a log that is to be made in `data`; without a signing keeper.
+    fn config(data: &Path, keeper: &StandIn) -> Config {
+        let policy = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../policy/example"));
+        let text = format!(
+            "data = {data:?}\npolicy = {policy:?}\nlisten = \"127.0.0.1:1\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n\
+             keeper = []\nlog = {{ socket = {:?}, vkey = \"{}\" }}\n",
+            keeper.socket,
+            keeper.vkey()
+        );
+        toml::from_str(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_log_begins_also_while_another_program_reads_the_database_that_is_being_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let path = Store::path_in(&data);
+        let mut readers = Vec::new();
+        let keeper = StandIn::start(dir.path(), Vec::new(), move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            readers.push((runtime.block_on(reading(&path)), runtime));
+            Then::Answer
+        });
+        let config = config(&data, &keeper);
+        let token = dir.path().join("admin.token");
+        init(&config, &token, Witnesses::Public, None).await.unwrap();
+        assert_eq!(keeper.leaves().len(), 2);
+        assert!(std::fs::metadata(data.join("chancery.db-wal")).unwrap().len() > 0, "nobody was in the way");
+        assert_eq!(MarkFile::open(&data, SystemClock.now()).unwrap().1, Some(Mark::Stopped {}));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_to_be_made_in_the_folder_of_its_former_one_is_refused_in_these_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = StandIn::start(dir.path(), Vec::new(), || Then::Answer);
+        let config = config(dir.path(), &keeper);
+        let former = Former {
+            note: "note".into(),
+            vkey: keeper.vkey().to_string(),
+            data: dir.path().join("."),
+            reason: "moved".into(),
+        };
+        let token = dir.path().join("admin.token");
+        let refused = init(&config, &token, Witnesses::Public, Some(&former)).await.unwrap_err();
+        assert_eq!(refused.exit_code(), 78);
+        let text = refused.to_string();
+        assert!(text.contains("--former") && text.contains("folder of its own"), "{text}");
+    }
 
     #[test]
     fn a_secret_goes_into_a_new_file_that_only_its_owner_reads_and_never_over_another() {

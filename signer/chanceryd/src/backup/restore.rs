@@ -4,7 +4,7 @@ use super::fatal;
 use crate::{
     config::Config,
     fatal::Fatal,
-    opening::{self, state},
+    opening::{self, state, unreadable},
     store::{ImageRow, NewLeaf, NewRow, Store, StoreError, Writer},
 };
 use backup::{BackedLeaf, BackupError, Contents, Manifest, RequestRow};
@@ -73,7 +73,22 @@ async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path)
     if (head.size, head.root.0) != (manifest.leaves, *manifest.leaves_root.as_bytes()) {
         return Err(state(path, "the backup was changed while it was restored".into()));
     }
-    target.writer.close().await.map_err(|e| state(path, e.full()))
+    closed(path, target.writer.close().await)
+}
+
+/// A database that somebody reads cannot get its name: its journal would stay behind.
+fn closed(path: &Path, done: Result<(), StoreError>) -> Result<(), Fatal> {
+    done.map_err(|e| match e {
+        StoreError::Busy => Fatal::State {
+            path: path.to_owned(),
+            why: "another program reads it, and so it cannot be finished".into(),
+            next: format!(
+                "find that program with `fuser {}` and end it; then remove what stands in this folder, and restore again",
+                path.display()
+            ),
+        },
+        e => unreadable(path, &e),
+    })
 }
 
 /// The database that is being made.
@@ -104,7 +119,7 @@ impl Target {
 
     async fn commit(&mut self, leaves: &[NewLeaf], rows: &[NewRow]) -> Result<(), Fatal> {
         let at = self.writer.head().size;
-        let failed = |e: StoreError| state(&self.path, e.full());
+        let failed = |e: StoreError| unreadable(&self.path, &e);
         let (placed, inserted) = self.writer.commit(self.epoch, leaves, rows).await.map_err(failed)?;
         let refused =
             placed.into_iter().filter_map(Result::err).chain(inserted.into_iter().filter_map(Result::err));
@@ -136,6 +151,7 @@ fn new_row(row: RequestRow) -> NewRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::reading;
 
     #[test]
     fn a_new_file_system_is_empty_and_a_folder_with_anything_else_is_not() {
@@ -147,5 +163,18 @@ mod tests {
         let refused = demand_empty(dir.path()).unwrap_err();
         assert_eq!(refused.exit_code(), 78);
         assert!(refused.to_string().contains("chancery.db-wal"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_restored_database_that_somebody_reads_says_who_is_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chancery.restoring");
+        let mut writer = Store::create(&path, "log.example.com", "vkey").await.unwrap();
+        let reading = reading(&path).await;
+        writer.commit_all(1, &[]).await.unwrap();
+        let refused = closed(&path, writer.close().await).unwrap_err();
+        assert_eq!(refused.exit_code(), 78);
+        assert!(refused.to_string().contains("fuser"), "{refused}");
+        drop(reading);
     }
 }

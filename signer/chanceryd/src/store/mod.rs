@@ -327,6 +327,14 @@ pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// A program that reads the database in a transaction that does not end.
+#[cfg(test)]
+pub(crate) async fn reading(path: &Path) -> SqliteConnection {
+    let mut connection = options(path).read_only(true).connect().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT size FROM head").execute(&mut connection).await.unwrap();
+    connection
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
