@@ -3,7 +3,7 @@
 
 use crate::{
     audit::{LinkError, LogLink},
-    config::{Config, KeeperConfig},
+    config::Config,
     fatal::Fatal,
     generations::Generations,
     mark::{Mark, MarkFile},
@@ -25,7 +25,10 @@ pub async fn unseal(config: &Config) -> Result<(), Fatal> {
     let vkey = opening::vkey(config)?;
     let (mark, said) = MarkFile::open(&config.data, SystemClock.now())?;
     match &said {
-        Some(Mark::Sealed { reason, at }) => tracing::info!(reason, %at, "sealed; everything is checked now"),
+        Some(Mark::Sealed { reason, at }) => {
+            Store::refuse_copy_begun_before(&Store::path_in(&config.data), *at)?;
+            tracing::info!(reason, %at, "sealed; everything is checked now");
+        }
         _ => {
             // Nothing says that no daemon wrote while it was copied, and rows that no leaf names are not checked.
             Store::refuse_live_copy(&Store::path_in(&config.data))?;
@@ -66,7 +69,7 @@ async fn others_agree(
     };
     let refused = |why: String, next: &str| Err(Fatal::State { path: path.clone(), why, next: next.into() });
     if spool > leaves {
-        if is_of_others(config, reason) {
+        if is_of_others(reason) {
             let why = format!(
                 "the log keeper's spool has {spool} entries and the database {leaves}: what sealed it ({reason}) cannot be compared"
             );
@@ -90,28 +93,39 @@ async fn others_agree(
     let unread =
         opening::compare_with_others(config, vkey, (&store, &head), &generations, witnesses.as_mut()).await?;
     store.close().await;
-    match unread.into_iter().find(|name| reason.contains(name.as_str())) {
+    match unread.into_iter().find(|name| is_of(reason, name)) {
         None => Ok(()),
         Some(name) => {
             let why = format!("{name} sealed it ({reason}) and cannot be read now");
             refused(
                 why,
-                "the seal stays: have it answer, then unseal again; it may hold the only proof that this log is not the newest",
+                "the seal stays: have it answer, then unseal again; it may hold the only proof that this log is not the newest. \
+                 If it is gone for ever, decide without it: take it out of the configuration, then unseal again",
             )
         }
     }
 }
 
 /// Whether a seal has its reason from what somebody else has seen of the log.
-fn is_of_others(config: &Config, reason: &str) -> bool {
-    let is_of = |keeper: &KeeperConfig| reason.contains(&format!("keeper {}", keeper.name));
-    reason.contains("witness ") || reason.contains("mirror ") || config.keepers.iter().any(is_of)
+fn is_of_others(reason: &str) -> bool {
+    ["keeper ", "witness ", "mirror "].iter().any(|kind| accuser(reason).starts_with(kind))
+}
+
+/// Whether this one has sealed: `keeper NAME`, `witness NAME` or `mirror URL`. Another's name may begin as its does.
+fn is_of(reason: &str, name: &str) -> bool {
+    let rest = accuser(reason).strip_prefix(name);
+    rest.is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(": "))
+}
+
+/// A reason from what it calls a fork on: who has seen one stands first.
+fn accuser(reason: &str) -> &str {
+    ["fork: ", "FORK: "].iter().find_map(|word| reason.strip_prefix(word)).unwrap_or(reason)
 }
 
 fn lift(data: &Path, mark: &MarkFile, said: Option<Mark>) -> Result<(), Fatal> {
     let Some(Mark::Sealed { reason, at }) = said else { return Ok(()) };
     let failed = |e: std::io::Error| Fatal::Disk { path: mark.path().to_owned(), why: e.to_string() };
-    // A sealed daemon writes nothing: a copy of its folder, with the seal in it, has a journal of its own.
+    // A sealed daemon writes nothing: a copy of its folder that was begun after the seal has a journal of its own.
     Store::adopt(&Store::path_in(data)).map_err(failed)?;
     mark.write(&Mark::Unsealed { reason, at }).map_err(failed)?;
     tracing::info!("unsealed: start the daemon; it writes into the log that it was sealed, and why");
@@ -337,10 +351,45 @@ mod tests {
             ("keeper signing calls our head a fork", 0, false),
             ("keeper signing calls our head a fork", 1, false),
             ("mirror file:///nowhere: it has a checkpoint", 0, false),
+            ("fork: keeper signing has seen 9 leaves of this log", 0, false),
+            ("keeper signing-2 calls our head a fork", 0, true),
+            ("keeper signing-2 calls our head a fork", 1, false),
+            ("mirror file:///nowhere/else: it has a checkpoint", 0, true),
+            ("FORK: witness signing has a checkpoint", 0, true),
+            ("scrub: leaf 3 of keeper signing is damaged", 0, true),
         ] {
             let mark = Mark::sealed(reason, SystemClock.now());
             let agreed = others_agree(&config, &vkey, (0, spool), Some(&mark)).await;
             assert_eq!(agreed.is_ok(), is_lifted, "{reason} {spool}: {agreed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_was_begun_before_the_seal_is_not_unsealed() {
+        let (original, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = Store::path_in(original.path());
+        Store::create(&path, "log.example.com", "vkey").await.unwrap().close().await.unwrap();
+        let (_store, mut writer) = Store::open(&path).await.unwrap();
+        writer.commit_all(1, &[]).await.unwrap();
+        drop(writer);
+        // As rsync does it: the database first, and its journal and the seal when they are.
+        let copied = |name: &str| std::fs::copy(original.path().join(name), copy.path().join(name)).unwrap();
+        copied("chancery.db");
+        copied("chancery.db-identity");
+        let database = Store::path_in(copy.path());
+        let Ok(begun) = std::fs::metadata(&database).unwrap().created() else {
+            return println!("SKIPPED: this file system does not know when a file was made");
+        };
+        let begun = i64::try_from(begun.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        copied("chancery.db-wal");
+        for (seal, is_refused) in [(begun + 1, true), (begun - 1, false)] {
+            let seal = record::Time::from_unix_ms(seal).unwrap();
+            let found = Store::refuse_copy_begun_before(&database, seal);
+            assert_eq!(found.is_err(), is_refused, "{found:?}");
+            Store::refuse_copy_begun_before(&path, seal).unwrap();
+            if let Err(refused) = found {
+                assert!(refused.to_string().contains("Copy the whole folder anew"), "{refused}");
+            }
         }
     }
 }

@@ -4,10 +4,13 @@
 //! while a daemon writes may get a journal that is older than the database; SQLite then puts old pages over new ones, and
 //! neither its checks nor ours need notice that rows are gone. Such a copy is refused. A file system's snapshot keeps
 //! inodes, and is taken; so is a copy without a journal, of a daemon that was stopped while no backup read. A sealed daemon
-//! leaves its journal and writes nothing: `chancery unseal` takes a copy of its folder, once all of it was found whole.
+//! leaves its journal and writes nothing: `chancery unseal` takes a copy of its folder that was begun after the seal, once
+//! all of it was found whole.
 //!
-//! It does not see a copy that was written over the old files in place.
+//! It does not see a copy that was written over the old files in place, nor, after a seal, a copy of a copy that was begun
+//! before it; and it trusts the clock of the host that the copy was made on.
 
+use record::Time;
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -53,6 +56,13 @@ fn noted(database: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// Whether the file was made after this time; `None` where the file system does not know. What is copied later, the journal
+/// too, is as it was after this time.
+pub(super) fn is_born_after(database: &Path, time: Time) -> io::Result<Option<bool>> {
+    let born = fs::metadata(database)?.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(born.map(|born| i128::try_from(born.as_millis()).is_ok_and(|born| born > i128::from(time.unix_ms()))))
+}
+
 /// Inode, and birth where the file system knows it: an inode number may be given again.
 fn identity(database: &Path) -> io::Result<String> {
     let about = fs::metadata(database)?;
@@ -87,5 +97,20 @@ mod tests {
         assert!(is_live_copy(&copied).unwrap(), "without the note");
         note(&copied).unwrap();
         assert!(!is_live_copy(&copied).unwrap());
+    }
+
+    #[test]
+    fn a_file_tells_whether_it_was_made_after_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.db");
+        fs::write(&file, "database").unwrap();
+        let Ok(born) = fs::metadata(&file).unwrap().created() else {
+            return println!("SKIPPED: this file system does not know when a file was made");
+        };
+        let born = i64::try_from(born.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        for (later_ms, is_after) in [(-1, true), (0, false), (1, false)] {
+            let time = Time::from_unix_ms(born + later_ms).unwrap();
+            assert_eq!(is_born_after(&file, time).unwrap(), Some(is_after), "{later_ms}");
+        }
     }
 }

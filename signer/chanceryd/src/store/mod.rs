@@ -26,6 +26,7 @@ pub(crate) use tuf::{Collection, FileRow, Role};
 
 use crate::fatal::Fatal;
 use inspection::OpenFile;
+use record::Time;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -201,6 +202,30 @@ impl Store {
             Ok(true) => Err(copied(path)),
             Err(e) => Err(crate::opening::state(path, e.to_string())),
         }
+    }
+
+    /// Refuses such a copy of a sealed daemon's folder, too, unless it was begun after the seal: only then nothing was written
+    /// while it was made.
+    pub(crate) fn refuse_copy_begun_before(path: &Path, seal: Time) -> Result<(), Fatal> {
+        let unread = |e: std::io::Error| crate::opening::state(path, e.to_string());
+        if !identity::is_live_copy(path).map_err(unread)? {
+            return Ok(());
+        }
+        let why = match identity::is_born_after(path, seal).map_err(unread)? {
+            Some(true) => return Ok(()),
+            Some(false) => format!(
+                "this is a copy that was begun before the seal of {seal}: the daemon still wrote while it was made, its journal \
+                 (-wal) may not be its own, and rows may be gone that nobody would miss at once"
+            ),
+            None => format!(
+                "this is a copy that was made file by file, and this file system does not tell whether it was begun after the \
+                 seal of {seal}: rows may be gone that nobody would miss at once"
+            ),
+        };
+        let next = "the seal stays. Copy the whole folder anew from the disk that the sealed daemon had, into an empty folder on a \
+                    file system that knows when a file was made (ext4, XFS, Btrfs); or move chancery.db and all files beside it \
+                    away and run `chanceryd rebuild`; or restore a backup";
+        Err(Fatal::State { path: path.to_owned(), why, next: next.into() })
     }
 
     /// Takes a copy for the database: nothing wrote while it was made, and it was found whole.
