@@ -36,7 +36,9 @@ pub use config::{
     RegistryConfig, Scheme, WithoutQuorum, WitnessConfig,
 };
 pub use fatal::Fatal;
-pub use operator::{Former, Witnesses, admin_token_for_operator, init, rebuild, unseal, write_trusted_root};
+pub use operator::{
+    Former, Witnesses, admin_token_for_operator, init, rebuild, retire_keeper, unseal, write_trusted_root,
+};
 pub use service::serve;
 
 /// Closes the process before it reads anything: the TLS key in its memory must not reach a core file or a debugger of

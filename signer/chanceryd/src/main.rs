@@ -1,9 +1,10 @@
 //! `chanceryd`: `init` makes a log, `serve` runs the daemon, `rebuild` refills a lost database, `unseal` checks everything
 //! after a seal, `backup` makes backups and restores them, `admin-token` lets an operator in again when every
-//! administrator's token has ended.
+//! administrator's token has ended, `keeper-retire` closes what a lost signing keeper has left open.
 
 use chanceryd::{Config, Fatal, Former, Witnesses};
 use clap::{Parser, Subcommand};
+use record::KeeperName;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// How long threads may take that still wait for a disk when everything else has ended.
@@ -67,6 +68,16 @@ enum Command {
         /// Where the token is written; the file must not exist.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Close what a lost signing keeper has left open as unknown, with the daemon stopped, the log keeper running, and the
+    /// keeper no more in the configuration.
+    KeeperRetire {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The keeper's name.
+        #[arg(value_parser = KeeperName::parse)]
+        keeper: KeeperName,
     },
 }
 
@@ -147,6 +158,9 @@ fn run(command: Command) -> Result<(), Fatal> {
             }
             Command::Backup(BackupCommand::Restore { config, from }) => {
                 chanceryd::restore_backup(&Config::read(&config)?, &from).await
+            }
+            Command::KeeperRetire { config, keeper } => {
+                chanceryd::retire_keeper(&Config::read(&config)?, &keeper).await
             }
             Command::AdminToken { config, out } => {
                 chanceryd::admin_token_for_operator(&Config::read(&config)?, &out).await

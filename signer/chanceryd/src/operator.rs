@@ -1,9 +1,11 @@
-//! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator,
-//! check everything after a seal.
+//! What an operator does to a log while no daemon serves it: begin it, refill a lost database, make an administrator, retire
+//! a lost keeper, check everything after a seal.
 
+mod retirement;
 mod succession;
 mod unseal;
 
+pub use retirement::retire_keeper;
 pub use succession::Former;
 pub use unseal::unseal;
 

@@ -214,7 +214,7 @@ async fn configured(
         let open = store.open_intents(keeper.name.as_str()).await?.len();
         if open > 0 {
             let problem = format!(
-                "it is not configured any more, and {open} of its intents have no end: configure it until they have"
+                "it is not configured any more, and {open} of its intents have no end: configure it until they have, or retire it if it is lost"
             );
             health.set_keeper(&keeper.name, Some(Trouble::new(KeeperFault::NotConfigured, problem)));
         }

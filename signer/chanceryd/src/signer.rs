@@ -331,7 +331,8 @@ impl Connection {
         }
     }
 
-    // INVARIANT(keepers-word): an open intent is closed by what this keeper says of it, and by nothing else.
+    // INVARIANT(keepers-word): an open intent is closed by what this keeper says of it, and by nothing else as long as it can
+    // speak.
     async fn close_by_its_word(&self, session: &mut Session, welcome: Welcome) -> Result<(), SessionError> {
         let mut known = BTreeMap::new();
         for item in welcome.open {

@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Look at the signing keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Retire a signing keeper that is lost
+    #[command(subcommand)]
+    Keeper(KeeperCommand),
     /// Check the connection, the server, the token and the keepers, with a remedy for what is wrong
     Doctor {
         /// A keeper's configuration on this host: also check its module or pcscd, its token, the PIN's tries and its keys
@@ -89,6 +92,12 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeeperCommand {
+    /// Close what a lost keeper has left open as unknown, with the daemon stopped (runs chanceryd keeper-retire)
+    Retire(Forward),
 }
 
 #[derive(Debug, Args)]

@@ -185,9 +185,9 @@ pub struct Outcome {
     pub outcome: OutcomeKind,
     /// When this was written.
     pub time: Time,
-    /// The keeper whose word this is.
+    /// The intent's keeper, whose word this is; with the code `keeper-retired` it is the operator's, since the keeper is lost.
     pub keeper: KeeperName,
-    /// The keeper's code for a failure or refusal.
+    /// The code for a failure or refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<FailureCode>,
 }
@@ -209,7 +209,7 @@ impl OutcomeKind {
 pub enum OutcomeKind {
     /// The keeper says that no signature was made.
     Failed,
-    /// The keeper cannot say: it died in the act, or the token's error does not tell.
+    /// The keeper cannot say: it died in the act, or the token's error does not tell, or the keeper itself is lost.
     Unknown,
     /// It never reached a key and never will.
     Void,

@@ -3,13 +3,18 @@
 use super::row::TARGETS;
 use super::scene::DEADLINE_MS;
 use hsm_sim::{Insertion, Rule};
+use record::{OutcomeKind, Tag};
 use std::time::Duration;
-use tests::{Instance, OwnKeeper, Wanted, have, wait_for};
+use tests::{End, Instance, Output, OwnKeeper, Part, Parts, Settings, Wanted, have, wait_for};
 
 /// A service with a second keeper, whose repositories begin with `demo/hsm/`.
 fn two_keepers() -> (Instance, OwnKeeper) {
+    two_keepers_within(DEADLINE_MS)
+}
+
+fn two_keepers_within(call_deadline_ms: u64) -> (Instance, OwnKeeper) {
     let mut service = Instance::start();
-    let wanted = Wanted { name: "hsm", prefix: "demo/hsm/", call_deadline_ms: DEADLINE_MS };
+    let wanted = Wanted { name: "hsm", prefix: "demo/hsm/", call_deadline_ms };
     let keeper = OwnKeeper::join(&mut service, wanted);
     (service, keeper)
 }
@@ -119,4 +124,63 @@ fn a_keeper_that_is_asked_to_end_while_it_logs_in_does_that_first() {
     keeper.stop();
     assert_eq!(keeper.logins()[before..], [0], "a login that is cut off may leave the token broken");
     assert_eq!(keeper.exits().last(), Some(&0), "{}", keeper.said());
+}
+
+#[test]
+fn what_a_lost_keeper_has_left_open_is_closed_as_unknown_when_it_is_retired_and_others_go_on() {
+    if !have("docker-registry") {
+        return;
+    }
+    // It shall not end by itself and say how.
+    let (mut service, mut keeper) = two_keepers_within(60_000);
+    let digest = service.registry.push("demo/hsm/app", "v1", "x");
+    for path in ["demo/hsm/later", "demo/app"] {
+        assert_eq!(service.registry.push(path, "v1", "x"), digest);
+    }
+    let first = service.sign("demo/hsm/app", &digest, "first");
+    assert_eq!(first.code, 0, "{first:?}");
+    let signed = keeper.signed().len();
+    keeper.faults.add(Rule::hang("C_Sign").after().key(TARGETS).times(1)).unwrap();
+    let (asked, id) = service.sign_within("demo/hsm/app", &digest, "lost", "1s");
+    assert!(matches!(asked.code, 7 | 9), "{asked:?}");
+    let id = id.unwrap();
+    wait_for("its key to sign", || (keeper.signed().len() > signed).then_some(()));
+    // The machine is gone, and with it the only word on how this ended.
+    keeper.stop();
+    assert_eq!(service.stop(), 0);
+
+    let parts = Parts::of(&service);
+    let mut log_keeper = parts.start(Part::LogKeeper);
+    let retire = |name: &str| Output::of(&mut parts.command(Part::Daemon, &["keeper-retire", name]));
+    let early = retire("hsm");
+    assert!(early.code == 78 && early.stderr.contains("the configuration still has it"), "{early:?}");
+    let config = parts.config(Part::Daemon);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let (others, _) = text.split_once("\n[[keeper]]\nname = \"hsm\"").unwrap();
+    std::fs::write(&config, others).unwrap();
+    let wrong = retire("hms");
+    assert!(wrong.code == 78 && wrong.stderr.contains("hsm, signing"), "{wrong:?}");
+    for closed in ["closed=1", "closed=0"] {
+        let retired = retire("hsm");
+        assert!(retired.code == 0 && retired.stderr.contains(closed), "{closed}: {retired:?}");
+    }
+    assert_eq!(log_keeper.stop(), 0);
+
+    service.resume(&Settings::default());
+    service.wait_until_ready();
+    let ends = service.history().intents_for(&Tag::parse("lost").unwrap());
+    let [lost] = &ends[..] else { panic!("{ends:?}") };
+    assert_eq!(lost.end, End::Without(OutcomeKind::Unknown));
+    assert_eq!(lost.code.as_ref().map(|code| code.as_str()), Some("keeper-retired"));
+    for path in ["demo/app", "demo/hsm/later"] {
+        let signed = service.sign(path, &digest, "others");
+        assert_eq!(signed.code, 0, "{path}: {signed:?}");
+    }
+    let health = service.chancery(&["token", "health"]);
+    assert_eq!(health.code, 0, "{health:?}");
+    wait_for("the request to say what it lacks", || {
+        let (_, told) = service.http("CHANCERY_AUDITOR_TOKEN", &format!("/v1/requests/{id}"), &[]);
+        told.contains("no signing keeper presents the key").then_some(())
+    });
+    service.verify_log();
 }

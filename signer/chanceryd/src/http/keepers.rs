@@ -97,14 +97,15 @@ fn remedy(fault: KeeperFault) -> &'static str {
              databases; then restore the true one, and only then chancery-keeper admin clear-fork on the keeper's host"
         }
         KeeperFault::OlderJournal => {
-            "restore the newest copy of the keeper's state folder; if there is none, retire the keeper and its keys, since \
-             it could sign twice"
+            "restore the newest copy of the keeper's state folder; if there is none, it must never sign again, since it could \
+             sign twice: take it out of chanceryd.toml, stop the daemon, and run chancery keeper retire --config FILE NAME"
         }
         KeeperFault::Mismatch => {
             "the socket in chanceryd.toml leads to another keeper or another log's: correct [[keeper]] name and socket"
         }
         KeeperFault::NotConfigured => {
-            "put it back into chanceryd.toml and restart the daemon until its intents have ended"
+            "put it back into chanceryd.toml and restart the daemon until its intents have ended; if the keeper is lost for \
+             ever, stop the daemon and run chancery keeper retire --config FILE NAME"
         }
         KeeperFault::Token => {
             "look at the hardware: is it connected, and is it the right one? chancery-keeper doctor --config FILE on the \

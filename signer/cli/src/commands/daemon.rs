@@ -1,5 +1,5 @@
-//! `chancery init`, `serve`, `unseal`, `backup create`, `backup restore` and `log rebuild`: this process becomes `chanceryd`, so
-//! that a supervisor sees the daemon itself.
+//! `chancery init`, `serve`, `unseal`, `backup create`, `backup restore`, `log rebuild` and `keeper retire`: this process becomes
+//! `chanceryd`, so that a supervisor sees the daemon itself.
 
 use crate::{args::Forward, exit::Exit, failure::Failure};
 use std::{

@@ -21,7 +21,13 @@ mod sign;
 mod token;
 mod version;
 
-use crate::{args::Command, connect::Connection, exit::Exit, failure::Failure, output::Output};
+use crate::{
+    args::{Command, KeeperCommand},
+    connect::Connection,
+    exit::Exit,
+    failure::Failure,
+    output::Output,
+};
 
 /// Runs a command that ends by itself. The foreground ones are started by the caller.
 pub(crate) async fn run(
@@ -34,6 +40,7 @@ pub(crate) async fn run(
         Command::Init(forward) => Err(daemon::exec(&["init"], &forward)),
         Command::Serve(forward) => Err(daemon::exec(&["serve"], &forward)),
         Command::Unseal(forward) => Err(daemon::exec(&["unseal"], &forward)),
+        Command::Keeper(KeeperCommand::Retire(forward)) => Err(daemon::exec(&["keeper-retire"], &forward)),
         Command::Sign(args) => sign::run(args, &connection.client()?, output).await,
         Command::Request(command) => request::run(command, &connection.client()?, output).await,
         Command::Repo(command) => repo::run(command, &connection.client()?, output).await,
