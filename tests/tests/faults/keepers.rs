@@ -176,7 +176,7 @@ fn what_a_lost_keeper_has_left_open_is_closed_as_unknown_when_it_is_retired_and_
         let signed = service.sign(path, &digest, "others");
         assert_eq!(signed.code, 0, "{path}: {signed:?}");
     }
-    let health = service.chancery(&["token", "health"]);
+    let health = service.chancery_as("CHANCERY_AUDITOR_TOKEN", &["token", "health"]);
     assert_eq!(health.code, 0, "{health:?}");
     wait_for("the request to say what it lacks", || {
         let (_, told) = service.http("CHANCERY_AUDITOR_TOKEN", &format!("/v1/requests/{id}"), &[]);
