@@ -28,6 +28,15 @@ pub fn checkpoint(data: &Path) {
     });
 }
 
+/// Runs a statement that changes rows, on a database that nobody has open.
+pub fn alter(data: &Path, sql: &str) {
+    let changed = on(data, async |connection| {
+        let statement = sqlx::AssertSqlSafe(sql.to_owned());
+        Ok(sqlx::query(statement).execute(connection).await?.rows_affected())
+    });
+    assert_ne!(changed, 0, "{sql}");
+}
+
 fn on<T>(data: &Path, work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let url = format!("sqlite://{}", data.join("chancery.db").display());

@@ -3,7 +3,7 @@
 use crate::{
     ImageSignature, Instance, Settings, binary,
     charter::{tell_daemon, write},
-    instance::Signal,
+    instance::{Output, Signal},
     journal::TokenKeys,
     supervisor::Supervisor,
     wait_for,
@@ -65,6 +65,19 @@ impl OwnKeeper {
     /// Ends the keeper, and does not start it again.
     pub fn stop(&mut self) {
         self.supervisor.stop();
+    }
+
+    /// Has the keeper, which does not run, follow a new log instead of the former one: both by name and key.
+    pub fn follow_log(&self, former: (&str, &str), new: (&str, &str)) -> Output {
+        let charter = fs::read_to_string(self.path("charter.toml")).unwrap();
+        let charter = charter.replace(former.1, new.1);
+        let named = charter.replace(&format!("{:?}", former.0), &format!("{:?}", new.0));
+        write(&self.path("charter.toml"), &named);
+        Output::of(self.supervisor.command("admin follow-log").args([
+            "--abandon-open",
+            "--former-origin",
+            former.0,
+        ]))
     }
 
     /// Kills the keeper's process without warning; its supervisor starts it again.

@@ -25,7 +25,7 @@ mod supervisor;
 mod witness;
 mod yubikey;
 
-pub use database::{checkpoint, dump};
+pub use database::{alter, checkpoint, dump};
 pub use faultrun::{Figures, random_faults};
 pub use growth::{Grown, grow, grow_command};
 pub use held::{Held, Member};

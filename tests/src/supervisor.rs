@@ -40,10 +40,14 @@ impl Supervisor {
         Self { folder: folder.to_owned(), env, shared: Arc::default(), thread: None }
     }
 
-    /// `chancery-keeper WORD` on the folder's configuration.
-    pub(crate) fn command(&self, word: &str) -> Command {
+    /// `chancery-keeper WORDS` on the folder's configuration.
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(binary("chancery-keeper"));
-        command.arg(word).arg("--config").arg(self.folder.join("keeper.toml")).envs(self.env.clone());
+        command
+            .args(words.split(' '))
+            .arg("--config")
+            .arg(self.folder.join("keeper.toml"))
+            .envs(self.env.clone());
         command.stdin(Stdio::null());
         command
     }

@@ -1,16 +1,21 @@
 //! The end of a log, and a new one that goes on with the same collections, keys and clients.
 
-use record::{Event, Leaf};
+use hsm_sim::Rule;
+use record::{Digest, Event, Leaf, Purpose};
 use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
-use tests::{Instance, Output, Part, Parts, Settings, copy, have};
+use tests::{
+    Instance, Output, OwnKeeper, Part, Parts, Settings, TARGETS_KEY, Wanted, alter, copy, have, wait_for,
+};
 
 const NEW: &str = "log-2.chancery.test";
 const REPOSITORY: &str = "demo/app";
+/// `CKA_ID` of a keeper's root key.
+const ROOT_KEY: &[u8] = &[1];
 
 /// A service whose log has ended: its database and spool were both restored from older copies. The newest database was
 /// found elsewhere, without a spool and without the token of the log key.
@@ -44,6 +49,13 @@ impl Ended {
         }
         let pinned = service.notary(client, &["list", &service.repository(REPOSITORY)]);
         assert!(tags.iter().all(|tag| pinned.stdout.contains(tag)), "{pinned:?}");
+        let ended = Self::of(service);
+        ended.parts.restore(&older, &[Part::Daemon, Part::LogKeeper]);
+        Some(ended)
+    }
+
+    /// The log of a service that runs ends now; the newest database is kept.
+    fn of(mut service: Instance) -> Self {
         service.verify_log();
         let vkey = service.env()["CHANCERY_LOG_VKEY"].clone();
         let note = service.dir().join("last-note");
@@ -53,9 +65,8 @@ impl Ended {
         assert_eq!(service.stop(), 0);
         let parts = Parts::of(&service);
         copy(&parts.state(Part::Daemon), &service.dir().join("former"));
-        parts.restore(&older, &[Part::Daemon, Part::LogKeeper]);
         let origin = vkey.split('+').next().unwrap().to_owned();
-        Some(Self { service, parts, vkey, origin, note })
+        Self { service, parts, vkey, origin, note }
     }
 
     /// Starts the daemon on the older copies: it must not serve.
@@ -242,4 +253,87 @@ fn a_new_log_goes_on_where_one_ended_and_clients_that_had_pinned_the_collection_
     let mut daemon = ended.parts.start(Part::Daemon);
     assert_eq!(ended.parts.settled(&mut daemon), Some(78), "{}", daemon.said());
     assert!(daemon.said().contains(NEW), "{}", daemon.said());
+}
+
+/// What a key was asked for under the former log and is not recorded: its keeper's chain holds it, and nothing else follows.
+#[test]
+fn collections_that_had_only_begun_go_on_in_the_new_log_and_a_damaged_one_can_be_left_out() {
+    if !have("docker-registry") || !have("curl") || !have("notary") {
+        return;
+    }
+    let mut service = Instance::start();
+    let wanted = Wanted { name: "own", prefix: "demo/own/", call_deadline_ms: 20_000 };
+    // The faults of the service's own tokens would strike the log key as well.
+    let mut keeper = OwnKeeper::join(&mut service, wanted);
+    let push = |name: &str| service.registry.push(name, "v1", "x");
+    let (rootless, untargeted, damaged) = ("demo/own/rootless", "demo/own/untargeted", "demo/damaged");
+    let images = [rootless, untargeted, damaged].map(push);
+    assert_eq!(service.sign(damaged, &images[2], "v1").code, 0);
+    keeper.faults.add(Rule::answer("C_Sign", "CKR_FUNCTION_FAILED").key(TARGETS_KEY).after()).unwrap();
+    ask_in_vain(&service, untargeted, &images[1], Purpose::Targets);
+    // The first signature of a root key is over its certificate, the others over the root: each rule strikes at its own second
+    // call, and does not see those at which one before it struck.
+    for _ in 0..30 {
+        let no_root = Rule::answer("C_Sign", "CKR_FUNCTION_FAILED").key(ROOT_KEY).after().nth(2);
+        keeper.faults.add(no_root).unwrap();
+    }
+    ask_in_vain(&service, rootless, &images[0], Purpose::Root);
+    let ended = Ended::of(service);
+    keeper.stop();
+    keeper.faults.clear().unwrap();
+
+    let vkey = ended.begin_anew();
+    let _log = ended.parts.start(Part::LogKeeper);
+    assert_eq!(ended.follow(&["--abandon-open"]).code, 0);
+    let _signing = ended.parts.start(Part::SigningKeeper);
+    let followed = keeper.follow_log((&ended.origin, &ended.vkey), (NEW, &vkey));
+    assert_eq!(followed.code, 0, "{followed:?}");
+    keeper.start();
+    let name = ended.service.repository(damaged);
+    let lost =
+        format!("DELETE FROM blob WHERE sha256 IN (SELECT sha256 FROM file WHERE repository = '{name}')");
+    alter(&ended.service.dir().join("former"), &lost);
+    let init = wait_for("both keepers to listen", || {
+        Some(Output::of(&mut ended.init())).filter(|init| init.code != 69)
+    });
+    assert_eq!(init.code, 78, "{init:?}");
+    assert!(init.stderr.contains(&format!("{name}: ")) && init.stderr.contains("--without"), "{init:?}");
+    let stranger = Output::of(ended.init().args(["--without", "r.example/unknown"]));
+    assert!(stranger.code == 78 && stranger.stderr.contains("r.example/unknown"), "{stranger:?}");
+    let init = Output::of(ended.init().args(["--without", &name]));
+    assert_eq!(init.code, 0, "{init:?}");
+    assert!(init.stderr.contains("left out"), "{init:?}");
+
+    let mut daemon = ended.parts.start(Part::Daemon);
+    assert_eq!(ended.parts.settled(&mut daemon), None, "{}", daemon.said());
+    ended.make_tokens();
+    let service = &ended.service;
+    for (repository, image) in [(rootless, &images[0]), (untargeted, &images[1])] {
+        let signed = service.sign(repository, image, "v1");
+        assert_eq!(signed.code, 0, "{repository}: {signed:?} {}", daemon.said());
+        assert!(service.trust_file(repository, "targets.json").contains("\"v1\""));
+    }
+    service.verify_log();
+    let leaves = service.history();
+    let Leaf::Genesis(genesis) = &leaves.leaves()[0] else { panic!("no genesis") };
+    assert_eq!(genesis.continues.as_ref().unwrap().without, [name.parse().unwrap()]);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// Asks for a signature that does not come; waits until an intent of this role has ended without one.
+fn ask_in_vain(service: &Instance, repository: &str, image: &Digest, role: Purpose) {
+    let (answer, _) = service.sign_within(repository, image, "v1", "1s");
+    assert_ne!(answer.code, 0, "{answer:?}");
+    wait_for("an intent of that role to end", || {
+        let history = service.history();
+        let leaves = history.leaves();
+        let unsigned = |leaf: &&Leaf| match leaf {
+            Leaf::Outcome(outcome) => match &leaves[usize::try_from(outcome.intent).unwrap()] {
+                Leaf::Intent(intent) => intent.action.version().is_some() && intent.purpose == role,
+                _ => false,
+            },
+            _ => false,
+        };
+        leaves.iter().find(unsigned).map(|_| ())
+    });
 }

@@ -195,6 +195,12 @@ ALGORITHMS = {
 HASH_BYTES = {"SHA2_256": 32, "SHA2_384": 48}
 
 
+def der_signature(raw):
+    """An ECDSA signature in DER, from the two numbers in their full length."""
+    halves = [int.from_bytes(half) for half in (raw[:len(raw) // 2], raw[len(raw) // 2:])]
+    return der(48, *(der(2, number.to_bytes(number.bit_length() // 8 + 1)) for number in halves))
+
+
 def der_integers(data):
     length = data[3] if len(data) > 3 else 0
     parts = data[4:4 + length], data[6 + length:]
@@ -340,9 +346,10 @@ KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "r
 FILE = {"sha256": str, "length": int}
 CHANGE = {"tag": str, "digest": str, "size": int, "media_type": str, "requested": REQUESTED}
 METADATA = {"version": int, "expires": str}
+ROLES = {"root": str, "targets": str, "snapshot": str, "timestamp": str}
 ACTIONS = {
     "root-certificate": {"serial": str, "not_before": str, "not_after": str},
-    "root": METADATA | {"certificate": str, "roles": {"root": str, "targets": str, "snapshot": str, "timestamp": str}},
+    "root": METADATA | {"certificate": str, "roles": ROLES},
     "targets": METADATA | {"prev?": str, "changes": [CHANGE]},
     "snapshot": METADATA | {"root": FILE, "targets": FILE},
     "timestamp": METADATA | {"snapshot": FILE},
@@ -370,8 +377,10 @@ EVENTS = {
     "adopted": EVENT | {"repository": str, "role": str, "version": int, "reserved?": int, "key": str, "payload": str,
                         "file": FILE, "expires": str, "parts": int, "content": str},
     "adopted-part": EVENT | {"content": str},
+    "adopted-reservation": EVENT | {"repository": str, "role": str, "version": int,
+                                    "root?": {"certificate": str, "roles": ROLES, "expires": str}},
 }
-CONTINUES = {"log": str, "vkey": str, "size": int, "root": str, "reason": str}
+CONTINUES = {"log": str, "vkey": str, "size": int, "root": str, "reason": str, "without?": [str]}
 SIGNATURE = {"content": str, "verifier": {"keyDetails": str, "publicKey": {"rawBytes": str}}}
 KINDS = {
     "genesis": {"log": str, "vkey": str, "time": str, "nonce": str, "keepers": [KEEPER], "continues?": CONTINUES},
@@ -420,7 +429,7 @@ class Meaning:
     def __init__(self, origin, vkey):
         self.origin, self.vkey = origin, vkey
         self.open, self.presented, self.findings = {}, {}, []
-        self.continues, self.adopting, self.parts = None, None, []
+        self.continues, self.adopting, self.parts, self.root = None, None, [], (None, None)
         self.ends = {"signed": 0, "failed": 0, "unknown": 0, "void": 0}
 
     def entry(self, index, data):
@@ -434,6 +443,9 @@ class Meaning:
             need((index == 0) == (leaf["kind"] == "genesis"), "the genesis entry is the first one, and no other")
             kinds = {"genesis": self.genesis, "intent": self.intent, "hashedrekord": self.completion,
                      "signature": self.completion_with_message, "outcome": self.outcome, "event": self.event, "denied": lambda *_: None}
+            if self.parts and leaf["spec"].get("event") not in ("adopted", "adopted-part"):
+                self.parts = []
+                self.findings.append(f"entry {index}: parts of a file of a former log, and no such file directly behind them")
             kinds[leaf["kind"]](index, leaf["spec"])
         except (Wrong, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.findings.append(f"entry {index}: {error!r}")
@@ -446,10 +458,11 @@ class Meaning:
         need((spec["log"], spec["vkey"]) == (self.origin, self.vkey), "a genesis entry of another log")
 
     def event(self, index, spec):
-        if spec["event"] in ("adopted", "adopted-part"):
+        if spec["event"].startswith("adopted"):
             need(self.adopting == index, "a file of a former log, and not directly behind a genesis entry that continues one")
             self.adopting += 1
-            self.adopted(spec)
+            if spec["event"] != "adopted-reservation":
+                self.adopted(spec)
         if spec["event"] == "keeper":
             self.keeper(spec["keeper"])
 
@@ -460,6 +473,29 @@ class Meaning:
             file, parts, self.parts = b"".join(self.parts), len(self.parts) - 1, []
             need(parts == spec["parts"], "a file of another number of parts")
             need({"sha256": sha256(file).hex(), "length": len(file)} == spec["file"], "a file that is not the one that its entry names")
+            self.adopted_file(spec, file)
+
+    def adopted_file(self, spec, file):
+        """Its collection's root names the key for its role, which has signed it; a root is signed by its own certificate's."""
+        whole, role, repository = json.loads(file), spec["role"], spec["repository"]
+        signed = whole["signed"]
+        text = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        named = sha256(text).hex(), signed["version"], signed["_type"]
+        need(named == (spec["payload"], spec["version"], role.title()), "a file whose role, version or payload is not what its entry says")
+        root = signed if role == "root" else self.root[1] if self.root[0] == repository else None
+        need(root, "a file of a former log, and not behind the root of its collection")
+        [key_id] = root["roles"][role]["keyids"]
+        key = unbase64(root["keys"][key_id]["keyval"]["public"])
+        if role == "root":
+            # A certificate: it names the one collection, and holds the key.
+            key = unbase64("".join(key.decode().splitlines()[1:-1]))
+            need(der(12, repository.encode()) in key, "a root whose certificate is another collection's")
+            key = key[key.index(P256.spki):][:len(P256.spki) + 2 * P256.size]
+        need(sha256(key).hex() == spec["key"], "a file whose key is not the one that its entry names")
+        made = [unbase64(one["sig"]) for one in whole["signatures"] if one["keyid"] == key_id and one["method"].lower() == "ecdsa"]
+        need(any(len(raw) == 64 and P256.verifies(key, sha256(text), der_signature(raw)) for raw in made),
+             "a file of a former log whose signature does not verify")
+        self.root = (repository, root)
 
     def keeper(self, spec):
         for key in spec["keys"]:

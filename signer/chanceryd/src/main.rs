@@ -97,6 +97,10 @@ struct FormerArgs {
     /// Why it ended, in one sentence: it stands in the new log's first entry for ever.
     #[arg(long, value_name = "TEXT", required = false, requires = "continues")]
     reason: String,
+    /// A collection of that log that is not taken over: its files are damaged. It begins anew under another name. May be given
+    /// several times.
+    #[arg(long, value_name = "REPOSITORY", requires = "continues")]
+    without: Vec<record::Repository>,
 }
 
 #[derive(Subcommand)]
@@ -145,6 +149,7 @@ fn run(command: Command) -> Result<(), Fatal> {
                     vkey: f.former_vkey,
                     data: f.former,
                     reason: f.reason,
+                    without: f.without,
                 });
                 let config = Config::read(&config)?;
                 let made = chanceryd::init(&config, &admin_token_file, witnesses, former.as_ref()).await?;

@@ -64,7 +64,7 @@ pub async fn init(
     let taken = match former {
         Some(former) => {
             is_elsewhere(former, &config.data)?;
-            Some(succession::read(former, &origin, &path, &clock).await?)
+            Some(succession::read(former, &origin, &keepers, &path, &clock).await?)
         }
         None => None,
     };

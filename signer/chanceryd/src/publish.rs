@@ -14,7 +14,7 @@ use crate::{
 };
 use policy::{Ask, Manifest, PolicySet, RepositoryRules};
 use record::{
-    Action, Clock, Intent, KeeperName, Leaf, MAX_CHANGES, Nonce, Purpose, Repository, RoleKeys, Time,
+    Action, Clock, KeeperName, MAX_CHANGES, Nonce, Purpose, Repository, RoleKeys, Time,
     wire::{Blob, Child, Extra},
 };
 use std::{
@@ -334,8 +334,10 @@ impl Loop {
         let now = w.clock.now().whole_seconds();
         let missing = |p: Purpose| StepError::Blocked(format!("no keeper has a {p} key for this repository"));
         let roles = w.keys.roles_for(&self.repository).map_err(missing)?;
-        let draft = match collection.certificate {
-            None => {
+        let asked = w.store.asked_root(&self.repository).await?;
+        let draft = match (asked, collection.certificate) {
+            (Some(root), _) => Draft::root(approved, root.roles, root.certificate.0, root.expires),
+            (None, None) => {
                 let serial = Nonce::random().map_err(|e| StepError::Blocked(e.to_string()))?;
                 Draft::root_certificate(
                     approved,
@@ -345,29 +347,13 @@ impl Loop {
                     now.plus_s(rules.validity.root_certificate_s),
                 )
             }
-            Some(sha256) => {
-                let der = self.blob(&sha256).await?;
-                let (roles, expires) = match self.last_root().await? {
-                    Some(before) => before,
-                    None => (roles, now.plus_s(rules.validity.root_s)),
-                };
-                Draft::root(approved, roles, der, expires)
+            (None, Some(sha256)) => {
+                let expires = now.plus_s(rules.validity.root_s);
+                Draft::root(approved, roles, self.blob(&sha256).await?, expires)
             }
         };
         self.sign(draft).await?;
         Ok(Step::Again)
-    }
-
-    /// Keys and expiry of a root that was asked for and is not recorded: the keeper's chain has taken these very
-    /// bytes as version 1, and no others can follow.
-    async fn last_root(&self) -> Result<Option<(RoleKeys, Time)>, StepError> {
-        let Some(index) = self.workshop.store.last_intent(&self.repository, Role::Root).await? else {
-            return Ok(None);
-        };
-        match self.intent(index).await?.action {
-            Action::Root { roles, expires, .. } => Ok(Some((roles, expires))),
-            _ => Ok(None),
-        }
     }
 
     async fn targets(
@@ -457,14 +443,6 @@ impl Loop {
         let [a, b, c, d, ..] = *record::Sha256::of(self.repository.as_str().as_bytes()).as_bytes();
         let spread = i64::from(u32::from_be_bytes([a, b, c, d])) % (most + 1);
         self.workshop.clock.now().whole_seconds().plus_s(validity_s - spread)
-    }
-
-    async fn intent(&self, index: u64) -> Result<Intent, StepError> {
-        let leaf = self.workshop.store.leaf(index).await?;
-        match leaf.as_deref().map(Leaf::decode) {
-            Some(Ok(Leaf::Intent(intent))) => Ok(intent),
-            _ => Err(StoreError::Contradiction(format!("leaf {index} is no intent")).into()),
-        }
     }
 
     async fn child(&self, file: &FileRow) -> Result<Child, StepError> {

@@ -4,8 +4,8 @@
 
 use crate::completion::{self, HashedRekord, OverMessage};
 use crate::{
-    Adopted, AdoptedPart, Completion, Continues, Digest, Intent, KeeperName, KeyId, Nonce, Origin,
-    PolicyStamp, Principal, Purpose, RequestId, Sha256, Spki, Tag, Time, TokenId, canonical,
+    Adopted, AdoptedPart, AdoptedReservation, Completion, Continues, Digest, Intent, KeeperName, KeyId,
+    Nonce, Origin, PolicyStamp, Principal, Purpose, RequestId, Sha256, Spki, Tag, Time, TokenId, canonical,
     canonical::CanonicalError,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -477,6 +477,8 @@ pub enum Event {
     Adopted(Adopted),
     /// Bytes of a file that the next [`Event::Adopted`] takes over.
     AdoptedPart(AdoptedPart),
+    /// A version of a former log that may have been signed, and of which there is no file.
+    AdoptedReservation(AdoptedReservation),
 }
 
 /// The largest number of an entry that strangers have chosen: RFC 8785 carries whole numbers below 2^53.
@@ -514,7 +516,8 @@ impl Event {
             | Self::WitnessConflict { time, .. }
             | Self::WitnessBack { time, .. }
             | Self::Adopted(Adopted { time, .. })
-            | Self::AdoptedPart(AdoptedPart { time, .. }) => *time,
+            | Self::AdoptedPart(AdoptedPart { time, .. })
+            | Self::AdoptedReservation(AdoptedReservation { time, .. }) => *time,
         }
     }
 }

@@ -37,7 +37,10 @@ pub use signature::{
     MAX_MESSAGE_BYTES, Message, MessageTooLong, PayloadDigest, Signature, SignatureError, SignedData,
 };
 pub use spki::{PSS_SALT, Spki, SpkiError};
-pub use succession::{Adopted, AdoptedPart, Continues, MAX_ADOPTED_BYTES, MAX_REASON};
+pub use succession::{
+    Adopted, AdoptedPart, AdoptedReservation, Continues, MAX_ADOPTED_BYTES, MAX_REASON, MAX_WITHOUT,
+    ReservedRoot,
+};
 
 /// A name or number that does not fit its grammar. The text says which rule was broken and never echoes more than
 /// the offending value's first 80 characters.

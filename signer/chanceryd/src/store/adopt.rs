@@ -1,9 +1,12 @@
 //! Files that a log takes over from the one that it continues: as the former database gives them, and as the leaves of
 //! the new log give them again.
 
-use super::{Role, Store, StoreError, batch::Batch, project, tuf::FileRow};
-use formats::dct::{FileError, SignedFile};
-use record::{Action, Adopted, AdoptedPart, Event, FileRef, Intent, Leaf, Repository, RoleKeys, Spki};
+use super::{Role, Store, StoreError, batch::Batch, project, signed, tuf::FileRow};
+use formats::dct::{FileError, RootView, SignedFile, read_adopted};
+use record::{
+    Action, Adopted, AdoptedPart, AdoptedReservation, Event, Intent, Leaf, Repository, ReservedRoot,
+    RoleKeys, Spki, wire::Blob,
+};
 use sqlx::SqliteConnection;
 
 /// A file of a collection, with what a log that takes it over must say of it.
@@ -15,6 +18,15 @@ pub(crate) struct CurrentFile {
     /// The key that its collection's root names for its role.
     pub key: Spki,
     pub bytes: Vec<u8>,
+}
+
+/// The highest version for which a key was asked, of a role that has no file.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pub role: Role,
+    pub version: u64,
+    /// What the root was to be.
+    pub root: Option<ReservedRoot>,
 }
 
 impl Store {
@@ -52,6 +64,44 @@ impl Store {
             files.push(CurrentFile { reserved, key: key.spki.clone(), bytes, row });
         }
         Ok(files)
+    }
+
+    /// What keys were asked for in a collection, of each role that has no file.
+    pub(crate) async fn reservations(&self, repository: &Repository) -> Result<Vec<Reservation>, StoreError> {
+        let collection = self.collection(repository).await?;
+        let mut reservations = Vec::new();
+        for role in Role::ALL {
+            let version = collection.reserved(role);
+            if version > 0 && collection.newest(role).is_none() {
+                let root = if role == Role::Root { self.asked_root(repository).await? } else { None };
+                reservations.push(Reservation { role, version, root });
+            }
+        }
+        Ok(reservations)
+    }
+
+    /// The root that was asked for last, here or under the former log: the keeper's chain has taken these very bytes as
+    /// version 1, and no others can follow.
+    pub(crate) async fn asked_root(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<ReservedRoot>, StoreError> {
+        let Some(index) = self.last_intent(repository, Role::Root).await? else { return Ok(None) };
+        match self.leaf(index).await?.as_deref().map(Leaf::decode) {
+            Some(Ok(Leaf::Intent(Intent {
+                action: Action::Root { certificate, roles, expires, .. },
+                ..
+            }))) => {
+                let bytes = self.blob(&certificate).await?;
+                let missing =
+                    || StoreError::Contradiction(format!("certificate {certificate} is not stored"));
+                Ok(Some(ReservedRoot { certificate: Blob(bytes.ok_or_else(missing)?), roles, expires }))
+            }
+            Some(Ok(Leaf::Event(Event::AdoptedReservation(AdoptedReservation {
+                root: Some(root), ..
+            })))) => Ok(Some(root)),
+            _ => Err(StoreError::Contradiction(format!("leaf {index} asks for no root"))),
+        }
     }
 
     /// The keys that a root names.
@@ -94,15 +144,9 @@ pub(super) async fn put(
 ) -> Result<(), StoreError> {
     let bytes = content(connection, batch, index, adopted).await?;
     let wrong = |why: String| StoreError::Contradiction(format!("the file of leaf {index}: {why}"));
-    if FileRef::of(&bytes) != adopted.file {
-        return Err(wrong("its bytes are not those that it names".into()));
-    }
-    let file = SignedFile::parse(&bytes).map_err(|e| wrong(e.to_string()))?;
-    let named = (file.role() == adopted.role.into(), file.version(), file.payload_hash());
-    if named != (true, adopted.version, adopted.payload) {
-        return Err(wrong("its role, version or payload is another".into()));
-    }
     let repository = &adopted.repository;
+    let root = root_of(connection, batch, repository).await?;
+    let file = read_adopted(adopted, &bytes, root.as_ref()).map_err(|e| wrong(e.to_string()))?;
     let (below, targets_version) = match adopted.role {
         Role::Root => {
             let root = file.root().map_err(|e| wrong(e.to_string()))?;
@@ -140,6 +184,48 @@ pub(super) async fn put(
     Ok(())
 }
 
+/// Stores the reservation of the leaf at `index` where those of intents are: it ended before this log began.
+pub(super) async fn reserve(
+    connection: &mut SqliteConnection,
+    batch: &mut Batch<'_>,
+    index: u64,
+    reservation: &AdoptedReservation,
+) -> Result<(), StoreError> {
+    let AdoptedReservation { repository, role, version, root, .. } = reservation;
+    if root.is_some() != (*role == Role::Root) {
+        let text =
+            format!("leaf {index} reserves a {role}: it says what that was to be exactly if it is a root");
+        return Err(StoreError::Contradiction(text));
+    }
+    sqlx::query(
+        "INSERT INTO intent (idx, keeper, key, payload, repository, purpose, version, end_leaf, end_kind)
+         VALUES (?1, '', x'', x'', ?2, ?3, ?4, ?1, 'former')",
+    )
+    .bind(signed(index))
+    .bind(repository.as_str())
+    .bind(role.as_str())
+    .bind(signed(*version))
+    .execute(&mut *connection)
+    .await?;
+    if let Some(ReservedRoot { certificate, .. }) = root {
+        project::put_certificate(connection, repository, &certificate.0, index).await?;
+        batch.put_blob(certificate.0.clone());
+    }
+    Ok(())
+}
+
+/// The keys of a collection, by the root that was taken over before.
+async fn root_of(
+    connection: &mut SqliteConnection,
+    batch: &Batch<'_>,
+    repository: &Repository,
+) -> Result<Option<RootView>, StoreError> {
+    let Some(name) = batch.newest_root(connection, repository).await? else { return Ok(None) };
+    let bytes = batch.blob(connection, &name).await?;
+    let unfit = |e: FileError| StoreError::Contradiction(format!("the root file {name}: {e}"));
+    view(&bytes).map(Some).map_err(unfit)
+}
+
 /// The bytes of a file: those of its parts, and its leaf's own.
 async fn content(
     connection: &mut SqliteConnection,
@@ -166,4 +252,81 @@ fn view(root: &[u8]) -> Result<formats::dct::RootView, FileError> {
 
 fn unfit(row: &FileRow, error: &FileError) -> StoreError {
     StoreError::Contradiction(format!("the {} file {}: {error}", row.role, row.file.sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NewLeaf;
+    use record::{Clock, FileRef, Nonce, Sha256, SystemClock};
+
+    /// A targets file that anybody can write.
+    const FORGED: &str = r#"{"signed":{"_type":"Targets","delegations":{"keys":{},"roles":[]},"expires":"2090-01-01T00:00:00Z","targets":{},"version":4},"signatures":[{"keyid":"ab","method":"ecdsa","sig":"AAAA"}]}"#;
+
+    async fn committed(leaves: Vec<Event>) -> Result<(tempfile::TempDir, Store), StoreError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let leaves = leaves.into_iter().map(|event| {
+            let leaf = Leaf::Event(event);
+            NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
+        });
+        writer.commit(0, &leaves.collect::<Vec<_>>(), &[]).await?;
+        Ok((folder, Store::open_to_read(&path).await.unwrap()))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_its_collections_key_has_not_signed_is_not_taken_over() {
+        let payload = SignedFile::parse(FORGED.as_bytes()).unwrap().payload_hash();
+        let forged = Adopted {
+            time: SystemClock.now(),
+            nonce: Nonce::random().unwrap(),
+            repository: "r.example/a".parse().unwrap(),
+            role: Role::Targets,
+            version: 4,
+            reserved: None,
+            key: Sha256::of(b"key").to_string().parse().unwrap(),
+            payload,
+            file: FileRef::of(FORGED.as_bytes()),
+            expires: SystemClock.now(),
+            parts: 0,
+            content: Blob(FORGED.into()),
+        };
+        let refused = committed(vec![Event::Adopted(forged)]).await.map(drop).unwrap_err();
+        assert!(
+            refused.is_integrity() && refused.full().contains("not behind the root"),
+            "{}",
+            refused.full()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_reserved_in_a_former_log_stays_reserved_and_the_next_log_is_told_again() {
+        let repository: Repository = "r.example/a".parse().unwrap();
+        let key = |name: &[u8]| Sha256::of(name).to_string().parse().unwrap();
+        let root = ReservedRoot {
+            certificate: Blob(b"certificate".to_vec()),
+            roles: RoleKeys {
+                root: key(b"r"),
+                targets: key(b"t"),
+                snapshot: key(b"s"),
+                timestamp: key(b"u"),
+            },
+            expires: SystemClock.now(),
+        };
+        let of = |role, version, root| {
+            let (time, nonce, repository) = (SystemClock.now(), Nonce::random().unwrap(), repository.clone());
+            Event::AdoptedReservation(AdoptedReservation { time, nonce, repository, role, version, root })
+        };
+        let leaves = vec![of(Role::Root, 1, Some(root.clone())), of(Role::Targets, 3, None)];
+        let (_folder, store) = committed(leaves).await.unwrap();
+        assert_eq!(store.collections().await.unwrap(), std::slice::from_ref(&repository));
+        let told = store.reservations(&repository).await.unwrap();
+        let told: Vec<_> = told.into_iter().map(|r| (r.role, r.version, r.root)).collect();
+        assert_eq!(told, [(Role::Root, 1, Some(root)), (Role::Targets, 3, None)]);
+        assert!(
+            committed(vec![of(Role::Root, 1, None)]).await.map(drop).unwrap_err().is_integrity(),
+            "a root of nothing"
+        );
+    }
 }

@@ -4,7 +4,7 @@
 //! thousands of leaves, of which most need only what the leaves right before them brought.
 
 use super::{
-    StoreError, checked,
+    Role, StoreError, checked,
     project::to_json,
     rows, signed,
     tuf::{self, FileRow},
@@ -191,6 +191,22 @@ impl<'a> Batch<'a> {
             Some(held) => Ok(Some(held.clone())),
             None => tuf::file_by_payload(connection, repository, payload).await,
         }
+    }
+
+    /// The SHA-256 of a collection's newest root file.
+    pub(super) async fn newest_root(
+        &self,
+        connection: &mut SqliteConnection,
+        repository: &Repository,
+    ) -> Result<Option<Sha256>, StoreError> {
+        if let Some(held) = self.held_file(repository, |file| file.role == Role::Root) {
+            return Ok(Some(held.file.sha256));
+        }
+        let sql =
+            "SELECT sha256 FROM file WHERE repository = ? AND role = 'root' ORDER BY version DESC LIMIT 1";
+        let name: Option<Vec<u8>> =
+            sqlx::query_scalar(sql).bind(repository.as_str()).fetch_optional(connection).await?;
+        name.map(rows::sha256).transpose()
     }
 
     /// The version of the targets to which the file with this SHA-256 leads.

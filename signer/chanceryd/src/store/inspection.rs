@@ -195,9 +195,10 @@ impl Inspection {
         Ok(unsigned(sqlx::query_scalar(sql).fetch_one(&mut self.connection).await?))
     }
 
-    /// How many rows of intents have each end, by its word; `None` for those that are open.
+    /// How many rows of intents have each end, by its word; `None` for those that are open. Those of a former log are not this
+    /// log's.
     pub(crate) async fn ends(&mut self) -> Result<BTreeMap<Option<String>, u64>, StoreError> {
-        let sql = "SELECT end_kind, count(*) FROM intent GROUP BY end_kind";
+        let sql = "SELECT end_kind, count(*) FROM intent WHERE end_kind IS NOT 'former' GROUP BY end_kind";
         let rows: Vec<(Option<String>, i64)> = sqlx::query_as(sql).fetch_all(&mut self.connection).await?;
         Ok(rows.into_iter().map(|(end, count)| (end, unsigned(count))).collect())
     }

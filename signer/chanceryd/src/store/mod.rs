@@ -17,7 +17,7 @@ mod requests;
 mod rows;
 mod tuf;
 
-pub(crate) use adopt::CurrentFile;
+pub(crate) use adopt::{CurrentFile, Reservation};
 pub(crate) use inspection::Inspection;
 pub(crate) use log::{Committed, Head, NewLeaf, Rejected, Writer};
 pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};

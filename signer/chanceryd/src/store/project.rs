@@ -321,6 +321,7 @@ async fn happen(
             Ok(())
         }
         Event::Adopted(adopted) => adopt::put(connection, batch, index, adopted).await,
+        Event::AdoptedReservation(reservation) => adopt::reserve(connection, batch, index, reservation).await,
         Event::Started { .. }
         | Event::Stopped { .. }
         | Event::Recovered { .. }

@@ -20,6 +20,7 @@ CREATE TABLE node (level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT N
 -- Signed payloads and signed files, by their SHA-256. Never deleted.
 CREATE TABLE blob (sha256 BLOB PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 
+-- end_kind `former`: no intent of this log, but the highest one that a former log let reach a key, of a role without a file.
 CREATE TABLE intent (
     idx INTEGER PRIMARY KEY,
     keeper TEXT NOT NULL,

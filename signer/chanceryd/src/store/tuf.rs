@@ -196,8 +196,8 @@ impl Store {
         Ok(rows.into_iter().map(unsigned).collect())
     }
 
-    /// The newest intent for a role's metadata that may have reached a key.
-    pub(crate) async fn last_intent(
+    /// The newest intent for a role's metadata that may have reached a key, or the former log's word of one.
+    pub(super) async fn last_intent(
         &self,
         repository: &Repository,
         role: Role,

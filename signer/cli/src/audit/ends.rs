@@ -156,27 +156,16 @@ impl Ends {
     }
 
     fn leaf(&mut self, index: u64, leaf: &Leaf, step: &mut Step) {
+        if let Err(what) = self.adoption.entry(index, leaf) {
+            self.findings.add(index, what);
+        }
         match leaf {
             Leaf::Genesis(genesis) => self.genesis(index, genesis),
             Leaf::Intent(intent) => step.presented_at = self.intent(index, intent),
             Leaf::Completion(completion) => step.closed = self.completion(index, completion),
             Leaf::Outcome(outcome) => step.closed = self.outcome(index, outcome),
             Leaf::Event(Event::Keeper { keeper, .. }) => self.keeper(index, keeper),
-            Leaf::Event(Event::Adopted(file)) => {
-                let taken = self.adoption.file(index, file);
-                self.faultless(index, taken);
-            }
-            Leaf::Event(Event::AdoptedPart(part)) => {
-                let taken = self.adoption.part(index, part);
-                self.faultless(index, taken);
-            }
             Leaf::Denial(_) | Leaf::Event(_) => {}
-        }
-    }
-
-    fn faultless(&mut self, index: u64, checked: Result<(), &'static str>) {
-        if let Err(what) = checked {
-            self.findings.add(index, what);
         }
     }
 
@@ -184,7 +173,6 @@ impl Ends {
         if genesis.log.as_str() != self.origin || genesis.vkey != self.vkey {
             self.findings.add(index, "the genesis entry names another log or another log key");
         }
-        self.adoption.genesis(index, genesis);
         genesis.keepers.iter().for_each(|keeper| self.keeper(index, keeper));
     }
 

@@ -96,6 +96,12 @@ impl Facts {
                 purpose: Some(adopted.role),
                 ..Self::default()
             },
+            Leaf::Event(Event::AdoptedReservation(reservation)) => Self {
+                time,
+                repository: Some(reservation.repository.clone()),
+                purpose: Some(reservation.role),
+                ..Self::default()
+            },
             Leaf::Genesis(_) | Leaf::Event(_) => Self { time, ..Self::default() },
         }
     }

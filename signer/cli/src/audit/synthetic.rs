@@ -1,7 +1,9 @@
 //! A small log made in a test: software keys, real leaves, real tiles, written as a server publishes them.
 
+mod collection;
 mod events;
 
+pub(crate) use collection::Collection;
 pub(crate) use events::every_event;
 
 use super::{LogSource, Trust};

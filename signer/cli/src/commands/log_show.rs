@@ -9,7 +9,9 @@ use crate::{
     failure::Failure,
     output::{Answer, Output},
 };
-use record::{Action, Adopted, AdoptedPart, Continues, Event, Intent, Leaf, Principal, TokenFault};
+use record::{
+    Action, Adopted, AdoptedPart, AdoptedReservation, Continues, Event, Intent, Leaf, Principal, TokenFault,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tlog::{Checkpoint, Note, TILE_WIDTH, leaf_hash};
@@ -209,6 +211,9 @@ fn event(event: &Event) -> String {
         }
         Event::AdoptedPart(AdoptedPart { time, content, .. }) => {
             format!("{time}  adopted-part  {} bytes", content.0.len())
+        }
+        Event::AdoptedReservation(AdoptedReservation { time, repository, role, version, .. }) => {
+            format!("{time}  adopted-reservation  {repository}  {role} v{version}, of which there is no file")
         }
     }
 }

@@ -4,6 +4,7 @@
 //! 1.0: types are capitalised, there is no `spec_version`, expiry has any time zone, snapshot names have no `.json`, the
 //! root key is wrapped in a certificate whose common name is the repository, ECDSA signatures are `r || s`.
 
+mod adopted;
 pub mod canonical_json;
 pub mod certificate;
 mod fields;
@@ -13,6 +14,7 @@ pub(crate) mod root;
 pub(crate) mod snapshot;
 pub(crate) mod targets;
 
+pub use adopted::{AdoptedError, read_adopted};
 pub(crate) use file::envelope;
 pub use file::{FileError, FileSignature, MAX_FILE_BYTES, MAX_SIGNATURES, SignedFile};
 pub use key::{certificate_key_id, key_id};

@@ -68,6 +68,9 @@ fn behind(event: &Event) -> Option<Event> {
             Event::WitnessBack { time: at, nonce, witness: witness(), since: time(0) }
         }
         // Files of a former log are taken over behind genesis and nowhere else: logs of their own show those.
-        Event::WitnessBack { .. } | Event::Adopted(_) | Event::AdoptedPart(_) => return None,
+        Event::WitnessBack { .. }
+        | Event::Adopted(_)
+        | Event::AdoptedPart(_)
+        | Event::AdoptedReservation(_) => return None,
     })
 }
