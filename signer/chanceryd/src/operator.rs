@@ -325,6 +325,7 @@ mod tests {
             vkey: keeper.vkey().to_string(),
             data: dir.path().join("."),
             reason: "moved".into(),
+            without: vec![],
         };
         let token = dir.path().join("admin.token");
         let refused = init(&config, &token, Witnesses::Public, Some(&former)).await.unwrap_err();
