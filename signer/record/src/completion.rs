@@ -94,10 +94,11 @@ pub fn wrong_signatures<C: Borrow<Completion> + Sync>(completions: &[(u64, C)]) 
         let is_wrong = |(index, c): &(u64, C)| (!c.borrow().verifies()).then_some(*index);
         part.iter().filter_map(is_wrong).collect()
     };
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    if threads == 1 || completions.len() < ENOUGH_FOR_THREADS {
+    if completions.len() < ENOUGH_FOR_THREADS {
         return wrong(completions);
     }
+    // Asked only now: the answer takes reading files.
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
         let parts = completions.chunks(completions.len().div_ceil(threads));
         let started: Vec<_> = parts.map(|part| (part, scope.spawn(move || wrong(part)))).collect();

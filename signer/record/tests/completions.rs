@@ -85,6 +85,23 @@ fn completions_of_every_kind_are_those_of_another_program_and_verify() {
 }
 
 #[test]
+fn of_few_completions_and_of_many_those_whose_signature_is_another_keys_are_named_in_order() {
+    let good = signed(Algorithm::EcdsaP256, 1, PAYLOAD);
+    let other = signed(Algorithm::EcdsaP256, 2, PAYLOAD);
+    let wrong = Completion::new(good.spki().clone(), good.data().clone(), other.signature().clone()).unwrap();
+    for count in [0_u64, 1, 7, 8, 60] {
+        for places in [vec![], vec![0], vec![count / 2], vec![0, count.saturating_sub(1)]] {
+            let mut expected: Vec<u64> = places.into_iter().filter(|place| *place < count).collect();
+            expected.dedup();
+            let is_wrong = |index: &u64| expected.contains(index);
+            let all: Vec<_> =
+                (0..count).map(|index| (index, if is_wrong(&index) { &wrong } else { &good })).collect();
+            assert_eq!(record::wrong_signatures(&all), expected, "of {count}");
+        }
+    }
+}
+
+#[test]
 fn the_bytes_of_a_p256_completion_are_what_logs_have_had_since_the_first_one() {
     let (_, leaf, completion) = golden().remove(0);
     let (digest, signature) = (Sha256::of(PAYLOAD), completion.signature().to_der());
