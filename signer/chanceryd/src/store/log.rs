@@ -242,13 +242,13 @@ impl Writer {
                     )));
                 }
                 Err(why) => placed.push(Err(why)),
-                Ok(fit) => {
+                Ok(ends) => {
                     let hash = tlog::leaf_hash(&new.bytes);
                     let mut nodes = Vec::new();
                     frontier.append_with(hash, |tile, place, hash| nodes.push((tile, place, hash)));
                     batch.put_leaf(hash, &new.bytes);
                     insert_nodes(&mut tx, &nodes).await?;
-                    project::apply(&mut tx, &mut batch, index, fit, new).await?;
+                    project::apply(&mut tx, &mut batch, index, ends, new).await?;
                     batch.relieve(&mut tx).await?;
                     placed.push(Ok(index));
                 }

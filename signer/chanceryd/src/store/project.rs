@@ -13,51 +13,42 @@ use std::borrow::Cow;
 /// Intents for one request that may end without a signature before it fails.
 const MAX_ATTEMPTS: i64 = 3;
 
-/// What a leaf that may be appended changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fit {
-    /// Nothing that was open before.
-    Opens,
-    /// It ends this intent.
-    Ends(u64),
-}
-
-/// Whether a leaf may be appended: each intent ends once, and only one intent is open for a key and payload.
+/// The intent that a leaf ends, if it may be appended: each intent ends once, and only one is open for a key and payload.
 pub(super) async fn check(
     connection: &mut SqliteConnection,
     batch: &Batch<'_>,
     leaf: &Leaf,
-) -> Result<Result<Fit, Rejected>, StoreError> {
+) -> Result<Result<Option<u64>, Rejected>, StoreError> {
     Ok(match leaf {
         // INVARIANT(one-open): completions carry no intent index; they match because there is only one.
         Leaf::Intent(intent) => {
             match batch.open_intent(connection, intent.key.sha256(), intent.digest()).await? {
                 Some(_) => Err(Rejected::Open),
-                None => Ok(Fit::Opens),
+                None => Ok(None),
             }
         }
         Leaf::Completion(c) => {
             let open = batch.open_intent(connection, c.key().sha256(), c.digest()).await?;
-            open.map(Fit::Ends).ok_or(Rejected::NoIntent)
+            open.map(Some).ok_or(Rejected::NoIntent)
         }
         Leaf::Outcome(o) => match batch.is_open(connection, o.intent).await? {
-            Some(true) => Ok(Fit::Ends(o.intent)),
+            Some(true) => Ok(Some(o.intent)),
             Some(false) => Err(Rejected::Closed),
             None => Err(Rejected::NoIntent),
         },
-        Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => Ok(Fit::Opens),
+        Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => Ok(None),
     })
 }
 
-/// Applies a leaf that was placed at `index`, and that fits as [`check`] says.
+/// Applies a leaf that was placed at `index`, and that ends the intent that [`check`] has found.
 pub(super) async fn apply<'a>(
     connection: &mut SqliteConnection,
     batch: &mut Batch<'a>,
     index: u64,
-    fit: Fit,
+    ends: Option<u64>,
     new: &'a NewLeaf,
 ) -> Result<(), StoreError> {
-    match (&new.leaf, fit) {
+    match (&new.leaf, ends) {
         (Leaf::Genesis(genesis), _) => {
             for keeper in &genesis.keepers {
                 batch.put_keeper(connection, index, keeper).await?;
@@ -65,11 +56,11 @@ pub(super) async fn apply<'a>(
             Ok(())
         }
         (Leaf::Intent(intent), _) => open(connection, batch, index, intent, new.payload.as_deref()).await,
-        (Leaf::Completion(completion), Fit::Ends(intent)) => {
+        (Leaf::Completion(completion), Some(intent)) => {
             complete(connection, batch, intent, index, completion).await
         }
-        (Leaf::Outcome(outcome), Fit::Ends(_)) => end(connection, batch, index, outcome).await,
-        (leaf @ (Leaf::Completion(_) | Leaf::Outcome(_)), Fit::Opens) => {
+        (Leaf::Outcome(outcome), Some(_)) => end(connection, batch, index, outcome).await,
+        (leaf @ (Leaf::Completion(_) | Leaf::Outcome(_)), None) => {
             Err(StoreError::Contradiction(format!("leaf {index}, {}, ends nothing", leaf.kind())))
         }
         (Leaf::Denial(denial), _) => deny(connection, index, denial).await,
