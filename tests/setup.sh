@@ -15,7 +15,6 @@ declare -A packages=(
   [softhsm2-util]=softhsm2 [pkcs11-tool]=opensc [skopeo]=skopeo [umoci]=umoci [docker-registry]=docker-registry
   [notary]=notary [cc]=build-essential [openssl]=openssl [curl]=curl [jq]=jq [xxd]=xxd [python3]=python3
   [ps]=procps [strace]=strace [ssh-agent]=openssh-client [unshare]=util-linux [pkg-config]=pkg-config [yubico-piv-tool]=yubico-piv-tool
-  [ssh-agent]=openssh-client
 )
 # file -> Debian package: libraries, and programs that are no commands of users
 declare -A files=(
