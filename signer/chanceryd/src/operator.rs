@@ -141,34 +141,56 @@ fn is_elsewhere(former: &Former, data: &Path) -> Result<(), Fatal> {
 /// Makes an administrator's token without one, for when all of them have ended: an operator on this machine decides, the
 /// daemon is stopped, and the log says that it was so.
 pub async fn admin_token_for_operator(config: &Config, out: &Path) -> Result<(), Fatal> {
-    let _lock = opening::lock(&config.data)?;
-    let vkey = opening::vkey(config)?;
+    let mut log = Unserved::open(config).await?;
     let path = Store::path_in(&config.data);
-    let (mark, _) = opening::unsealed_mark(config, &SystemClock)?;
-    let Opened { store, mut writer, mut link, .. } =
-        opening::open(config, &vkey, &mark, &SystemClock).await?;
     let (created, bearer) =
         admin_token("system:operator", "an administrator, made by admin-token", &SystemClock, &path)?;
     // Opened first: a token whose secret has nowhere to go would be lost.
     let mut file = new_secret_file(out)?;
-    let failed = |e: RecoverError| opening::failed(config, &mark, &SystemClock, &e);
-    let logged = async {
-        let (placed, _) = writer.commit(link.epoch, &[created], &[]).await.map_err(|e| failed(e.into()))?;
-        if placed.iter().any(Result::is_err) {
-            return Err(state(&path, "the token has the id of another one: try again".into()));
+    // In the spool as well before anybody can use it.
+    let leaves = match log.append(&[created]).await {
+        Ok(leaves) => leaves,
+        Err(fatal) => {
+            // The empty file is ours; leaving it would only stop the next try.
+            let _ = std::fs::remove_file(out);
+            return Err(fatal);
         }
-        // In the spool as well before anybody can use it.
-        reconcile(&mut writer, &mut link, Refill::UpTo(0), None).await.map_err(failed)
     };
-    if let Err(fatal) = logged.await {
-        // The empty file is ours; leaving it would only stop the next try.
-        let _ = std::fs::remove_file(out);
-        return Err(fatal);
-    }
     write_secret(&mut file, out, &bearer)?;
-    tracing::info!(file = %out.display(), leaves = writer.head().size, "an administrator's token was made");
-    store.close().await;
-    closed(config, &mark, writer.close().await)
+    tracing::info!(file = %out.display(), leaves, "an administrator's token was made");
+    log.close().await
+}
+
+/// A log that no daemon serves, opened as a daemon does, for an operator's word.
+struct Unserved<'a> {
+    config: &'a Config,
+    _lock: std::fs::File,
+    mark: MarkFile,
+    opened: Opened,
+}
+
+impl<'a> Unserved<'a> {
+    async fn open(config: &'a Config) -> Result<Self, Fatal> {
+        let lock = opening::lock(&config.data)?;
+        let vkey = opening::vkey(config)?;
+        let (mark, _) = opening::unsealed_mark(config, &SystemClock)?;
+        let opened = opening::open(config, &vkey, &mark, &SystemClock).await?;
+        Ok(Self { config, _lock: lock, mark, opened })
+    }
+
+    /// Appends leaves, to the database and to the log keeper's spool; how many the log has then.
+    async fn append(&mut self, leaves: &[NewLeaf]) -> Result<u64, Fatal> {
+        let failed = |e: RecoverError| opening::failed(self.config, &self.mark, &SystemClock, &e);
+        let Opened { writer, link, .. } = &mut self.opened;
+        writer.commit_all(link.epoch, leaves).await.map_err(|e| failed(e.into()))?;
+        reconcile(writer, link, Refill::UpTo(0), None).await.map_err(failed)?;
+        Ok(writer.head().size)
+    }
+
+    async fn close(self) -> Result<(), Fatal> {
+        self.opened.store.close().await;
+        closed(self.config, &self.mark, self.opened.writer.close().await)
+    }
 }
 
 /// The leaf of a new administrator's token, and its secret.

@@ -1,12 +1,11 @@
 //! A signing keeper that never comes back. What it leaves open is closed by the operator, since nobody else can say how it
 //! ended.
 
-use super::{closed, new_leaf};
+use super::{Unserved, new_leaf};
 use crate::{
-    audit::{RecoverError, Refill, reconcile},
     config::Config,
     fatal::Fatal,
-    opening::{self, Opened, unreadable},
+    opening::unreadable,
     store::{NewLeaf, Store},
 };
 use record::{Clock, FailureCode, KeeperName, Leaf, Outcome, OutcomeKind, SystemClock};
@@ -31,12 +30,9 @@ pub async fn retire_keeper(config: &Config, keeper: &KeeperName) -> Result<(), F
              for ever, take its [[keeper]] out of the configuration (a replacement gets another name), and try again",
         ));
     }
-    let _lock = opening::lock(&config.data)?;
-    let vkey = opening::vkey(config)?;
     let path = Store::path_in(&config.data);
-    let (mark, _) = opening::unsealed_mark(config, &SystemClock)?;
-    let Opened { store, mut writer, mut link, .. } =
-        opening::open(config, &vkey, &mark, &SystemClock).await?;
+    let mut log = Unserved::open(config).await?;
+    let store = &log.opened.store;
     let known = store.keepers().await.map_err(|e| unreadable(&path, &e))?;
     if !known.iter().any(|(record, _)| record.name == *keeper) {
         let names: Vec<_> = known.iter().map(|(record, _)| record.name.as_str()).collect();
@@ -44,7 +40,6 @@ pub async fn retire_keeper(config: &Config, keeper: &KeeperName) -> Result<(), F
         return Err(refused(why, "name a keeper as `chancery log show` has it in its keeper entries"));
     }
     let open = store.open_intents(keeper.as_str()).await.map_err(|e| unreadable(&path, &e))?;
-    store.close().await;
     let code =
         FailureCode::parse(RETIRED).map_err(|e| refused(e.to_string(), "this is a fault of this program"))?;
     let end = |intent: &u64| {
@@ -60,17 +55,15 @@ pub async fn retire_keeper(config: &Config, keeper: &KeeperName) -> Result<(), F
         )
     };
     let ends: Vec<NewLeaf> = open.iter().map(end).collect::<Result<_, _>>()?;
-    let failed = |e: RecoverError| opening::failed(config, &mark, &SystemClock, &e);
-    writer.commit_all(link.epoch, &ends).await.map_err(|e| failed(e.into()))?;
-    reconcile(&mut writer, &mut link, Refill::UpTo(0), None).await.map_err(failed)?;
+    let leaves = log.append(&ends).await?;
     for intent in &open {
         tracing::info!(intent, "closed as unknown: a signature over its bytes may exist");
     }
     tracing::info!(
         %keeper,
         closed = open.len(),
-        leaves = writer.head().size,
+        leaves,
         "the keeper is retired; start the daemon, and never let a keeper of this name sign again"
     );
-    closed(config, &mark, writer.close().await)
+    log.close().await
 }
