@@ -43,7 +43,8 @@ impl KeeperName {
     }
 }
 
-/// Who asked, in one line that means the same for ever: `token:<id>`, `system:<part>`; 1 to 128 characters.
+/// Who asked, in one line that means the same for ever; 1 to 255 characters: `token:<id>`, `system:<part>`,
+/// `ci:<issuer>/<immutable id>`, `machine:<SPIFFE id or SHA-256 of the SPKI>`, `person:<name in the roster>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Principal(String);
 string_newtype!(Principal);
@@ -54,7 +55,7 @@ impl Principal {
         let name_ok = |n: &str| {
             !n.is_empty() && n.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@/:+".contains(&b))
         };
-        let ok = text.len() <= 128
+        let ok = text.len() <= 255
             && text.split_once(':').is_some_and(|(kind, name)| is_slug(kind, 16) && name_ok(name));
         if ok {
             Ok(Self(text.to_owned()))
@@ -62,7 +63,7 @@ impl Principal {
             Err(GrammarError::new(
                 "principal",
                 text,
-                "kind:name of at most 128 ASCII letters, digits and -_.@/:+",
+                "kind:name of at most 255 ASCII letters, digits and -_.@/:+",
             ))
         }
     }

@@ -6,6 +6,7 @@
 
 mod algorithm;
 pub mod canonical;
+mod ci;
 mod clock;
 mod completion;
 mod digest;
@@ -21,6 +22,7 @@ mod succession;
 pub mod wire;
 
 pub use algorithm::Algorithm;
+pub use ci::{Ci, CiText, MAX_CI_TEXT};
 pub use clock::{Clock, FixedClock, SystemClock, Time, TimeError};
 pub use completion::{Completion, CompletionError, wrong_signatures};
 pub use digest::{Digest, DigestError, Sha256, Sha256Stream, Sha384};
