@@ -85,6 +85,11 @@ impl OwnKeeper {
         self.supervisor.send(Signal::KILL);
     }
 
+    /// Stops the keeper's process where it is: it stays connected and reads nothing more. [`Self::kill`] ends it.
+    pub fn freeze(&self) {
+        self.supervisor.send(Signal::STOP);
+    }
+
     /// The exit codes of all its processes so far; 128 and the number for a signal.
     pub fn exits(&self) -> Vec<i32> {
         self.supervisor.exits()

@@ -266,9 +266,13 @@ fn collections_that_had_only_begun_go_on_in_the_new_log_and_a_damaged_one_can_be
     // The faults of the service's own tokens would strike the log key as well.
     let mut keeper = OwnKeeper::join(&mut service, wanted);
     let push = |name: &str| service.registry.push(name, "v1", "x");
-    let (rootless, untargeted, damaged) = ("demo/own/rootless", "demo/own/untargeted", "demo/damaged");
-    let images = [rootless, untargeted, damaged].map(push);
-    assert_eq!(service.sign(damaged, &images[2], "v1").code, 0);
+    let (rootless, untargeted, unreached) =
+        ("demo/own/rootless", "demo/own/untargeted", "demo/own/unreached");
+    let damaged = "demo/damaged";
+    let images = [rootless, untargeted, unreached, damaged].map(push);
+    for (repository, image) in [(unreached, &images[2]), (damaged, &images[3])] {
+        assert_eq!(service.sign(repository, image, "v1").code, 0);
+    }
     keeper.faults.add(Rule::answer("C_Sign", "CKR_FUNCTION_FAILED").key(TARGETS_KEY).after()).unwrap();
     ask_in_vain(&service, untargeted, &images[1], Purpose::Targets);
     // The first signature of a root key is over its certificate, the others over the root: each rule strikes at its own second
@@ -278,7 +282,17 @@ fn collections_that_had_only_begun_go_on_in_the_new_log_and_a_damaged_one_can_be
         keeper.faults.add(no_root).unwrap();
     }
     ask_in_vain(&service, rootless, &images[0], Purpose::Root);
+    // It is asked, and never reads it.
+    keeper.freeze();
+    let (answer, _) = service.sign_within(unreached, &images[2], "v2", "1s");
+    assert_ne!(answer.code, 0, "{answer:?}");
+    let name = service.repository(unreached);
+    wait_for("an intent that its keeper never sees", || {
+        let asked = |leaf: &Leaf| matches!(leaf, Leaf::Intent(of) if of.repository.as_str() == name && of.action.version() == Some(2));
+        service.history().leaves().iter().any(asked).then_some(())
+    });
     let ended = Ended::of(service);
+    keeper.kill();
     keeper.stop();
     keeper.faults.clear().unwrap();
 
@@ -308,10 +322,11 @@ fn collections_that_had_only_begun_go_on_in_the_new_log_and_a_damaged_one_can_be
     assert_eq!(ended.parts.settled(&mut daemon), None, "{}", daemon.said());
     ended.make_tokens();
     let service = &ended.service;
-    for (repository, image) in [(rootless, &images[0]), (untargeted, &images[1])] {
-        let signed = service.sign(repository, image, "v1");
+    for (repository, image) in [(unreached, &images[2]), (rootless, &images[0]), (untargeted, &images[1])] {
+        let tag = if repository == unreached { "v2" } else { "v1" };
+        let signed = service.sign(repository, image, tag);
         assert_eq!(signed.code, 0, "{repository}: {signed:?} {}", daemon.said());
-        assert!(service.trust_file(repository, "targets.json").contains("\"v1\""));
+        assert!(service.trust_file(repository, "targets.json").contains(&format!("{tag:?}")));
     }
     service.verify_log();
     let leaves = service.history();

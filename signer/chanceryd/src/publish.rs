@@ -9,7 +9,7 @@ use crate::{
     keys::KeyDirectory,
     refusals::Roll,
     sign::{self, Allowed, Approved, Authenticated, Draft, NextTargets, Pipeline, SignError},
-    signer::Signer,
+    signer::{AskError, Signer},
     store::{Collection, FileRow, Role, Store, StoreError, Waiting},
 };
 use policy::{Ask, Manifest, PolicySet, RepositoryRules};
@@ -37,6 +37,8 @@ const MAX_CHANGES_BYTES: usize = 56 * 1024;
 const MAX_SPREAD_S: i64 = 86_400;
 /// Answers to `create` that may wait for one repository.
 const QUEUE: usize = 16;
+/// A keeper's word for a version out of order (K8).
+const CHAIN: &str = "chain";
 
 /// What the loops share.
 pub(crate) struct Workshop {
@@ -111,9 +113,7 @@ impl Publisher {
             let (calls, called) = mpsc::channel(QUEUE);
             let (told, looks) = watch::channel(None);
             let (repository, workshop) = (repository.clone(), self.workshop.clone());
-            tokio::spawn(
-                Loop { repository, workshop, told, most: MAX_CHANGES, above_failed: false }.run(called),
-            );
+            tokio::spawn(Loop::new(repository, workshop, told).run(called));
             Running { calls, looks }
         };
         loops.entry(repository.clone()).or_insert_with(start).clone()
@@ -128,6 +128,9 @@ struct Loop {
     most: usize,
     /// The last snapshot or timestamp that was asked for was not made.
     above_failed: bool,
+    /// The version that a role's keeper called out of order last, as long as it has reserved none since. Not kept over a restart:
+    /// by then the keeper may have been given the right journal.
+    out_of_order: BTreeMap<Role, u64>,
 }
 
 /// What one look at a repository led to.
@@ -162,6 +165,11 @@ impl StepError {
 }
 
 impl Loop {
+    fn new(repository: Repository, workshop: Arc<Workshop>, told: watch::Sender<Option<String>>) -> Self {
+        let (most, above_failed, out_of_order) = (MAX_CHANGES, false, BTreeMap::new());
+        Self { repository, workshop, told, most, above_failed, out_of_order }
+    }
+
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         let mut creating: Vec<oneshot::Sender<Result<(), String>>> = Vec::new();
         let mut approved: Option<Approved> = None;
@@ -269,10 +277,36 @@ impl Loop {
         Ok(Step::Again)
     }
 
-    async fn sign(&self, draft: Draft) -> Result<(), StepError> {
+    async fn sign(&mut self, draft: Draft) -> Result<(), StepError> {
         let w = &self.workshop;
         let pipeline = Pipeline { log: &w.log, keys: &w.keys, clock: w.clock.as_ref(), signers: &w.signers };
-        Ok(sign::sign(&pipeline, draft).await?)
+        let (role, version) = (draft.role(), draft.version());
+        let done = sign::sign(&pipeline, draft).await;
+        match (&done, version) {
+            (Err(SignError::Ask(AskError::Refused { code, .. })), Some(version))
+                if code.as_str() == CHAIN =>
+            {
+                self.out_of_order.insert(role, version);
+            }
+            // It has reserved the version.
+            (Ok(()) | Err(SignError::Failed(_) | SignError::Unknown | SignError::BadSignature), Some(_)) => {
+                self.out_of_order.remove(&role);
+            }
+            _ => {}
+        }
+        Ok(done?)
+    }
+
+    fn next_version(&self, collection: &Collection, role: Role) -> Result<u64, StepError> {
+        let refused = self.out_of_order.get(&role).copied();
+        collection.next(role, refused).ok_or_else(|| {
+            StepError::Blocked(format!(
+                "its keeper calls every {role} version that can follow out of order, down to {}: its journal, or the database \
+                 that this log took over, is not the newest one. Restore the newest journal and start the daemon anew, or give \
+                 the collection a new name",
+                refused.unwrap_or_default()
+            ))
+        })
     }
 
     /// Decides again about everything that waits, with fresh facts: tags move and tokens end while requests wait.
@@ -323,14 +357,14 @@ impl Loop {
     }
 
     async fn make_root(
-        &self,
+        &mut self,
         rules: &RepositoryRules,
         collection: &Collection,
         create: &mut Option<Approved>,
         waiting: &[Approved],
     ) -> Result<Step, StepError> {
         let Some(approved) = create.as_ref().or_else(|| waiting.first()) else { return Ok(Step::Idle(LOOK)) };
-        let w = &self.workshop;
+        let w = self.workshop.clone();
         let now = w.clock.now().whole_seconds();
         let missing = |p: Purpose| StepError::Blocked(format!("no keeper has a {p} key for this repository"));
         let roles = w.keys.roles_for(&self.repository).map_err(missing)?;
@@ -373,7 +407,7 @@ impl Loop {
             None => None,
         };
         let next = NextTargets {
-            version: collection.reserved(Role::Targets) + 1,
+            version: self.next_version(collection, Role::Targets)?,
             expires: self.expiry(rules.validity.targets_s),
             prev,
             approved,
@@ -394,7 +428,7 @@ impl Loop {
         if current && !self.is_due(collection, Role::Snapshot) {
             return Ok(None);
         }
-        let version = collection.reserved(Role::Snapshot) + 1;
+        let version = self.next_version(collection, Role::Snapshot)?;
         let expires = self.expiry(rules.validity.snapshot_s);
         let action = Action::Snapshot { version, expires, root: root.file, targets: targets.file };
         let extra = Extra::Snapshot { root: self.child(root).await?, targets: self.child(targets).await? };
@@ -413,7 +447,7 @@ impl Loop {
         if current && !self.is_due(collection, Role::Timestamp) {
             return Ok(None);
         }
-        let version = collection.reserved(Role::Timestamp) + 1;
+        let version = self.next_version(collection, Role::Timestamp)?;
         let expires = self.expiry(rules.validity.timestamp_s);
         let action = Action::Timestamp { version, expires, snapshot: snapshot.file };
         let extra = Extra::Timestamp { snapshot: self.child(snapshot).await? };

@@ -281,6 +281,16 @@ impl Approved {
 }
 
 impl Draft {
+    /// The role whose next version it is to be; for a certificate that of its key.
+    pub(crate) fn role(&self) -> record::Purpose {
+        self.action.purpose()
+    }
+
+    /// The version; `None` for a certificate.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.action.version()
+    }
+
     /// The certificate of a new collection's root key.
     pub(crate) fn root_certificate(
         approved: &Approved,

@@ -134,18 +134,22 @@ fn what_a_lost_keeper_has_left_open_is_closed_as_unknown_when_it_is_retired_and_
     // It shall not end by itself and say how.
     let (mut service, mut keeper) = two_keepers_within(60_000);
     let digest = service.registry.push("demo/hsm/app", "v1", "x");
-    for path in ["demo/hsm/later", "demo/app"] {
+    for path in ["demo/hsm/second", "demo/hsm/later", "demo/app"] {
         assert_eq!(service.registry.push(path, "v1", "x"), digest);
     }
     let first = service.sign("demo/hsm/app", &digest, "first");
     assert_eq!(first.code, 0, "{first:?}");
     let signed = keeper.signed().len();
-    keeper.faults.add(Rule::hang("C_Sign").after().key(TARGETS).times(1)).unwrap();
+    keeper.faults.add(Rule::hang("C_Sign").after().key(TARGETS).times(2)).unwrap();
     let (asked, id) = service.sign_within("demo/hsm/app", &digest, "lost", "1s");
     assert!(matches!(asked.code, 7 | 9), "{asked:?}");
     let id = id.unwrap();
     wait_for("its key to sign", || (keeper.signed().len() > signed).then_some(()));
-    // The machine is gone, and with it the only word on how this ended.
+    let (second, _) = service.sign_within("demo/hsm/second", &digest, "second", "1s");
+    assert!(matches!(second.code, 7 | 9), "{second:?}");
+    let second = Tag::parse("second").unwrap();
+    wait_for("its intent", || (!service.history().intents_for(&second).is_empty()).then_some(()));
+    // The machine is gone, and with it the only word on how these ended.
     keeper.stop();
     assert_eq!(service.stop(), 0);
 
@@ -160,7 +164,7 @@ fn what_a_lost_keeper_has_left_open_is_closed_as_unknown_when_it_is_retired_and_
     std::fs::write(&config, others).unwrap();
     let wrong = retire("hms");
     assert!(wrong.code == 78 && wrong.stderr.contains("hsm, signing"), "{wrong:?}");
-    for closed in ["closed=1", "closed=0"] {
+    for closed in ["closed=2", "closed=0"] {
         let retired = retire("hsm");
         assert!(retired.code == 0 && retired.stderr.contains(closed), "{closed}: {retired:?}");
     }
@@ -168,10 +172,12 @@ fn what_a_lost_keeper_has_left_open_is_closed_as_unknown_when_it_is_retired_and_
 
     service.resume(&Settings::default());
     service.wait_until_ready();
-    let ends = service.history().intents_for(&Tag::parse("lost").unwrap());
-    let [lost] = &ends[..] else { panic!("{ends:?}") };
-    assert_eq!(lost.end, End::Without(OutcomeKind::Unknown));
-    assert_eq!(lost.code.as_ref().map(|code| code.as_str()), Some("keeper-retired"));
+    for tag in [Tag::parse("lost").unwrap(), second] {
+        let ends = service.history().intents_for(&tag);
+        let [lost] = &ends[..] else { panic!("{tag}: {ends:?}") };
+        assert_eq!(lost.end, End::Without(OutcomeKind::Unknown));
+        assert_eq!(lost.code.as_ref().map(|code| code.as_str()), Some("keeper-retired"));
+    }
     for path in ["demo/app", "demo/hsm/later"] {
         let signed = service.sign(path, &digest, "others");
         assert_eq!(signed.code, 0, "{path}: {signed:?}");

@@ -257,21 +257,24 @@ fn unfit(row: &FileRow, error: &FileError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NewLeaf;
-    use record::{Clock, FileRef, Nonce, Sha256, SystemClock};
+    use crate::store::{
+        NewLeaf,
+        samples::{intent, new},
+    };
+    use record::{Clock, FileRef, Nonce, Outcome, OutcomeKind, Sha256, SystemClock};
 
     /// A targets file that anybody can write.
     const FORGED: &str = r#"{"signed":{"_type":"Targets","delegations":{"keys":{},"roles":[]},"expires":"2090-01-01T00:00:00Z","targets":{},"version":4},"signatures":[{"keyid":"ab","method":"ecdsa","sig":"AAAA"}]}"#;
 
-    async fn committed(leaves: Vec<Event>) -> Result<(tempfile::TempDir, Store), StoreError> {
+    async fn committed(events: Vec<Event>) -> Result<(tempfile::TempDir, Store), StoreError> {
+        all_committed(events.into_iter().map(|event| new(Leaf::Event(event))).collect()).await
+    }
+
+    async fn all_committed(leaves: Vec<NewLeaf>) -> Result<(tempfile::TempDir, Store), StoreError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chancery.db");
         let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
-        let leaves = leaves.into_iter().map(|event| {
-            let leaf = Leaf::Event(event);
-            NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload: None }
-        });
-        writer.commit(0, &leaves.collect::<Vec<_>>(), &[]).await?;
+        writer.commit(0, &leaves, &[]).await?;
         Ok((folder, Store::open_to_read(&path).await.unwrap()))
     }
 
@@ -324,9 +327,49 @@ mod tests {
         let told = store.reservations(&repository).await.unwrap();
         let told: Vec<_> = told.into_iter().map(|r| (r.role, r.version, r.root)).collect();
         assert_eq!(told, [(Role::Root, 1, Some(root)), (Role::Targets, 3, None)]);
+        let certificate = Sha256::of(b"certificate");
+        assert_eq!(store.collection(&repository).await.unwrap().certificate, Some(certificate));
+        assert_eq!(store.blob(&certificate).await.unwrap().as_deref(), Some(&b"certificate"[..]));
         assert!(
             committed(vec![of(Role::Root, 1, None)]).await.map(drop).unwrap_err().is_integrity(),
             "a root of nothing"
+        );
+    }
+
+    /// INVARIANT(chain)
+    #[tokio::test]
+    async fn a_version_that_a_former_log_asked_for_is_asked_again_only_after_the_next_was_refused() {
+        let reservation = || {
+            new(Leaf::Event(Event::AdoptedReservation(AdoptedReservation {
+                time: SystemClock.now(),
+                nonce: Nonce::random().unwrap(),
+                repository: "r.example/app".parse().unwrap(),
+                role: Role::Targets,
+                version: 3,
+                root: None,
+            })))
+        };
+        let void = |intent| {
+            let (outcome, time, keeper) = (OutcomeKind::Void, SystemClock.now(), "signing".parse().unwrap());
+            let code = Some("chain".parse().unwrap());
+            new(Leaf::Outcome(Outcome { intent, outcome, time, keeper, code }))
+        };
+        let next = async |leaves, refused: &[Option<u64>]| {
+            let (_folder, store) = all_committed(leaves).await.unwrap();
+            let collection = store.collection(&"r.example/app".parse().unwrap()).await.unwrap();
+            refused.iter().map(|refused| collection.next(Role::Targets, *refused)).collect::<Vec<_>>()
+        };
+        let refused = [None, Some(4), Some(2), Some(1)];
+        let none_above = [Some(4), Some(3), Some(1), None];
+        assert_eq!(next(vec![reservation()], &refused).await, none_above);
+        assert_eq!(next(vec![reservation(), intent("signing", 4), void(1)], &refused).await, none_above);
+        // What this log has asked for has reached its keeper, or is void: nothing is below.
+        let asked = vec![reservation(), intent("signing", 4), void(1), intent("signing", 3)];
+        assert_eq!(next(asked, &refused).await, [Some(4); 4]);
+        assert_eq!(
+            next(vec![intent("signing", 3)], &refused).await,
+            [Some(4); 4],
+            "a log without a former one"
         );
     }
 }

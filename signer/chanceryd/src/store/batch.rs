@@ -350,45 +350,7 @@ async fn all_keys(connection: &mut SqliteConnection) -> Result<formats::Keys, St
 
 #[cfg(test)]
 mod tests {
-    use crate::store::{NewLeaf, Store};
-    use p256::ecdsa::{Signature as P256Signature, SigningKey, signature::hazmat::PrehashSigner};
-    use record::{
-        Action, Algorithm, Clock, Completion, Intent, Leaf, Nonce, Purpose, Sha256, Signature, SignedData,
-        Spki, SystemClock,
-    };
-
-    /// An intent and a completion of it, by the key of the intent or with the signature of another.
-    fn signed(version: u64, is_its_keys: bool) -> [NewLeaf; 2] {
-        let key = |seed| SigningKey::from_slice(&[seed; 32]).unwrap();
-        let spki = Spki::from_sec1(key(1).verifying_key().to_sec1_point(false).as_bytes()).unwrap();
-        let expires = SystemClock.now().plus_s(60);
-        let action = Action::Targets { version, expires, prev: None, changes: vec![] };
-        let mut intent = Intent {
-            log: "log.example".parse().unwrap(),
-            keeper: "signing".parse().unwrap(),
-            key: spki.id(),
-            purpose: Purpose::Targets,
-            format: action.format(),
-            time: SystemClock.now(),
-            nonce: Nonce::random().unwrap(),
-            repository: "r.example/app".parse().unwrap(),
-            policy: None,
-            requested: None,
-            retries: None,
-            action,
-            payload: Sha256::of(b""),
-            payload_sha384: None,
-        };
-        let payload = version.to_string().into_bytes();
-        intent.name_payload(Algorithm::EcdsaP256, &payload).unwrap();
-        let made: P256Signature =
-            key(if is_its_keys { 1 } else { 2 }).sign_prehash(intent.payload.as_bytes()).unwrap();
-        let signature = Signature::from_raw(&made.to_bytes()).unwrap();
-        let data = SignedData::Sha256(intent.payload);
-        let completion = Completion::new(spki, data, signature).unwrap();
-        let leaf = |leaf: Leaf, payload| NewLeaf { bytes: leaf.encode().unwrap(), leaf, payload };
-        [leaf(Leaf::Intent(intent), Some(payload)), leaf(Leaf::Completion(completion), None)]
-    }
+    use crate::store::{Store, samples};
 
     /// INVARIANT(verified-before-commit)
     #[tokio::test]
@@ -398,7 +360,11 @@ mod tests {
                 let dir = tempfile::tempdir().unwrap();
                 let path = Store::path_in(dir.path());
                 let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
-                let leaves: Vec<_> = (0..count).flat_map(|n| signed(n + 1, wrong != Some(n))).collect();
+                let leaves: Vec<_> = (1..=count)
+                    .flat_map(|n| {
+                        [samples::intent("signing", n), samples::completion(n, wrong != Some(n - 1))]
+                    })
+                    .collect();
                 let done = writer.commit_all(1, &leaves).await;
                 assert_eq!(done.is_ok(), wrong.is_none(), "{wrong:?} of {count}: {done:?}");
                 if let (Err(e), Some(wrong)) = (done, wrong) {

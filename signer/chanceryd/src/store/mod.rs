@@ -15,6 +15,8 @@ mod log;
 mod project;
 mod requests;
 mod rows;
+#[cfg(test)]
+mod samples;
 mod tuf;
 
 pub(crate) use adopt::{CurrentFile, Reservation};

@@ -35,7 +35,10 @@ pub(crate) struct Collection {
     /// SHA-256 of the root key's certificate.
     pub certificate: Option<Sha256>,
     files: Vec<FileRow>,
+    /// By intents of this log.
     reserved: Vec<(Role, u64)>,
+    /// By the former log's word: its last intent may never have reached a key.
+    reserved_formerly: Vec<(Role, u64)>,
 }
 
 impl Collection {
@@ -44,10 +47,32 @@ impl Collection {
         self.files.iter().find(|f| f.role == role)
     }
 
-    /// The highest version for which an intent may have reached a key; the keeper's chain stands there.
+    /// The highest version for which an intent may have reached a key, of this log or of one before it.
     pub(crate) fn reserved(&self, role: Role) -> u64 {
-        self.reserved.iter().filter(|(r, _)| *r == role).map(|(_, version)| *version).max().unwrap_or(0)
+        highest_of(&self.reserved, role).max(highest_of(&self.reserved_formerly, role))
     }
+
+    /// The version to ask for next, where `refused` is the lowest one that the keeper has called out of order; `None` if it
+    /// has refused all that can follow.
+    ///
+    /// The keeper's chain stands at the highest reserved version. Only an intent that was open when a former log ended may
+    /// never have reached it: then the chain stands below, and the keeper's refusal says so.
+    // INVARIANT(chain): a version that was asked for formerly is asked for again only after the keeper refused the next one,
+    // and the keeper signs other content for it only if it never reserved it.
+    pub(crate) fn next(&self, role: Role, refused: Option<u64>) -> Option<u64> {
+        let known = self.newest(role).map_or(0, |file| file.version).max(highest_of(&self.reserved, role));
+        let (lowest, highest) = (known + 1, self.reserved(role) + 1);
+        match refused {
+            Some(version) if lowest < highest && (lowest..=highest).contains(&version) => {
+                Some(version - 1).filter(|below| *below >= lowest)
+            }
+            _ => Some(highest),
+        }
+    }
+}
+
+fn highest_of(reserved: &[(Role, u64)], role: Role) -> u64 {
+    reserved.iter().filter(|(r, _)| *r == role).map(|(_, version)| *version).max().unwrap_or(0)
 }
 
 const COLUMNS: &str = "role, version, payload, sha256, length, created_ms, expires_ms, intent, completion, targets_version, below";
@@ -73,33 +98,38 @@ impl Store {
     /// The collection as the next step of its publishing needs it.
     pub(crate) async fn collection(&self, repository: &Repository) -> Result<Collection, StoreError> {
         // From the newest version of each role down: what a step costs does not grow with the history.
-        let newest = |columns: &str, from: &str, role: &str| {
+        let newest = |columns: &str, from: &str, role: &str, order: &str| {
             let each = Role::ALL.map(|r| {
-                format!("SELECT * FROM (SELECT {columns} FROM {from} AND {role} = '{r}' ORDER BY version DESC LIMIT 1)")
+                format!(
+                    "SELECT * FROM (SELECT {columns} FROM {from} AND {role} = '{r}' ORDER BY {order} LIMIT 1)"
+                )
             });
             sqlx::AssertSqlSafe(each.join(" UNION ALL "))
         };
         let name = repository.as_str();
-        let files = newest(COLUMNS, "file WHERE repository = ?1", "role");
+        let files = newest(COLUMNS, "file WHERE repository = ?1", "role", "version DESC");
         let files = sqlx::query(files).bind(name).fetch_all(&self.readers).await?;
         let reserved = "intent INDEXED BY intent_role WHERE repository = ?1 AND version IS NOT NULL
                         AND (end_kind IS NULL OR end_kind <> 'void')";
-        let reserved = newest("purpose, version", reserved, "purpose");
-        let reserved = sqlx::query(reserved).bind(name).fetch_all(&self.readers).await?;
+        let columns = "purpose, version, end_kind IS 'former'";
+        let reserved = newest(columns, reserved, "purpose", "version DESC, idx DESC");
+        let rows = sqlx::query(reserved).bind(name).fetch_all(&self.readers).await?;
         let certificate: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT sha256 FROM certificate WHERE repository = ?")
                 .bind(name)
                 .fetch_optional(&self.readers)
                 .await?;
         let files: Vec<FileRow> = files.iter().map(file).collect::<Result<_, _>>()?;
-        let mut reserved: Vec<(Role, u64)> = reserved
-            .iter()
-            .map(|row| Ok((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?))))
-            .collect::<Result<_, StoreError>>()?;
-        for file in files.iter().filter(|f| f.is_adopted()) {
-            reserved.push((file.role, self.reserved_formerly(file).await?));
+        let (mut reserved, mut reserved_formerly) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let of = if row.try_get(2)? { &mut reserved_formerly } else { &mut reserved };
+            of.push((parse(row.try_get(0)?)?, unsigned(row.try_get(1)?)));
         }
-        Ok(Collection { certificate: certificate.map(rows::sha256).transpose()?, files, reserved })
+        for file in files.iter().filter(|f| f.is_adopted()) {
+            reserved_formerly.push((file.role, self.reserved_formerly(file).await?));
+        }
+        let certificate = certificate.map(rows::sha256).transpose()?;
+        Ok(Collection { certificate, files, reserved, reserved_formerly })
     }
 
     /// All repositories that have a collection, or the beginning of one.
@@ -286,4 +316,24 @@ fn file(row: &SqliteRow) -> Result<FileRow, StoreError> {
         targets_version: unsigned(row.try_get(9)?),
         below: row.try_get::<Option<Vec<u8>>, _>(10)?.map(rows::sha256).transpose()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::samples::{completion, intent};
+
+    #[tokio::test]
+    async fn the_open_intents_of_a_keeper_are_all_its_own_that_nothing_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chancery.db");
+        let mut writer = Store::create(&path, "log.example", "vkey").await.unwrap();
+        let of = [("lost", 1), ("lost", 2), ("lost", 4), ("other", 3)];
+        let mut leaves: Vec<_> = of.into_iter().map(|(keeper, version)| intent(keeper, version)).collect();
+        leaves.push(completion(2, true));
+        writer.commit(0, &leaves, &[]).await.unwrap();
+        let store = Store::open_to_read(&path).await.unwrap();
+        assert_eq!(store.open_intents("lost").await.unwrap(), [0, 2]);
+        assert_eq!(store.open_intents("other").await.unwrap(), [3]);
+    }
 }
