@@ -183,6 +183,7 @@ fn what_is_published_is_cosigned_and_without_the_quorum_it_is_published_with_an_
     wait_for("the log to tell of the claim", || (site.told("boaster") == ["conflict"]).then_some(()));
     let (status, readiness) = site.readiness();
     assert_eq!((status, readiness["ready"].as_bool()), (200, Some(true)), "{readiness}");
+    assert!(readiness["heads"].is_null(), "witnesses of this host keep no head off it: {readiness}");
     assert!(
         site.alarms().contains("witness boaster: it claims to have cosigned 9007199254740993 entries"),
         "{readiness}"

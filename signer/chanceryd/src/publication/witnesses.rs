@@ -12,6 +12,7 @@ use crate::{
     opening::unreadable,
     store::Store,
 };
+use api::KeptHead;
 use futures_util::future::join_all;
 use record::Clock;
 use std::{path::Path, sync::Arc};
@@ -46,6 +47,8 @@ pub(super) struct Shown {
     pub(super) is_witnessed: bool,
     /// One sentence for each witness that is not well.
     pub(super) alarms: Vec<String>,
+    /// What the witnesses elsewhere keep of the log.
+    pub(super) heads: Vec<KeptHead>,
 }
 
 impl Witnesses {
@@ -126,15 +129,17 @@ impl Witnesses {
             self.members.iter().any(|member| *member.key() == witness.key && member.line(&text).is_some())
         });
         let alarms = self.members.iter().filter_map(Member::alarm).collect();
+        let heads = self.members.iter().filter_map(Member::kept).collect();
         let lines = self.members.iter().filter_map(|member| member.line(&text)).cloned();
         match note.with_signatures(lines) {
             Ok(note) => {
-                Shown { noted: Noted { note: note.to_string().into(), ..noted }, is_witnessed, alarms }
+                let noted = Noted { note: note.to_string().into(), ..noted };
+                Shown { noted, is_witnessed, alarms, heads }
             }
             Err(error) => {
                 // A line each of at most 63 witnesses: the note has room.
                 tracing::error!(%error, "cosignatures do not fit into the note");
-                Shown { noted, is_witnessed: false, alarms }
+                Shown { noted, is_witnessed: false, alarms, heads }
             }
         }
     }
