@@ -7,7 +7,7 @@ pub use mirror::{BucketConfig, MirrorConfig, MirrorPlace};
 pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
 
 use crate::fatal::Fatal;
-use record::KeeperName;
+use record::{KeeperName, Sha256};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -133,6 +133,12 @@ impl Default for Limits {
 impl Config {
     /// Reads and checks the file.
     pub fn read(path: &Path) -> Result<Self, Fatal> {
+        Self::read_with_digest(path).map(|(config, _)| config)
+    }
+
+    /// Reads and checks the file; also says the SHA-256 of its bytes, for the log. They hold no secret: no member takes one,
+    /// and keys and credentials are named by their paths.
+    pub fn read_with_digest(path: &Path) -> Result<(Self, Sha256), Fatal> {
         let bad = |why: String| Fatal::Config { path: path.to_owned(), why };
         let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
         if size > MAX_BYTES {
@@ -141,7 +147,7 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
         let config: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
         config.check().map_err(bad)?;
-        Ok(config)
+        Ok((config, Sha256::of(text.as_bytes())))
     }
 
     fn check(&self) -> Result<(), String> {
