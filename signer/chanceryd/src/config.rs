@@ -8,9 +8,10 @@ pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
 
 use crate::fatal::Fatal;
 use record::{KeeperName, Sha256};
+use reqwest::Url;
 use serde::Deserialize;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -184,5 +185,37 @@ impl Config {
             return Err("[limits] scrub_hours must be 1 to 8760 and scrub_percent 1 to 100".into());
         }
         Ok(())
+    }
+}
+
+/// Whether a URL leads to this machine by what it says: `localhost`, or a loopback address.
+pub(crate) fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_on_this_machine_is_told_from_one_elsewhere() {
+        for (url, here) in [
+            ("http://localhost:8480/", true),
+            ("https://127.0.0.1/", true),
+            ("https://127.9.9.9:1/x", true),
+            ("https://[::1]:8480/", true),
+            ("https://[::ffff:127.0.0.1]/", true),
+            ("https://localhost.example.com/", false),
+            ("https://witness.example.com/", false),
+            ("https://192.0.2.7/", false),
+            ("https://[2001:db8::7]/", false),
+        ] {
+            assert_eq!(is_this_machine(&Url::parse(url).unwrap()), here, "{url}");
+        }
     }
 }

@@ -12,10 +12,8 @@
 //! like. Nothing is remembered over a restart: a head counts again once its keeper has answered.
 
 use api::KeptHead;
-use reqwest::Url;
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,7 +24,7 @@ pub(crate) struct Heads(Mutex<Keepers>);
 #[derive(Debug, Default)]
 struct Keepers {
     witnesses: Vec<KeptHead>,
-    /// By the place, which is told to nobody.
+    /// By the place, which is not told with the head.
     mirrors: BTreeMap<String, u64>,
 }
 
@@ -57,16 +55,6 @@ impl Heads {
     }
 }
 
-/// Whether a URL leads to this machine by what it says: `localhost`, or a loopback address.
-pub(crate) fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,22 +76,5 @@ mod tests {
         heads.set_witnesses(vec![]);
         heads.set_mirror("s3://secret/b", None);
         assert!(heads.kept().is_empty());
-    }
-
-    #[test]
-    fn a_url_on_this_machine_is_told_from_one_elsewhere() {
-        for (url, here) in [
-            ("http://localhost:8480/", true),
-            ("https://127.0.0.1/", true),
-            ("https://127.9.9.9:1/x", true),
-            ("https://[::1]:8480/", true),
-            ("https://[::ffff:127.0.0.1]/", true),
-            ("https://localhost.example.com/", false),
-            ("https://witness.example.com/", false),
-            ("https://192.0.2.7/", false),
-            ("https://[2001:db8::7]/", false),
-        ] {
-            assert_eq!(is_this_machine(&Url::parse(url).unwrap()), here, "{url}");
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! `[[mirror]]`: a copy of the published log somewhere else, as static files.
 
-use crate::heads::is_this_machine;
+use super::is_this_machine;
 use reqwest::Url;
 use serde::Deserialize;
 use std::{

@@ -4,7 +4,7 @@
 //! cosignature is given on only if it verifies with the configured key. What a witness says without a signature of the
 //! log's key is never more than an alarm.
 
-use crate::{audit::Log, heads::is_this_machine};
+use crate::{audit::Log, config::is_this_machine};
 use record::Sha256;
 use reqwest::{StatusCode, Url, header};
 use std::time::Duration;
