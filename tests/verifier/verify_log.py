@@ -356,7 +356,7 @@ ACTIONS = {
 }
 EVENT = {"event": str, "time": str, "nonce": str}
 EVENTS = {
-    "started": EVENT | {"version": str, "policy": POLICY},
+    "started": EVENT | {"version": str, "policy": POLICY, "config": str, "witness_policy?": str},
     "stopped": EVENT,
     "recovered": EVENT,
     "unsealed": EVENT | {"reason": str, "at": str},

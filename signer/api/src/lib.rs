@@ -445,6 +445,28 @@ pub struct Readiness {
     /// cosign the log, or a mirror that does not follow it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// Who keeps a head of the log off the daemon's host, as far as the daemon knows and can be sure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<KeptHead>,
+}
+
+/// A head of the log that is kept off the daemon's host: whoever keeps it would notice that the log was put back to less.
+/// Everybody may read this, so it names nothing that the published checkpoint does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KeptHead {
+    /// A witness, in its own state.
+    Witness {
+        /// The name in its cosignatures.
+        name: String,
+        /// Entries under the last checkpoint that it cosigned.
+        size: u64,
+    },
+    /// A mirror, as its checkpoint. Which one is not said.
+    Mirror {
+        /// Entries under its checkpoint.
+        size: u64,
+    },
 }
 
 /// An RFC 9457 problem document.

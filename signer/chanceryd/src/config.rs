@@ -7,10 +7,11 @@ pub use mirror::{BucketConfig, MirrorConfig, MirrorPlace};
 pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
 
 use crate::fatal::Fatal;
-use record::KeeperName;
+use record::{KeeperName, Sha256};
+use reqwest::Url;
 use serde::Deserialize;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -133,6 +134,12 @@ impl Default for Limits {
 impl Config {
     /// Reads and checks the file.
     pub fn read(path: &Path) -> Result<Self, Fatal> {
+        Self::read_with_digest(path).map(|(config, _)| config)
+    }
+
+    /// Reads and checks the file; also says the SHA-256 of its bytes, for the log. They hold no secret: no member takes one,
+    /// and keys and credentials are named by their paths.
+    pub fn read_with_digest(path: &Path) -> Result<(Self, Sha256), Fatal> {
         let bad = |why: String| Fatal::Config { path: path.to_owned(), why };
         let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
         if size > MAX_BYTES {
@@ -141,7 +148,7 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
         let config: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
         config.check().map_err(bad)?;
-        Ok(config)
+        Ok((config, Sha256::of(text.as_bytes())))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -178,5 +185,37 @@ impl Config {
             return Err("[limits] scrub_hours must be 1 to 8760 and scrub_percent 1 to 100".into());
         }
         Ok(())
+    }
+}
+
+/// Whether a URL leads to this machine by what it says: `localhost`, or a loopback address.
+pub(crate) fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_on_this_machine_is_told_from_one_elsewhere() {
+        for (url, here) in [
+            ("http://localhost:8480/", true),
+            ("https://127.0.0.1/", true),
+            ("https://127.9.9.9:1/x", true),
+            ("https://[::1]:8480/", true),
+            ("https://[::ffff:127.0.0.1]/", true),
+            ("https://localhost.example.com/", false),
+            ("https://witness.example.com/", false),
+            ("https://192.0.2.7/", false),
+            ("https://[2001:db8::7]/", false),
+        ] {
+            assert_eq!(is_this_machine(&Url::parse(url).unwrap()), here, "{url}");
+        }
     }
 }

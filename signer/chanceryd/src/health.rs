@@ -2,6 +2,7 @@
 //! since when.
 
 use crate::{
+    heads::Heads,
     mark::{Mark, MarkFile},
     publication::Patience,
     scrub::{Read, Rounds},
@@ -32,6 +33,8 @@ pub(crate) struct Health {
     /// Where a seal is kept for the next start.
     mark: Option<Arc<MarkFile>>,
     seal: watch::Sender<bool>,
+    /// Who keeps a head of the log elsewhere.
+    pub(crate) heads: Heads,
 }
 
 impl std::fmt::Debug for Health {
@@ -143,7 +146,7 @@ impl Health {
             mirrors: BTreeMap::new(),
         };
         let (patience, seal) = (OnceLock::new(), watch::Sender::new(false));
-        Self { inner: Mutex::new(inner), patience, clock, mark, seal }
+        Self { inner: Mutex::new(inner), patience, clock, mark, seal, heads: Heads::default() }
     }
 
     /// Stops everything that writes, until a full check from disk has found the state whole (`chancery unseal`). The first

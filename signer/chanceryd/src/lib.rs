@@ -11,6 +11,7 @@ mod fatal;
 mod frames;
 mod generations;
 mod handles;
+mod heads;
 mod health;
 mod http;
 mod keys;

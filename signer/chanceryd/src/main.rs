@@ -155,7 +155,10 @@ fn run(command: Command) -> Result<(), Fatal> {
                 let made = chanceryd::init(&config, &admin_token_file, witnesses, former.as_ref()).await?;
                 chanceryd::write_trusted_root(&made, trusted_root.as_deref())
             }
-            Command::Serve { config } => chanceryd::serve(&Config::read(&config)?).await,
+            Command::Serve { config } => {
+                let (config, digest) = Config::read_with_digest(&config)?;
+                chanceryd::serve(&config, digest).await
+            }
             Command::Rebuild { config } => chanceryd::rebuild(&Config::read(&config)?).await,
             Command::Unseal { config } => chanceryd::unseal(&Config::read(&config)?).await,
             Command::Backup(BackupCommand::Create { config, out }) => {

@@ -12,7 +12,7 @@ use crate::{
     mark::{Mark, MarkFile},
     mirror,
     opening::{self, Opened},
-    publication::{Publication, Published},
+    publication::{Publication, Published, Witnesses},
     publish::{Publisher, Workshop},
     refusals::Refusals,
     registry::Registries,
@@ -24,7 +24,7 @@ use crate::{
 };
 use api::KeeperFault;
 use policy::PolicySet;
-use record::{Clock, Event, KeeperRecord, Leaf, Nonce, SystemClock};
+use record::{Clock, Event, KeeperRecord, Leaf, Nonce, Sha256, SystemClock};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long the last leaf, and the writer's end, may take.
@@ -54,8 +54,8 @@ pub(crate) struct Service {
     pub waiting_limit: u64,
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub async fn serve(config: &Config) -> Result<(), Fatal> {
+/// Serves until SIGTERM or SIGINT. `digest` is that of the configuration file, which the log is told.
+pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
     handles::provide(config.limits.connections)?;
     let _lock = opening::lock(&config.data)?;
     let vkey = opening::vkey(config)?;
@@ -83,6 +83,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let newest = newest_leaves(&store, parts.writer.head().size).await.map_err(met)?;
     let (log, sequencer) = Log::new(parts, origin, store.clone(), health.clone());
     newest.iter().for_each(|leaf| log.saw_time(leaf));
+    let witness_policy = witnesses.as_ref().map(Witnesses::policy_digest);
     let (publication, published) =
         Publication::new(&log, vkey.clone(), witnesses, health.clone(), clock.clone());
     tokio::spawn(sequencer.run());
@@ -123,7 +124,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let registries = Registries::new(config.registries.clone())
         .map_err(|e| Fatal::Unavailable { what: "the registry client".into(), why: e.to_string() })?;
     let front = http::Front::open(config)?;
-    write_started(&log, &policy, clock.as_ref()).await;
+    write_started(&log, &policy, (digest, witness_policy), clock.as_ref()).await;
     let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(met)?;
     let refusals = Arc::new(Refusals::default());
@@ -222,10 +223,15 @@ async fn configured(
     Ok(ours)
 }
 
-async fn write_started(log: &Log, policy: &PolicySet, clock: &dyn Clock) {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
+async fn write_started(
+    log: &Log,
+    policy: &PolicySet,
+    (config, witness_policy): (Sha256, Option<Sha256>),
+    clock: &dyn Clock,
+) {
+    let (version, policy) = (env!("CARGO_PKG_VERSION").to_owned(), policy.stamp());
     if let Ok(nonce) = Nonce::random() {
-        let event = Event::Started { time: clock.now(), nonce, version, policy: policy.stamp() };
+        let event = Event::Started { time: clock.now(), nonce, version, policy, config, witness_policy };
         if let Err(e) = log.append(Leaf::Event(event)).await {
             tracing::error!(error = %e, "the start could not be written into the log");
         }

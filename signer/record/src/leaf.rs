@@ -289,6 +289,11 @@ pub enum Event {
         version: String,
         /// The policy in force.
         policy: PolicyStamp,
+        /// The configuration file that it read.
+        config: Sha256,
+        /// The file with the policy of the log's witnesses, if it has witnesses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        witness_policy: Option<Sha256>,
     },
     /// A daemon ended in good order.
     Stopped {

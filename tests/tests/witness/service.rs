@@ -1,6 +1,6 @@
 //! A whole service and its witnesses.
 
-use record::{Digest, Event, Leaf};
+use record::{Digest, Event, Leaf, Sha256};
 use serde_json::Value;
 use std::{
     fs,
@@ -83,6 +83,15 @@ impl Site {
         let verified = wait_for("the quorum", || Some(self.verify(policy)).filter(|v| v.code == 0));
         let report: Value = serde_json::from_str(&verified.stdout).unwrap();
         assert!(report["size"].as_u64().unwrap() >= size, "{report}");
+    }
+
+    /// What each start of the daemon says of its configuration and of its witnesses' policy.
+    fn configurations(&self) -> Vec<(Sha256, Option<Sha256>)> {
+        let of = |leaf: &Leaf| match leaf {
+            Leaf::Event(Event::Started { config, witness_policy, .. }) => Some((*config, *witness_policy)),
+            _ => None,
+        };
+        self.service.history().leaves().iter().filter_map(of).collect()
     }
 
     fn readiness(&self) -> (u16, Value) {
@@ -179,10 +188,21 @@ fn what_is_published_is_cosigned_and_without_the_quorum_it_is_published_with_an_
     site.signs("v1");
     site.is_witnessed("both");
 
+    // The log says with which files each start was made: here the second has witnesses.
+    let starts = site.configurations();
+    let of = |file: &Path| Sha256::of(&fs::read(file).unwrap());
+    let (first, last) = (starts[0], starts[starts.len() - 1]);
+    assert_eq!(
+        last,
+        (of(&site.service.dir().join("chanceryd.toml")), Some(of(&site.dir.path().join("both"))))
+    );
+    assert!(first.0 != last.0 && first.1.is_none(), "{starts:?}");
+
     // Nobody has signed what it claims: an alarm, and signing goes on.
     wait_for("the log to tell of the claim", || (site.told("boaster") == ["conflict"]).then_some(()));
     let (status, readiness) = site.readiness();
     assert_eq!((status, readiness["ready"].as_bool()), (200, Some(true)), "{readiness}");
+    assert!(readiness["heads"].is_null(), "witnesses of this host keep no head off it: {readiness}");
     assert!(
         site.alarms().contains("witness boaster: it claims to have cosigned 9007199254740993 entries"),
         "{readiness}"

@@ -1,10 +1,10 @@
 //! `[[mirror]]`: a copy of the published log somewhere else, as static files.
 
+use super::is_this_machine;
 use reqwest::Url;
 use serde::Deserialize;
 use std::{
     fmt,
-    net::IpAddr,
     path::{Component, PathBuf},
     time::Duration,
 };
@@ -117,6 +117,20 @@ impl Members {
     }
 }
 
+impl MirrorPlace {
+    /// Whether it is on another machine than this by what is configured: a bucket, whose server is not here. A folder may
+    /// be the network's, which nobody can tell by its path.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Folder(_) => false,
+            Self::Bucket(BucketConfig { endpoint, .. }) => {
+                let url = endpoint.as_deref().map(Url::parse);
+                !url.is_some_and(|url| url.is_ok_and(|url| is_this_machine(&url)))
+            }
+        }
+    }
+}
+
 impl fmt::Display for MirrorPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,12 +188,9 @@ fn region(text: String) -> Result<String, String> {
 fn endpoint(text: String) -> Result<String, String> {
     let bad = |why: &str| format!("[[mirror]] endpoint = {text:?}: {why}");
     let url = Url::parse(&text).map_err(|e| bad(&e.to_string()))?;
-    let host = url.host_str().unwrap_or_default();
-    let here = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match url.scheme() {
         "https" => {}
-        "http" if here => {}
+        "http" if is_this_machine(&url) => {}
         "http" => return Err(bad("http is for servers on this machine; write https")),
         _ => return Err(bad("write https://HOST[:PORT]")),
     }
@@ -221,6 +232,21 @@ mod tests {
         assert_eq!(bucket("to = \"s3://logs\"").unwrap().to.to_string(), "s3://logs");
         let undecided = read("to = \"file:///srv/log\"").unwrap_err();
         assert!(undecided.contains("missing field `entries`"), "{undecided}");
+    }
+
+    #[test]
+    fn only_a_bucket_whose_server_is_not_here_is_elsewhere() {
+        assert!(!read("to = \"file:///srv/log\"\nentries = false").unwrap().to.is_elsewhere());
+        for (line, elsewhere) in [
+            ("endpoint = \"https://s3.example.com\"", true),
+            ("endpoint = \"http://localhost:9000\"", false),
+            ("endpoint = \"https://127.0.0.1:9000\"", false),
+        ] {
+            assert_eq!(bucket(line).unwrap().to.is_elsewhere(), elsewhere, "{line}");
+        }
+        let amazons =
+            "to = \"s3://logs\"\nentries = true\nregion = \"eu-central-1\"\ncredentials_file = \"/c\"";
+        assert!(read(amazons).unwrap().to.is_elsewhere());
     }
 
     #[test]

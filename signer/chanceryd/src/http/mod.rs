@@ -178,6 +178,7 @@ async fn ready(State(service): State<App>) -> Response {
         log_size: service.log.noted_size(),
         problems,
         alarms: service.health.alarms(),
+        heads: service.health.heads.kept(),
     };
     (status, Json(readiness)).into_response()
 }

@@ -76,6 +76,8 @@ impl Mirror {
             match self.follower.round(open, target, &self.ours).await {
                 Ok(()) => {
                     self.health.set_mirror(&name, None);
+                    let kept = self.config.to.is_elsewhere().then(|| self.follower.reached());
+                    self.health.heads.set_mirror(&name, kept);
                     pause = BACKOFF.0;
                     sleep(self.config.every).await;
                     if self.published.changed().await.is_err() {
@@ -89,6 +91,7 @@ impl Mirror {
                     }
                     let behind = self.ours.size().saturating_sub(self.follower.reached());
                     self.health.set_mirror(&name, Some((behind, error.to_string())));
+                    self.health.heads.set_mirror(&name, None);
                     sleep(pause).await;
                     pause = (pause * 2).min(BACKOFF.1);
                 }

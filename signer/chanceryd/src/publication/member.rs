@@ -5,6 +5,7 @@ use super::{
     chronicle::Chronicle,
     witness::{Fault, Question, Witness},
 };
+use api::KeptHead;
 use record::{Event, FailureCode, MAX_CLAIMED, Nonce, Time};
 use std::{mem::discriminant, time::Duration};
 use tlog::{CosignerKey, NoteSignature};
@@ -38,6 +39,8 @@ pub(super) struct Member {
 /// The newest text that it has cosigned.
 struct Cosigned {
     text: String,
+    /// How many entries that text covers.
+    size: u64,
     line: NoteSignature,
     at: Instant,
 }
@@ -99,7 +102,7 @@ impl Member {
         now: Time,
     ) -> Result<(), String> {
         match self.witness.cosign(question).await {
-            Ok(line) => self.well(question.note.text(), line),
+            Ok(line) => self.well(question.note.text(), question.size, line),
             Err(Fault::Fork(why)) => return Err(why),
             Err(fault) => self.failed(&fault, now),
         }
@@ -107,11 +110,11 @@ impl Member {
         Ok(())
     }
 
-    fn well(&mut self, text: &str, line: NoteSignature) {
+    fn well(&mut self, text: &str, size: u64, line: NoteSignature) {
         if self.trouble.take().is_some() {
             tracing::info!(witness = self.witness.name, "a witness cosigns again");
         }
-        self.cosigned = Some(Cosigned { text: text.to_owned(), line, at: Instant::now() });
+        self.cosigned = Some(Cosigned { text: text.to_owned(), size, line, at: Instant::now() });
         (self.failures, self.pause) = (0, BACKOFF.0);
     }
 
@@ -148,6 +151,13 @@ impl Member {
             self.told.trouble = is;
             self.told.count += 1;
         }
+    }
+
+    /// The head of the log that it keeps, if it is elsewhere and well.
+    pub(super) fn kept(&self) -> Option<KeptHead> {
+        let cosigned =
+            self.cosigned.as_ref().filter(|_| self.trouble.is_none() && self.witness.is_elsewhere())?;
+        Some(KeptHead::Witness { name: self.key().name().to_owned(), size: cosigned.size })
     }
 
     /// One sentence, if something is wrong.
@@ -189,6 +199,8 @@ fn event(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ed25519_dalek::SigningKey;
+    use tlog::WitnessPolicy;
 
     #[test]
     fn an_entry_says_what_is_wrong_and_the_end_of_it_since_when_it_was() {
@@ -209,6 +221,34 @@ mod tests {
         let Some(Event::WitnessBack { since, .. }) = event(None, lost) else { panic!("not back") };
         assert_eq!(since, time(1));
         assert_eq!(event(None, None), None);
+    }
+
+    #[test]
+    fn a_witness_keeps_a_head_while_it_is_well_and_on_another_machine() {
+        let cosigner = CosignerKey::new_ed25519(
+            "w.example",
+            SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes(),
+        );
+        let cosigner = cosigner.unwrap();
+        let policy = WitnessPolicy::parse(&format!("witness north {cosigner}\nquorum north\n")).unwrap();
+        let member = |url: &str| {
+            let http = reqwest::Client::new();
+            Member::new(Witness::new(&policy.witnesses()[0], url, http, Duration::from_secs(1)).unwrap())
+        };
+        let line = NoteSignature { name: "w.example".into(), id: 1, sig: vec![0] };
+        let now = Time::from_unix_ms(1_790_000_000_000).unwrap();
+        let mut north = member("https://w.example/");
+        assert_eq!(north.kept(), None, "before its first cosignature");
+        north.well("text\n", 7, line.clone());
+        let kept = Some(KeptHead::Witness { name: "w.example".into(), size: 7 });
+        assert_eq!(north.kept(), kept);
+        for expected in [kept, None] {
+            north.failed(&Fault::Status(500), now);
+            assert_eq!(north.kept(), expected, "one failure may be a restart, two are an alarm");
+        }
+        let mut here = member("http://127.0.0.1:8480/");
+        here.well("text\n", 7, line);
+        assert_eq!(here.kept(), None, "it goes back together with the log");
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl Panel {
             alarms.insert(0, format!("the checkpoint of {size} entries {what} the quorum of its witnesses"));
         }
         health.set_alarms("witnesses", alarms);
+        health.heads.set_witnesses(shown.heads);
         Ok((!waits).then_some(shown.noted))
     }
 }

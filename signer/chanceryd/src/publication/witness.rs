@@ -4,7 +4,7 @@
 //! cosignature is given on only if it verifies with the configured key. What a witness says without a signature of the
 //! log's key is never more than an alarm.
 
-use crate::audit::Log;
+use crate::{audit::Log, config::is_this_machine};
 use record::Sha256;
 use reqwest::{StatusCode, Url, header};
 use std::time::Duration;
@@ -146,6 +146,11 @@ impl Witness {
         let prefix = parse_prefix(url)?;
         let (name, key) = (witness.name.clone(), witness.key.clone());
         Ok(Self { name, key, prefix, http, deadline, seen: 0 })
+    }
+
+    /// Whether it is on another machine than this, by its URL.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !is_this_machine(&self.prefix)
     }
 
     /// Has a checkpoint cosigned: one line of its key, which verifies.
@@ -318,9 +323,7 @@ fn unreachable(error: &reqwest::Error) -> Fault {
 /// A URL under which a witness takes checkpoints: `https`, or `http` on this host, where nobody is in between.
 fn parse_prefix(url: &str) -> Result<Url, String> {
     let mut prefix = Url::parse(url).map_err(|e| format!("{url:?} is no URL: {e}"))?;
-    let host = prefix.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    if prefix.scheme() != "https" && !(prefix.scheme() == "http" && is_loopback) {
+    if prefix.scheme() != "https" && !(prefix.scheme() == "http" && is_this_machine(&prefix)) {
         return Err(format!("{url:?}: a witness is at https, or at http on this host"));
     }
     let is_bare = prefix.username().is_empty() && prefix.password().is_none();

@@ -12,8 +12,9 @@ use crate::{
     opening::unreadable,
     store::Store,
 };
+use api::KeptHead;
 use futures_util::future::join_all;
-use record::Clock;
+use record::{Clock, Sha256};
 use std::{path::Path, sync::Arc};
 use tlog::{Checkpoint, MAX_POLICY_LEN, Note, VerifierKey, WitnessPolicy};
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ const MAX_NAME: usize = 128;
 /// The witnesses that are asked, and what the policy wants of them.
 pub(crate) struct Witnesses {
     policy: WitnessPolicy,
+    /// SHA-256 of the policy's file.
+    policy_digest: Sha256,
     config: WitnessConfig,
     members: Vec<Member>,
     /// The text of the note that was shown last; none before the first.
@@ -46,13 +49,15 @@ pub(super) struct Shown {
     pub(super) is_witnessed: bool,
     /// One sentence for each witness that is not well.
     pub(super) alarms: Vec<String>,
+    /// What the witnesses elsewhere keep of the log.
+    pub(super) heads: Vec<KeptHead>,
 }
 
 impl Witnesses {
     /// Reads the policy. It must be of this log, and the witnesses that can be asked must be able to reach its quorum.
     pub(crate) fn open(config: &WitnessConfig, key: &VerifierKey) -> Result<Self, Fatal> {
         let bad = |why: String| Fatal::Config { path: config.policy.clone(), why };
-        let policy = read_policy(&config.policy).map_err(bad)?;
+        let (policy, policy_digest) = read_policy(&config.policy).map_err(bad)?;
         check(&policy, config, key).map_err(bad)?;
         let http = client(config)?;
         let mut members = Vec::new();
@@ -68,7 +73,7 @@ impl Witnesses {
                 }
             }
         }
-        Ok(Self { policy, config: config.clone(), members, shown: None })
+        Ok(Self { policy, policy_digest, config: config.clone(), members, shown: None })
     }
 
     /// Holds the log that was opened against what each witness has seen of it (protocol section 8, R3): a checkpoint of our
@@ -96,6 +101,11 @@ impl Witnesses {
             }
         }
         Ok(unread)
+    }
+
+    /// SHA-256 of the file that the policy was read from.
+    pub(crate) fn policy_digest(&self) -> Sha256 {
+        self.policy_digest
     }
 
     pub(super) fn without_quorum(&self) -> WithoutQuorum {
@@ -126,15 +136,17 @@ impl Witnesses {
             self.members.iter().any(|member| *member.key() == witness.key && member.line(&text).is_some())
         });
         let alarms = self.members.iter().filter_map(Member::alarm).collect();
+        let heads = self.members.iter().filter_map(Member::kept).collect();
         let lines = self.members.iter().filter_map(|member| member.line(&text)).cloned();
         match note.with_signatures(lines) {
             Ok(note) => {
-                Shown { noted: Noted { note: note.to_string().into(), ..noted }, is_witnessed, alarms }
+                let noted = Noted { note: note.to_string().into(), ..noted };
+                Shown { noted, is_witnessed, alarms, heads }
             }
             Err(error) => {
                 // A line each of at most 63 witnesses: the note has room.
                 tracing::error!(%error, "cosignatures do not fit into the note");
-                Shown { noted, is_witnessed: false, alarms }
+                Shown { noted, is_witnessed: false, alarms, heads }
             }
         }
     }
@@ -169,13 +181,14 @@ async fn hold_against(
     contradiction(witness, shown, size, root).map_or(Ok(()), |why| Err(state(why)))
 }
 
-fn read_policy(path: &Path) -> Result<WitnessPolicy, String> {
+fn read_policy(path: &Path) -> Result<(WitnessPolicy, Sha256), String> {
     let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
     if size > MAX_POLICY_LEN as u64 {
         return Err(format!("{size} bytes: the limit is {MAX_POLICY_LEN}"));
     }
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
-    WitnessPolicy::parse(&text).map_err(|e| api::chain_text(&e))
+    let policy = WitnessPolicy::parse(&text).map_err(|e| api::chain_text(&e))?;
+    Ok((policy, Sha256::of(text.as_bytes())))
 }
 
 fn check(policy: &WitnessPolicy, config: &WitnessConfig, key: &VerifierKey) -> Result<(), String> {

@@ -5,6 +5,7 @@ use crate::audit::{Decision, End, evidence::Wanted};
 use clap::{Args, Subcommand};
 use record::{Digest, KeyId, Principal, RequestId, Tag, Time};
 use std::{path::PathBuf, str::FromStr};
+use tlog::CosignerKey;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
@@ -240,6 +241,9 @@ pub(crate) struct LogExportArgs {
     /// End before the first entry of this time or later that no earlier one follows
     #[arg(long, value_name = "TIME")]
     pub(crate) before: Option<Moment>,
+    /// Sign the manifest with your own key, as `log witness init` makes one: DIR/key. Use it for nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }
@@ -248,6 +252,9 @@ pub(crate) struct LogExportArgs {
 pub(crate) struct LogVerifyExportArgs {
     /// The folder
     pub(crate) dir: PathBuf,
+    /// Demand that the manifest is signed by this key (name+hash+key), which you have from whoever made the export
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) signer: Option<CosignerKey>,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }

@@ -1,9 +1,9 @@
 //! An export: a stretch of the log as files that other tools read, bound to a checkpoint of the log.
 //!
 //! `entries.jsonl` has the entries' own bytes, `decisions.csv` is made of nothing else, and the manifest names both by
-//! SHA-256. Nobody signs a manifest: what binds an export is the log's own signature. The manifest has the hashes of the
-//! tree before the first entry and the consistency proof behind the last one, so that the entries give the root of a tree
-//! which the checkpoint extends, or the export is refused.
+//! SHA-256. What binds an export is the log's own signature. The manifest has the hashes of the tree before the first
+//! entry and the consistency proof behind the last one, so that the entries give the root of a tree which the checkpoint
+//! extends, or the export is refused. Whoever made the export may sign the manifest too, which says who that was.
 
 use super::{
     Accepted, AuditError, LogSource, Prover, Trust,
@@ -14,15 +14,19 @@ use record::{Leaf, Sha256, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha::Counted;
+use signature::SIGNATURE;
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
-use tlog::{Frontier, Hash, TILE_WIDTH, leaf_hash};
+use tlog::{CosignerKey, Frontier, Hash, TILE_WIDTH, leaf_hash};
 
 mod csv;
 mod sha;
+mod signature;
+
+pub(crate) use signature::{Exporter, ManifestSignature};
 
 /// The `schema` member of a manifest.
 const SCHEMA: &str = "chancery.export/v1";
@@ -87,19 +91,21 @@ pub(crate) struct Exported {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) witnesses: Option<Vec<Witness>>,
     pub(crate) manifest: Manifest,
+    pub(crate) signature: ManifestSignature,
     #[serde(skip)]
     pub(crate) note: String,
     #[serde(skip)]
     pub(crate) checkpoint: tlog::Checkpoint,
 }
 
-/// Verifies the whole log and writes a stretch of it into `dir`, which must be empty or absent. Says too how much is wrong
-/// with the log's entries.
+/// Verifies the whole log and writes a stretch of it into `dir`, which must be empty or absent; signed, if somebody signs
+/// it. Says too how much is wrong with the log's entries.
 pub(crate) fn export(
     source: &LogSource,
     trust: &Trust,
     range: &Range,
     dir: &Path,
+    exporter: Option<&Exporter<'_>>,
 ) -> Result<(Exported, u64), AuditError> {
     let mut bounds = Bounds::default();
     let Walked { accepted, mut ends } =
@@ -126,17 +132,27 @@ pub(crate) fn export(
     bytes.push(b'\n');
     // Last: a folder with a manifest has the files that it names.
     out.write(MANIFEST, |file| Ok(file.write_all(&bytes)?))?;
+    if let Some(exporter) = exporter {
+        let note = signature::sign(&bytes, &manifest, exporter)?;
+        out.write(SIGNATURE, |file| Ok(file.write_all(note.as_bytes())?))?;
+    }
     // Read back: what stands on the disk is what is handed out.
-    Ok((verify(dir, trust)?, ends.findings().total))
+    let signer = exporter.map(|exporter| exporter.key.public());
+    Ok((verify(dir, trust, signer)?, ends.findings().total))
 }
 
-/// Verifies an export from its own files.
-pub(crate) fn verify(dir: &Path, trust: &Trust) -> Result<Exported, AuditError> {
-    let manifest: Manifest = serde_json::from_slice(&small(&dir.join(MANIFEST))?)
-        .map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
+/// Verifies an export from its own files. Of a `signer` it demands the signature over the manifest.
+pub(crate) fn verify(
+    dir: &Path,
+    trust: &Trust,
+    signer: Option<&CosignerKey>,
+) -> Result<Exported, AuditError> {
+    let bytes = small(&dir.join(MANIFEST))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
     if manifest.schema != SCHEMA || manifest.log != trust.key.to_string() {
         return Err(wrong(format!("{MANIFEST} is of another kind, or of another log")));
     }
+    let signature = signature::verify(dir, &bytes, &manifest, signer)?;
     let note = small(&dir.join(CHECKPOINT))?;
     let note = str::from_utf8(&note).map_err(|_| wrong("the checkpoint is not UTF-8"))?;
     let accepted = trust.accept(note)?;
@@ -159,7 +175,7 @@ pub(crate) fn verify(dir: &Path, trust: &Trust) -> Result<Exported, AuditError> 
     let witnesses = trust.policy.is_some().then(|| accepted.witnesses.iter().map(Witness::from).collect());
     let Accepted { note, checkpoint, .. } = accepted;
     let (origin, size) = (checkpoint.origin.clone(), checkpoint.size);
-    Ok(Exported { dir: dir.to_owned(), origin, size, witnesses, manifest, note, checkpoint })
+    Ok(Exported { dir: dir.to_owned(), origin, size, witnesses, manifest, signature, note, checkpoint })
 }
 
 /// Demands that the entries are those of the log from `from` to `until`.

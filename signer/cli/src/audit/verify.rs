@@ -58,12 +58,15 @@ pub(crate) struct Witness {
 
 impl From<&tlog::Witnessed> for Witness {
     fn from(witnessed: &tlog::Witnessed) -> Self {
-        let ms = i64::try_from(witnessed.time_s).ok().and_then(|s| s.checked_mul(1000));
-        let time = ms.and_then(|ms| record::Time::from_unix_ms(ms).ok());
-        // A time beyond the year 9999 is shown as the number that it is.
-        let time = time.map_or_else(|| witnessed.time_s.to_string(), |t| t.to_rfc3339_seconds());
-        Self { name: witnessed.name.clone(), time }
+        Self { name: witnessed.name.clone(), time: time_text(witnessed.time_s) }
     }
+}
+
+/// The time of a cosignature for people. One beyond the year 9999 is shown as the number that it is.
+pub(super) fn time_text(time_s: u64) -> String {
+    let ms = i64::try_from(time_s).ok().and_then(|s| s.checked_mul(1000));
+    let time = ms.and_then(|ms| record::Time::from_unix_ms(ms).ok());
+    time.map_or_else(|| time_s.to_string(), |t| t.to_rfc3339_seconds())
 }
 
 /// Verifies everything that `source` publishes: every hash, the root, the note and its witnesses, every signature in the

@@ -4,7 +4,7 @@
 //! the failed checks. What a keeper needs on its own host, `chancery-keeper doctor` tells there.
 
 use super::{
-    doctor_keeper, health,
+    doctor_head, doctor_keeper, health,
     log::{optional_trust, seen_notes},
 };
 use crate::{
@@ -160,17 +160,19 @@ async fn checks(connection: &Connection) -> Vec<Check> {
     let keepers = keepers(connection).await;
     checks.extend(service(&probe, keepers.is_some()));
     checks.extend(keepers.unwrap_or_default());
+    let mut seen_here = None;
     match optional_trust(&LogKey { vkey: None, vkey_file: None, policy: None }) {
         Ok(Some(trust)) => {
             checks.push(Check::of("log", log(&client, &trust.key).await));
             let remembered =
                 seen_notes().and_then(|notes| Ok(notes.remembered(&trust.key)?)).map(|c| c.map(|c| c.size));
-            checks.push(heads(&kept_elsewhere(client.base(), remembered.as_ref().ok().copied().flatten())));
+            seen_here = remembered.as_ref().ok().copied().flatten();
             checks.push(Check::of("memory", remembered.map(memory)));
         }
         Ok(None) => {}
         Err(failure) => checks.push(Check::failed("log", failure)),
     }
+    checks.push(doctor_head::check(client.base(), seen_here, &probe.readiness.heads));
     checks
 }
 
@@ -323,32 +325,6 @@ fn memory(remembered: Option<u64>) -> String {
     }
 }
 
-/// Where a head of the log is known to be kept beyond the reach of whoever restores an older copy of the service's host:
-/// one line a place. `server` is its base URL, `remembered` the size of the checkpoint that this machine remembers.
-fn kept_elsewhere(server: &str, remembered: Option<u64>) -> Vec<String> {
-    let mut places = Vec::new();
-    if let (Some(size), false) = (remembered, is_this_machine(server)) {
-        places.push(format!("this machine remembers a checkpoint of {size} entries"));
-    }
-    places
-}
-
-fn is_this_machine(server: &str) -> bool {
-    let host = server.split_once("://").map_or(server, |(_, rest)| rest);
-    ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own))
-}
-
-/// Without a head elsewhere a service that was restored with all its parts from older copies starts, and nobody can tell.
-fn heads(places: &[String]) -> Check {
-    if !places.is_empty() {
-        return Check::good("head", places.join("; "));
-    }
-    let says = "no head of this log is known to be kept off its host: nobody would notice that all of it is an older copy";
-    let remedy = "run chancery log checkpoint or chancery log watch on another machine, each day, and carry backups away \
-                  (docs/how-to/backup.md); witnesses and mirrors keep heads too, and are not seen from here";
-    Check::warning("head".into(), says.into(), Some(remedy.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,27 +392,13 @@ mod tests {
     fn a_witness_that_is_lost_or_a_mirror_behind_is_a_warning_beside_a_service_that_is_ready() {
         let (ready, problems) = (true, vec![]);
         let alarms = vec!["witness north: it cannot be reached".to_owned()];
-        let readiness = Readiness { ready, version: "1".into(), log_size: 1, problems, alarms };
+        let readiness =
+            Readiness { ready, version: "1".into(), log_size: 1, problems, alarms, heads: vec![] };
         let checks = service(&Probe { readiness, date: None }, true);
         assert!(checks.iter().all(|c| c.ok) && checks[1].warning, "{checks:?}");
         assert!(checks[1].line().starts_with("warn  alarm: witness north"), "{checks:?}");
         let line = alarm("mirror file:///m is 3 entries behind since now: it is full").line();
         assert!(line.starts_with("warn  mirror: file:///m is 3") && line.contains("mirror.md"), "{line}");
-    }
-
-    #[test]
-    fn a_log_whose_head_nobody_keeps_off_its_host_is_warned_of() {
-        for (server, remembered, ok) in [
-            ("https://chancery.example.com", Some(7), true),
-            ("https://chancery.example.com", None, false),
-            ("https://localhost:4443", Some(7), false),
-            ("https://127.0.0.1:4443", Some(7), false),
-            ("https://[::1]", Some(7), false),
-        ] {
-            let check = heads(&kept_elsewhere(server, remembered));
-            assert_eq!((check.ok, check.warning), (true, !ok), "{server} {remembered:?}: {check:?}");
-            assert_eq!(check.remedy.is_some(), !ok);
-        }
     }
 
     #[test]
@@ -448,6 +410,7 @@ mod tests {
                 log_size: 1,
                 problems: problems.iter().map(ToString::to_string).collect(),
                 alarms: vec![],
+                heads: vec![],
             },
             date: None,
         };

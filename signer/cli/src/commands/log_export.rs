@@ -5,12 +5,15 @@ use super::log::{
 };
 use crate::{
     args::{LogExportArgs, LogVerifyExportArgs},
-    audit::export::{Exported, Range, export, verify},
+    audit::export::{Exported, Exporter, ManifestSignature, Range, export, verify},
     connect::Connection,
     exit::Exit,
     failure::Failure,
     output::{Answer, Output},
+    witness::WitnessKey,
 };
+use record::{Clock, SystemClock};
+use std::path::Path;
 
 impl Answer for Exported {
     const SCHEMA: &'static str = "chancery.log-export/v1";
@@ -29,9 +32,13 @@ pub(super) async fn run(
         since: args.since.map(|moment| moment.0),
         before: args.before.map(|moment| moment.0),
     };
+    // Before anything is read: a key that cannot be used must not cost an hour.
+    let key = args.sign_key.as_deref().map(signing_key).transpose()?;
     output.progress("reading and hashing the whole log");
     let (exported, memory, findings) = blocking(move || {
-        let (exported, findings) = export(&source, &trust, &range, &args.out)?;
+        let time_s = SystemClock.now().unix_s().unsigned_abs();
+        let exporter = key.as_ref().map(|key| Exporter { key, time_s });
+        let (exported, findings) = export(&source, &trust, &range, &args.out, exporter.as_ref())?;
         let memory = follow(&source, &trust, &exported.note)?;
         Ok((exported, memory, findings))
     })
@@ -46,7 +53,7 @@ pub(super) async fn run(
 pub(super) async fn verify_export(args: LogVerifyExportArgs, output: &mut Output) -> Result<Exit, Failure> {
     let trust = trust(&args.key)?;
     let (exported, memory) = blocking(move || {
-        let exported = verify(&args.dir, &trust)?;
+        let exported = verify(&args.dir, &trust, args.signer.as_ref())?;
         let memory = compare_alone(&exported.checkpoint, &trust)?;
         Ok((exported, memory))
     })
@@ -56,6 +63,14 @@ pub(super) async fn verify_export(args: LogVerifyExportArgs, output: &mut Output
     }
     output.result(&exported, &text(&exported))?;
     Ok(Exit::Ok)
+}
+
+fn signing_key(path: &Path) -> Result<WitnessKey, Failure> {
+    WitnessKey::open(path).map_err(|fault| {
+        Failure::new(Exit::State, "the export cannot be signed with this key")
+            .why(fault)
+            .next("chancery log witness init --state DIR --name NAME makes one: give DIR/key")
+    })
 }
 
 fn text(exported: &Exported) -> String {
@@ -68,6 +83,7 @@ fn text(exported: &Exported) -> String {
             "entries     from {} to before {}: all of them, as the checkpoint has them",
             manifest.from, manifest.until
         ),
+        format!("manifest    {}", signature_text(&exported.signature)),
     ];
     let dir = exported.dir.display();
     lines.extend(
@@ -79,6 +95,14 @@ fn text(exported: &Exported) -> String {
     lines.join("\n")
 }
 
+fn signature_text(signature: &ManifestSignature) -> String {
+    match signature {
+        ManifestSignature::Absent => "not signed by who made the export".to_owned(),
+        ManifestSignature::NotChecked => "its signature was not checked: --signer VKEY does that".to_owned(),
+        ManifestSignature::Verified { signer, time } => format!("signed by {signer} at {time}"),
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -86,9 +110,15 @@ pub(super) mod tests {
 
     pub(in crate::commands) fn exported() -> Exported {
         let (log, out) = (Log::with_requests(1), tempfile::tempdir().unwrap());
-        export(&log.published(log.size()).source(), &log.trust(), &Range::default(), &out.path().join("x"))
-            .unwrap()
-            .0
+        export(
+            &log.published(log.size()).source(),
+            &log.trust(),
+            &Range::default(),
+            &out.path().join("x"),
+            None,
+        )
+        .unwrap()
+        .0
     }
 
     #[test]

@@ -161,7 +161,9 @@ fn intent(intent: &Intent) -> String {
 
 fn event(event: &Event) -> String {
     match event {
-        Event::Started { time, version, .. } => format!("{time}  started  version {version}"),
+        Event::Started { time, version, config, .. } => {
+            format!("{time}  started  version {version}, configuration {}", short(config))
+        }
         Event::Stopped { time, .. } => format!("{time}  stopped"),
         Event::Recovered { time, .. } => {
             format!("{time}  recovered  the daemon before did not end in good order")

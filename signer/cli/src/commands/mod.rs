@@ -3,6 +3,7 @@
 mod backup;
 pub(crate) mod daemon;
 mod doctor;
+mod doctor_head;
 mod doctor_keeper;
 mod health;
 mod key;

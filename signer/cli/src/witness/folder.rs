@@ -143,7 +143,7 @@ impl Witness {
         note: &Note,
         time_s: u64,
     ) -> Result<Answer, WitnessFault> {
-        let line = match self.key.cosign(note, time_s) {
+        let line = match self.key.cosign(note.text(), time_s) {
             Ok(line) => line,
             Err(e) => return Ok(Answer::refused(500, api::chain_text(&e))),
         };

@@ -1,5 +1,5 @@
 //! The witness's key in its file: one line, `PRIVATE+KEY+<name>+<key id>+<base64 of type and seed>`, the form in which
-//! Go's `golang.org/x/mod/sumdb/note` keeps such keys. Never shown.
+//! Go's `golang.org/x/mod/sumdb/note` keeps such keys. Never shown. Whoever signs exports has a key of this form too.
 
 use super::{WitnessFault, io, state};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
-use tlog::{CosignerKey, Note, NoteError, NoteSignature, cosignature_line, cosigned_message};
+use tlog::{CosignerKey, NoteError, NoteSignature, cosignature_line, cosigned_message};
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "PRIVATE+KEY+";
@@ -20,14 +20,14 @@ const COSIGNATURE: u8 = 0x04;
 const MAX_LEN: u64 = 1024;
 
 /// A key that cosigns.
-pub(super) struct WitnessKey {
+pub(crate) struct WitnessKey {
     signing: SigningKey,
     public: CosignerKey,
 }
 
 impl WitnessKey {
     /// A new key of this name.
-    pub(super) fn generate(name: &str) -> Result<Self, String> {
+    pub(crate) fn generate(name: &str) -> Result<Self, String> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(|e| format!("no random bytes for a key: {e}"))?;
         Self::of(name, &seed)
@@ -46,7 +46,7 @@ impl WitnessKey {
     }
 
     /// The key in a file that only its owner can read.
-    pub(super) fn open(path: &Path) -> Result<Self, WitnessFault> {
+    pub(crate) fn open(path: &Path) -> Result<Self, WitnessFault> {
         let about = fs::metadata(path).map_err(io(path))?;
         if about.permissions().mode() & 0o077 != 0 {
             return Err(state(
@@ -58,7 +58,9 @@ impl WitnessKey {
             return Err(state(path, "too long for a key"));
         }
         let line = Zeroizing::new(fs::read_to_string(path).map_err(io(path))?);
-        Self::parse(&line).ok_or_else(|| state(path, "this is no key of a witness, or not whole"))
+        Self::parse(&line).ok_or_else(|| {
+            state(path, "this is no key as chancery log witness init makes them, or not whole")
+        })
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -78,13 +80,12 @@ impl WitnessKey {
     }
 
     /// The public key.
-    pub(super) fn public(&self) -> &CosignerKey {
+    pub(crate) fn public(&self) -> &CosignerKey {
         &self.public
     }
 
-    /// Its cosignature over a checkpoint at this time, in seconds since 1970.
-    pub(super) fn cosign(&self, checkpoint: &Note, time_s: u64) -> Result<NoteSignature, NoteError> {
-        let text = checkpoint.text();
+    /// Its signature over a note's text at this time, in seconds since 1970. Over a checkpoint it is the word of a witness.
+    pub(crate) fn cosign(&self, text: &str, time_s: u64) -> Result<NoteSignature, NoteError> {
         let signature = self.signing.sign(cosigned_message(time_s, text).as_bytes()).to_bytes();
         cosignature_line(text, &self.public, time_s, &signature)
     }

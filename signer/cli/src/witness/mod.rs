@@ -12,6 +12,7 @@ mod memory;
 
 pub(crate) use folder::{Answer, Witness};
 pub(crate) use http::serve;
+pub(crate) use key::WitnessKey;
 pub(crate) use lines::Lines;
 
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ fn log() -> Log {
 
 fn exported(log: &Log, range: &Range) -> (tempfile::TempDir, Result<Exported, AuditError>) {
     let (published, out) = (log.published(log.size()), tempfile::tempdir().unwrap());
-    let end = export(&published.source(), &log.trust(), range, &out.path().join("out"));
+    let end = export(&published.source(), &log.trust(), range, &out.path().join("out"), None);
     (out, end.map(|(exported, _)| exported))
 }
 
@@ -32,7 +32,7 @@ fn any_stretch_of_the_log_is_bound_to_its_checkpoint() {
         assert_eq!((end.manifest.from, end.manifest.until, end.size), (from, until, 307));
         let lines = fs::read_to_string(out.path().join("out").join(ENTRIES)).unwrap();
         assert_eq!(lines.lines().count() as u64, until - from);
-        assert_eq!(verify(&out.path().join("out"), &log.trust()).unwrap(), end);
+        assert_eq!(verify(&out.path().join("out"), &log.trust(), None).unwrap(), end);
     }
     for (from, until) in [(Some(308), None), (None, Some(308)), (Some(9), Some(8))] {
         let (_, end) = exported(&log, &Range { from, until, ..Range::default() });
@@ -115,7 +115,7 @@ fn an_altered_file_of_an_export_is_refused_even_with_a_manifest_that_fits_it() {
             let mut altered = whole.clone();
             altered[at] ^= 1;
             fs::write(dir.join(name), &altered).unwrap();
-            assert!(verify(&dir, &log.trust()).is_err(), "{name} byte {at}");
+            assert!(verify(&dir, &log.trust(), None).is_err(), "{name} byte {at}");
             assert!(
                 name == MANIFEST || refitted(&dir, name, &altered, &log).is_err(),
                 "{name} byte {at}, refitted"
@@ -123,7 +123,7 @@ fn an_altered_file_of_an_export_is_refused_even_with_a_manifest_that_fits_it() {
         }
         fs::write(dir.join(name), &whole).unwrap();
         fs::remove_file(dir.join(name)).unwrap();
-        assert!(verify(&dir, &log.trust()).is_err(), "{name} missing");
+        assert!(verify(&dir, &log.trust(), None).is_err(), "{name} missing");
         fs::write(dir.join(name), whole).unwrap();
     }
     let entries = fs::read_to_string(dir.join(ENTRIES)).unwrap();
@@ -139,7 +139,7 @@ fn refitted(dir: &Path, name: &str, bytes: &[u8], log: &Log) -> Result<Exported,
     let file = other.files.iter_mut().find(|file| file.name == name).unwrap();
     (file.sha256, file.bytes) = (Sha256::of(bytes), bytes.len() as u64);
     fs::write(dir.join(MANIFEST), serde_json::to_vec(&other).unwrap()).unwrap();
-    let end = verify(dir, &log.trust());
+    let end = verify(dir, &log.trust(), None);
     fs::write(dir.join(MANIFEST), manifest).unwrap();
     end
 }
@@ -150,7 +150,7 @@ fn what_is_wrong_with_the_log_is_counted_outside_of_the_stretch_too() {
         let (published, out) = (log.published(log.size()), tempfile::tempdir().unwrap());
         let range = Range { until: Some(2), ..Range::default() };
         let (_, findings) =
-            export(&published.source(), &log.trust(), &range, &out.path().join("out")).unwrap();
+            export(&published.source(), &log.trust(), &range, &out.path().join("out"), None).unwrap();
         assert_eq!(findings, expected);
     }
 }
@@ -160,7 +160,7 @@ fn a_folder_that_holds_something_is_left_alone() {
     let log = Log::with_requests(1);
     let (published, out) = (log.published(log.size()), tempfile::tempdir().unwrap());
     fs::write(out.path().join("mine"), "x").unwrap();
-    let end = export(&published.source(), &log.trust(), &Range::default(), out.path());
+    let end = export(&published.source(), &log.trust(), &Range::default(), out.path(), None);
     assert!(matches!(end, Err(AuditError::Write { .. })));
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
 }

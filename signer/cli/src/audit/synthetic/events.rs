@@ -6,7 +6,14 @@ use record::{Event, PolicyStamp, Sha256, TokenFault, TokenId};
 /// One event of each kind that may stand anywhere, and of each form where members may be absent.
 pub(crate) fn every_event() -> Vec<Event> {
     let policy = PolicyStamp { set: Sha256::of(b"set"), schema: Sha256::of(b"schema") };
-    let first = Event::Started { time: time(1), nonce: nonce(1), version: "1.0.0".into(), policy };
+    let first = Event::Started {
+        time: time(1),
+        nonce: nonce(1),
+        version: "1.0.0".into(),
+        policy,
+        config: Sha256::of(b"config"),
+        witness_policy: Some(Sha256::of(b"witnesses")),
+    };
     std::iter::successors(Some(first), behind).collect()
 }
 
@@ -18,6 +25,14 @@ fn behind(event: &Event) -> Option<Event> {
     let token = || "abc".parse::<TokenId>().unwrap();
     let witness = || "w1".to_owned();
     Some(match event {
+        Event::Started { version, policy, config, witness_policy: Some(_), .. } => Event::Started {
+            time: at,
+            nonce,
+            version: version.clone(),
+            policy: *policy,
+            config: *config,
+            witness_policy: None,
+        },
         Event::Started { .. } => Event::Stopped { time: at, nonce },
         Event::Stopped { .. } => Event::Recovered { time: at, nonce },
         Event::Recovered { .. } => Event::Unsealed { time: at, nonce, reason: "a disk".into(), at: time(0) },
