@@ -412,13 +412,18 @@ impl Instance {
     /// One call of the HTTP API by curl, with the token that this variable of `DIR/env` holds: status and body. Status
     /// 0 is no answer.
     pub fn http(&self, token: &str, path: &str, args: &[&str]) -> (u16, String) {
+        self.http_at(&self.env()["CHANCERY_URL"], token, path, args)
+    }
+
+    /// The same at another of the service's listeners.
+    pub fn http_at(&self, base: &str, token: &str, path: &str, args: &[&str]) -> (u16, String) {
         let env = self.env();
         let mut curl = Command::new("curl");
         curl.args(["-s", "--max-time", "60", "-w", "\n%{http_code}", "--cacert", &env["CHANCERY_CACERT"]]);
         if let Some(token) = env.get(token) {
             curl.args(["-H", &format!("Authorization: Bearer {token}")]);
         }
-        let said = Output::of(curl.args(args).arg(format!("{}{path}", env["CHANCERY_URL"])));
+        let said = Output::of(curl.args(args).arg(format!("{base}{path}")));
         let (body, status) = said.stdout.rsplit_once('\n').unwrap_or_default();
         (status.parse().unwrap_or(0), body.to_owned())
     }

@@ -1,6 +1,6 @@
 //! Who asks: API tokens. The secret is 256 random bits; the database and the log hold only its SHA-256.
 
-use crate::store::TokenRow;
+use crate::{machines::Machine, store::TokenRow};
 use api::Scope;
 use policy::Caller;
 use record::{Nonce, Principal, Sha256, Time, TokenId};
@@ -24,6 +24,13 @@ impl Proof {
     pub(crate) fn ended(principal: Principal, now: Time) -> Self {
         let caller = Caller { principal, scopes_sign: false, repositories: Vec::new(), expires: now };
         Self { caller, scopes: Vec::new() }
+    }
+
+    /// A machine whose certificate was judged now: it may ask for signatures, if policy says so, and nothing else.
+    pub(crate) fn of_machine(machine: Machine) -> Self {
+        let Machine { principal, not_after } = machine;
+        let caller = Caller { principal, scopes_sign: true, repositories: Vec::new(), expires: not_after };
+        Self { caller, scopes: vec![Scope::Sign.as_str().to_owned()] }
     }
 
     /// What policy needs to know of the caller.

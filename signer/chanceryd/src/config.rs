@@ -1,8 +1,10 @@
 //! The daemon's configuration: one TOML file, every unknown member refused, every error naming file and member.
 
+mod machines;
 mod mirror;
 mod witnesses;
 
+pub use machines::MachinesConfig;
 pub use mirror::{BucketConfig, MirrorConfig, MirrorPlace};
 pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
 
@@ -43,6 +45,9 @@ pub struct Config {
     /// Where the published log is copied to.
     #[serde(rename = "mirror", default)]
     pub mirrors: Vec<MirrorConfig>,
+    /// The listener for client certificates; without this there is none.
+    #[serde(default)]
+    pub machines: Option<MachinesConfig>,
     /// How the service copes with its limits.
     #[serde(default)]
     pub limits: Limits,
@@ -109,7 +114,7 @@ impl Scheme {
 pub struct Limits {
     /// Leaves that a start refills from the log keeper's spool by itself (a fail-over); more needs `chanceryd rebuild`.
     pub refill_leaves: u64,
-    /// HTTPS connections at once.
+    /// HTTPS connections at once, of each listener.
     pub connections: usize,
     /// Requests that wait to be signed, over all repositories.
     pub waiting_requests: usize,
@@ -169,6 +174,9 @@ impl Config {
         }
         if let Some(witnesses) = &self.log.witnesses {
             witnesses.check()?;
+        }
+        if let Some(machines) = &self.machines {
+            machines.check()?;
         }
         if self.mirrors.len() > mirror::MAX_MIRRORS {
             return Err(format!("more than {} [[mirror]]", mirror::MAX_MIRRORS));

@@ -30,7 +30,7 @@ fn demand(maximum: Option<u64>, connections: usize) -> Result<(), Fatal> {
             path: "[limits] connections".into(),
             why: format!(
                 "{connections} connections need {needed} open files, and this process may have {maximum}: raise the hard limit \
-                 (LimitNOFILE= of the unit, `ulimit -Hn`), or allow at most {} connections",
+                 (LimitNOFILE= of the unit, `ulimit -Hn`), or allow at most {} connections over all listeners",
                 maximum.saturating_sub(RESERVE) / OF_A_CALLER
             ),
         }),

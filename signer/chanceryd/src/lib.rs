@@ -15,6 +15,7 @@ mod heads;
 mod health;
 mod http;
 mod keys;
+mod machines;
 mod mark;
 mod mirror;
 mod opening;
@@ -33,8 +34,8 @@ mod watch;
 
 pub use backup::{create as create_backup, restore as restore_backup};
 pub use config::{
-    BucketConfig, Config, KeeperConfig, Limits, LogConfig, MaxUnwitnessed, MirrorConfig, MirrorPlace,
-    RegistryConfig, Scheme, WithoutQuorum, WitnessConfig,
+    BucketConfig, Config, KeeperConfig, Limits, LogConfig, MachinesConfig, MaxUnwitnessed, MirrorConfig,
+    MirrorPlace, RegistryConfig, Scheme, WithoutQuorum, WitnessConfig,
 };
 pub use fatal::Fatal;
 pub use operator::{

@@ -9,6 +9,7 @@ use crate::{
     health::{Health, Trouble},
     http,
     keys::KeyDirectory,
+    machines::Machines,
     mark::{Mark, MarkFile},
     mirror,
     opening::{self, Opened},
@@ -56,7 +57,8 @@ pub(crate) struct Service {
 
 /// Serves until SIGTERM or SIGINT. `digest` is that of the configuration file, which the log is told.
 pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
-    handles::provide(config.limits.connections)?;
+    let listeners = if config.machines.is_some() { 2 } else { 1 };
+    handles::provide(config.limits.connections.saturating_mul(listeners))?;
     let _lock = opening::lock(&config.data)?;
     let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;
@@ -123,12 +125,19 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
     let publisher = Publisher::new(workshop);
     let registries = Registries::new(config.registries.clone())
         .map_err(|e| Fatal::Unavailable { what: "the registry client".into(), why: e.to_string() })?;
-    let front = http::Front::open(config)?;
+    let refusals = Arc::new(Refusals::default());
+    let machines = match &config.machines {
+        Some(machines) => Some(Arc::new(Machines::open(machines, refusals.clone(), clock.clone())?)),
+        None => None,
+    };
+    let front = http::Front::open(config, machines.clone())?;
     write_started(&log, &policy, (digest, witness_policy), clock.as_ref()).await;
     let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(met)?;
-    let refusals = Arc::new(Refusals::default());
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
+    if let Some(machines) = machines {
+        tokio::spawn(machines.follow(health.clone()));
+    }
     let scrub = Scrub {
         store: store.clone(),
         log: log.clone(),
@@ -160,7 +169,7 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
         clock,
         waiting_limit,
     });
-    let served = http::serve(front, config, service.clone()).await;
+    let served = http::serve(front, service.clone()).await;
     if tokio::time::timeout(STOP, refusals.close(&log, service.clock.now())).await.is_err() {
         tracing::error!("counted refusals could not be written into the log");
     }

@@ -9,10 +9,10 @@ mod requests;
 mod tokens;
 mod touch;
 
-use crate::{auth::Proof, config::Config, fatal::Fatal, service::Service};
+use crate::{auth::Proof, config::Config, fatal::Fatal, machines::Machines, service::Service};
 use api::{Readiness, Scope};
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{FromRequestParts, Request, State},
     http::{StatusCode, header, request::Parts},
     middleware::{self, Next},
@@ -21,12 +21,13 @@ use axum::{
 };
 use axum_server::{
     Handle,
+    tls::TlsInfo,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use door::Door;
 pub(crate) use problem::Fail;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use std::{sync::Arc, time::Duration};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tower_http::{
     limit::RequestBodyLimitLayer,
     timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
@@ -49,57 +50,89 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 type App = Arc<Service>;
 
-/// The address and the certificate, ready to serve: whoever cannot have them should not begin.
+/// The addresses and the certificate, ready to serve: whoever cannot have them should not begin.
 pub(crate) struct Front {
-    listener: std::net::TcpListener,
+    people: Listener,
+    machines: Option<(Listener, Arc<Machines>)>,
+    connections: usize,
+}
+
+/// One address with what is spoken there.
+struct Listener {
+    address: SocketAddr,
+    socket: std::net::TcpListener,
     tls: RustlsConfig,
 }
 
 impl Front {
-    /// Reads the certificate and takes the address.
-    pub(crate) fn open(config: &Config) -> Result<Self, Fatal> {
-        let tls = RustlsConfig::from_config(Arc::new(tls(config)?));
-        let taken = |e: std::io::Error| Fatal::Unavailable {
-            what: format!("listening on {}", config.listen),
-            why: e.to_string(),
+    /// Reads the certificate and takes the addresses. `machines` judges client certificates, where they are asked for.
+    pub(crate) fn open(config: &Config, machines: Option<Arc<Machines>>) -> Result<Self, Fatal> {
+        let people = Listener::open(config.listen, tls(config, None)?)?;
+        let machines = match (&config.machines, machines) {
+            (Some(at), Some(machines)) => {
+                Some((Listener::open(at.listen, tls(config, Some(machines.clone()))?)?, machines))
+            }
+            _ => None,
         };
-        let listener = std::net::TcpListener::bind(config.listen).map_err(taken)?;
-        listener.set_nonblocking(true).map_err(taken)?;
-        Ok(Self { listener, tls })
+        Ok(Self { people, machines, connections: config.limits.connections })
     }
 }
 
+impl Listener {
+    fn open(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, Fatal> {
+        let taken = |e| unavailable(address, &e);
+        let socket = std::net::TcpListener::bind(address).map_err(taken)?;
+        socket.set_nonblocking(true).map_err(taken)?;
+        Ok(Self { address, socket, tls: RustlsConfig::from_config(Arc::new(tls)) })
+    }
+
+    /// Serves until the handle is told to stop.
+    async fn serve(
+        self,
+        routes: Router,
+        connections: usize,
+        handle: Handle<SocketAddr>,
+    ) -> Result<(), Fatal> {
+        let broken = |e| unavailable(self.address, &e);
+        let door = Door { handle: handle.clone(), connections };
+        let mut server = axum_server::from_tcp(self.socket)
+            .map_err(broken)?
+            .acceptor(RustlsAcceptor::new(self.tls).handshake_timeout(HEAD).acceptor(door))
+            .handle(handle)
+            .first_request_timeout(HEAD);
+        server
+            .http_builder()
+            .http1()
+            .header_read_timeout(HEAD)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD_BYTES);
+        let server = server.http1_only();
+        tracing::info!(listen = %self.address, "serving");
+        server.serve(routes.into_make_service()).await.map_err(broken)
+    }
+}
+
+fn unavailable(address: SocketAddr, why: &std::io::Error) -> Fatal {
+    Fatal::Unavailable { what: format!("listening on {address}"), why: why.to_string() }
+}
+
 /// Serves until SIGTERM or SIGINT, then lets what runs finish.
-pub(crate) async fn serve(front: Front, config: &Config, service: App) -> Result<(), Fatal> {
-    let handle = Handle::new();
-    let watched = handle.clone();
+pub(crate) async fn serve(front: Front, service: App) -> Result<(), Fatal> {
+    let (people, machines) = (Handle::new(), Handle::new());
+    let watched = [people.clone(), machines.clone()];
     tokio::spawn(async move {
         stop_signal().await;
         tracing::info!("stopping: no new connections, running requests may finish");
-        watched.graceful_shutdown(Some(DRAIN));
+        watched.iter().for_each(|handle| handle.graceful_shutdown(Some(DRAIN)));
     });
-    let door = Door { handle: handle.clone(), connections: config.limits.connections };
-    let broken = |e: std::io::Error| Fatal::Unavailable {
-        what: format!("listening on {}", config.listen),
-        why: e.to_string(),
-    };
-    let mut server = axum_server::from_tcp(front.listener)
-        .map_err(broken)?
-        .acceptor(RustlsAcceptor::new(front.tls).handshake_timeout(HEAD).acceptor(door))
-        .handle(handle)
-        .first_request_timeout(HEAD);
-    server
-        .http_builder()
-        .http1()
-        .header_read_timeout(HEAD)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES);
-    let server = server.http1_only();
-    tracing::info!(listen = %config.listen, "serving");
-    server.serve(routes(service).into_make_service()).await.map_err(broken)
+    let connections = front.connections;
+    let for_people = front.people.serve(routes(service.clone()), connections, people);
+    let Some((listener, judge)) = front.machines else { return for_people.await };
+    let routes = routes(service).layer(Extension(judge));
+    tokio::try_join!(for_people, listener.serve(routes, connections, machines)).map(|_| ())
 }
 
-fn tls(config: &Config) -> Result<rustls::ServerConfig, Fatal> {
+fn tls(config: &Config, machines: Option<Arc<Machines>>) -> Result<rustls::ServerConfig, Fatal> {
     let bad = |path: &std::path::Path, why: String| Fatal::Config { path: path.to_owned(), why };
     let certificates = CertificateDer::pem_file_iter(&config.tls_certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -107,13 +140,22 @@ fn tls(config: &Config) -> Result<rustls::ServerConfig, Fatal> {
     let key =
         PrivateKeyDer::from_pem_file(&config.tls_key).map_err(|e| bad(&config.tls_key, e.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| bad(&config.tls_key, e.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(|e| bad(&config.tls_certificate, e.to_string()))?;
+        .map_err(|e| bad(&config.tls_key, e.to_string()))?;
+    let with_certificates = machines.is_some();
+    let tls = match machines {
+        Some(machines) => tls.with_client_cert_verifier(machines),
+        None => tls.with_no_client_auth(),
+    };
+    let mut tls =
+        tls.with_single_cert(certificates, key).map_err(|e| bad(&config.tls_certificate, e.to_string()))?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if with_certificates {
+        // A session that is taken up again shows no certificate to the verifier of the handshake.
+        tls.send_tls13_tickets = 0;
+        tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    }
     Ok(tls)
 }
 
@@ -207,10 +249,36 @@ impl FromRequestParts<App> for CallerProof {
     type Rejection = Fail;
 
     async fn from_request_parts(parts: &mut Parts, service: &App) -> Result<Self, Fail> {
+        if let Some(judge) = parts.extensions.get::<Arc<Machines>>() {
+            return machine(judge, parts, service).map(Self);
+        }
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         service.tokens.authenticate(header, service.clock.now()).map(Self).map_err(|e| {
             service.refusals.unknown(service.clock.now());
             Fail::unauthenticated(&e.to_string())
         })
+    }
+}
+
+/// Who asks where client certificates say it: judged again with every request, since connections live for hours.
+fn machine(judge: &Machines, parts: &Parts, service: &Service) -> Result<Proof, Fail> {
+    if parts.headers.contains_key(header::AUTHORIZATION) {
+        let detail = "this listener knows callers by their client certificate: send no `Authorization` here, or go to the \
+                      other listener";
+        return Err(Fail::bad(detail));
+    }
+    let now = service.clock.now();
+    let chain = parts.extensions.get::<Arc<TlsInfo>>().map(|tls| tls.peer_certificates.as_slice());
+    let chain: Vec<_> = chain.unwrap_or_default().iter().map(|der| CertificateDer::from_slice(der)).collect();
+    let since_1970 = Duration::from_millis(u64::try_from(now.unix_ms()).unwrap_or(0));
+    match judge.judge(&chain, UnixTime::since_unix_epoch(since_1970)) {
+        Ok(machine) => Ok(Proof::of_machine(machine)),
+        Err(e) => {
+            service.refusals.unknown(now);
+            tracing::info!(error = %e, "the client certificate of an open connection is refused");
+            Err(Fail::unauthenticated(
+                "the client certificate of this connection has ended or was revoked: use a new one",
+            ))
+        }
     }
 }
