@@ -13,6 +13,7 @@ mod generations;
 mod handles;
 mod health;
 mod http;
+mod issuers;
 mod keys;
 mod mark;
 mod mirror;

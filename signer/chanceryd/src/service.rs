@@ -8,6 +8,7 @@ use crate::{
     handles,
     health::{Health, Trouble},
     http,
+    issuers::Issuers,
     keys::KeyDirectory,
     mark::{Mark, MarkFile},
     mirror,
@@ -46,6 +47,7 @@ pub(crate) struct Service {
     pub keys: Arc<KeyDirectory>,
     pub tokens: Arc<Tokens>,
     pub token_turn: tokio::sync::Mutex<()>,
+    pub issuers: Issuers,
     pub registries: Registries,
     pub publisher: Arc<Publisher>,
     pub touches: Arc<Touches>,
@@ -122,7 +124,9 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
     let publisher = Publisher::new(workshop);
     let registries = Registries::new(config.registries.clone())
         .map_err(|e| Fatal::Unavailable { what: "the registry client".into(), why: e.to_string() })?;
+    let issuers = Issuers::open(&config.issuers, &config.data, &clock, &health)?;
     let front = http::Front::open(config)?;
+    issuers.start();
     write_started(&log, &policy, clock.as_ref()).await;
     let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(met)?;
@@ -152,6 +156,7 @@ pub async fn serve(config: &Config) -> Result<(), Fatal> {
         keys,
         tokens,
         token_turn: tokio::sync::Mutex::default(),
+        issuers,
         registries,
         publisher,
         touches,

@@ -2,6 +2,7 @@
 
 mod dct;
 mod door;
+mod exchange;
 mod keepers;
 mod log;
 mod problem;
@@ -9,7 +10,12 @@ mod requests;
 mod tokens;
 mod touch;
 
-use crate::{auth::Proof, config::Config, fatal::Fatal, service::Service};
+use crate::{
+    auth::{AuthError, Bearer, Proof},
+    config::Config,
+    fatal::Fatal,
+    service::Service,
+};
 use api::{Readiness, Scope};
 use axum::{
     Json, Router,
@@ -25,6 +31,7 @@ use axum_server::{
 };
 use door::Door;
 pub(crate) use problem::Fail;
+use record::{RequestId, Sha256, Time};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{sync::Arc, time::Duration};
 use tower_http::{
@@ -131,6 +138,7 @@ fn routes(service: App) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/v1/auth/exchange", post(exchange::exchange))
         .route("/v1/requests", post(requests::create))
         .route("/v1/requests/{id}", get(requests::show))
         .route("/v1/repositories", post(requests::create_repository).get(requests::show_repository))
@@ -182,7 +190,7 @@ async fn ready(State(service): State<App>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// A caller with a live token.
+/// A caller with a live token or session.
 pub(crate) struct CallerProof(pub Proof);
 
 impl CallerProof {
@@ -206,10 +214,49 @@ impl FromRequestParts<App> for CallerProof {
     type Rejection = Fail;
 
     async fn from_request_parts(parts: &mut Parts, service: &App) -> Result<Self, Fail> {
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        service.tokens.authenticate(header, service.clock.now()).map(Self).map_err(|e| {
-            service.refusals.unknown(service.clock.now());
-            Fail::unauthenticated(&e.to_string())
-        })
+        let now = service.clock.now();
+        let found = match bearer(parts) {
+            Ok(Bearer::Token(token)) => service.tokens.authenticate(token, now),
+            Ok(Bearer::Session(secret)) => session(service, &secret, now).await?,
+            Ok(Bearer::Poll(_)) => Err(AuthError::Invalid),
+            Err(e) => Err(e),
+        };
+        found.map(Self).map_err(|e| nobody(service, e))
     }
+}
+
+/// Who may read one request.
+pub(crate) enum Reader {
+    /// A caller.
+    Caller(Proof),
+    /// Who holds what is good for this request only.
+    Of(RequestId),
+}
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Fail;
+
+    async fn from_request_parts(parts: &mut Parts, service: &App) -> Result<Self, Fail> {
+        if let Ok(Bearer::Poll(secret)) = bearer(parts) {
+            let found = service.store.polled(&secret, service.clock.now()).await?;
+            return found.map(Self::Of).ok_or_else(|| nobody(service, AuthError::Invalid));
+        }
+        CallerProof::from_request_parts(parts, service).await.map(|CallerProof(proof)| Self::Caller(proof))
+    }
+}
+
+fn bearer(parts: &Parts) -> Result<Bearer<'_>, AuthError> {
+    Bearer::parse(parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()))
+}
+
+/// The CI job of a session. One whose issuer was taken out of the configuration is over.
+async fn session(service: &App, secret: &Sha256, now: Time) -> Result<Result<Proof, AuthError>, Fail> {
+    let found = service.store.session(secret, now).await?;
+    let found = found.filter(|job| service.issuers.has(job.ci.issuer.as_str()));
+    Ok(found.map(Proof::of_session).ok_or(AuthError::Ended))
+}
+
+fn nobody(service: &App, why: AuthError) -> Fail {
+    service.refusals.unknown(service.clock.now());
+    Fail::unauthenticated(&why.to_string())
 }
