@@ -11,6 +11,7 @@ mod growth;
 mod held;
 mod history;
 mod instance;
+mod jobs;
 mod journal;
 mod keeper;
 mod module;
@@ -33,6 +34,7 @@ pub use history::{End, History, Told};
 pub use instance::{
     DAEMON, Instance, LOG_KEEPER, Output, SIGNING_KEEPER, SNAPSHOT_KEY, Settings, Signal, TARGETS_KEY,
 };
+pub use jobs::{AUDIENCE, Jobs};
 pub use journal::ImageSignature;
 pub use keeper::{OwnKeeper, Wanted};
 pub use module::ModuleKeeper;

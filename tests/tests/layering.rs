@@ -15,13 +15,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backup", &["record", "tlog"]),
     ("policy", &["record"]),
     ("api", &["record"]),
+    ("identity", &["record"]),
     ("keeper", &["record", "tlog", "formats"]),
-    ("chanceryd", &["record", "tlog", "backup", "formats", "api", "policy"]),
+    ("chanceryd", &["record", "tlog", "backup", "formats", "api", "policy", "identity"]),
     ("cli", &["record", "tlog", "backup", "formats", "api", "policy"]),
     ("hsm-sim", &["hsm-sim-pkcs11", "hsm-sim-yubikey"]),
     ("hsm-sim-pkcs11", &[]),
     ("hsm-sim-yubikey", &[]),
-    ("tests", &["record", "tlog", "formats", "api", "hsm-sim", "hsm-sim-yubikey"]),
+    ("oidc-sim", &[]),
+    ("tests", &["record", "tlog", "formats", "api", "hsm-sim", "hsm-sim-yubikey", "oidc-sim"]),
 ];
 
 /// What a reviewer of the key processes does not want to find in them, however deep.
@@ -118,7 +120,7 @@ fn an_auditor_builds_the_command_line_without_devices_databases_and_servers() {
 
 #[test]
 fn the_pure_crates_know_no_runtime_no_file_and_no_device() {
-    for name in ["record", "tlog", "formats"] {
+    for name in ["record", "tlog", "formats", "identity"] {
         lacks(name, NOT_IN_PURE_CRATES);
         for file in sources(&root().join("signer").join(name).join("src")) {
             let text = fs::read_to_string(&file).unwrap();

@@ -10,7 +10,8 @@ pub use client::{
 };
 
 use record::{
-    Digest, ImageRef, KeyRecord, PivSlot, Reason, Repository, RequestId, Sha256, Tag, Time, TokenId,
+    Digest, ImageRef, KeyRecord, PivSlot, Principal, Reason, Repository, RequestId, Sha256, Tag, Time,
+    TokenId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,30 @@ pub struct Request {
     /// Why it ended badly, for [`RequestState::Failed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// A bearer, `chy_poll_<secret>`, that reads this request for a day and can do nothing else: so who waits need not keep
+    /// what it has asked with. Only in the first answer to `POST`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<String>,
+}
+
+/// `POST /v1/auth/exchange`: a CI job's token, as its issuer has signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// The token in its compact form.
+    pub token: String,
+}
+
+/// What it is exchanged for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// The bearer, `chy_session_<secret>`. It is shown once.
+    pub bearer: String,
+    /// Whose it is, `ci:<issuer>/<immutable id>`.
+    pub principal: Principal,
+    /// When it ends.
+    pub expires: Time,
 }
 
 /// A touch that a device waits for: somebody's finger decides whether this is signed.

@@ -1,6 +1,10 @@
-//! Who asks: API tokens. The secret is 256 random bits; the database and the log hold only its SHA-256.
+//! Who asks: API tokens, and CI jobs by the session that they got for a token of their issuer. A secret is 256 random bits;
+//! database and log hold only its SHA-256.
 
-use crate::{machines::Machine, store::TokenRow};
+use crate::{
+    machines::Machine,
+    store::{SessionRow, TokenRow},
+};
 use api::Scope;
 use policy::Caller;
 use record::{Nonce, Principal, Sha256, Time, TokenId};
@@ -12,7 +16,12 @@ use std::{
 /// How every bearer token begins: registered prefixes let secret scanners find leaked ones.
 const PREFIX: &str = "chy_";
 
-/// Proof that a caller holds the secret of a live token; only this module makes one.
+/// How the bearer of a CI job's session goes on. An API token's id has twelve hex digits, so it is never taken for one.
+const SESSION: &str = "session_";
+/// How the bearer that reads one request goes on.
+const POLL: &str = "poll_";
+
+/// Proof that a caller holds the secret of a live token or session; only this module makes one.
 #[derive(Debug)]
 pub struct Proof {
     caller: Caller,
@@ -49,15 +58,57 @@ impl Proof {
     }
 }
 
+/// What policy is told of a CI job: the one place that knows both. It has no scope and no repositories of its own.
+fn caller_of(job: SessionRow) -> Caller {
+    Caller { principal: job.principal, scopes_sign: false, repositories: Vec::new(), expires: job.expires }
+}
+
 /// Why a caller is nobody. The text never says which part of a credential was wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
     /// No bearer token.
-    #[error("send an API token in the header `Authorization: Bearer chy_...`")]
+    #[error(
+        "send an API token, or what a CI job's token was exchanged for, in the header `Authorization: Bearer chy_...`"
+    )]
     Missing,
     /// Not a live token of this service.
     #[error("this API token is not known, has ended, or was revoked: ask an administrator for a new one")]
     Invalid,
+    /// Not a live session of this service.
+    #[error("this session is not known or has ended: exchange a new token of the CI job")]
+    Ended,
+}
+
+/// What a bearer says to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Bearer<'a> {
+    /// An API token.
+    Token(&'a str),
+    /// A CI job's session, by the hash of its secret.
+    Session(Sha256),
+    /// What reads one request, by the hash of its secret.
+    Poll(Sha256),
+}
+
+impl<'a> Bearer<'a> {
+    /// Reads an `Authorization` header.
+    pub(crate) fn parse(header: Option<&'a str>) -> Result<Self, AuthError> {
+        let bearer = header.and_then(|h| h.strip_prefix("Bearer ")).ok_or(AuthError::Missing)?;
+        let rest = bearer.strip_prefix(PREFIX).ok_or(AuthError::Invalid)?;
+        let hash = |secret: &str| Sha256::of(secret.as_bytes());
+        Ok(match (rest.strip_prefix(SESSION), rest.strip_prefix(POLL)) {
+            (Some(secret), _) => Self::Session(hash(secret)),
+            (_, Some(secret)) => Self::Poll(hash(secret)),
+            _ => Self::Token(rest),
+        })
+    }
+}
+
+impl Proof {
+    /// A CI job that holds the secret of this session.
+    pub(crate) fn of_session(job: SessionRow) -> Self {
+        Self { caller: caller_of(job), scopes: Vec::new() }
+    }
 }
 
 /// All tokens, in memory; the log is their source.
@@ -71,11 +122,9 @@ impl Tokens {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 
-    /// Checks the value of an `Authorization` header.
-    pub(crate) fn authenticate(&self, header: Option<&str>, now: Time) -> Result<Proof, AuthError> {
-        let bearer = header.and_then(|h| h.strip_prefix("Bearer ")).ok_or(AuthError::Missing)?;
-        let (id, secret) =
-            bearer.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).ok_or(AuthError::Invalid)?;
+    /// Checks an API token, without its prefix.
+    pub(crate) fn authenticate(&self, token: &str, now: Time) -> Result<Proof, AuthError> {
+        let (id, secret) = token.split_once('_').ok_or(AuthError::Invalid)?;
         let id = TokenId::parse(id).map_err(|_| AuthError::Invalid)?;
         let rows = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let row = rows.get(&id).ok_or(AuthError::Invalid)?;
@@ -110,9 +159,25 @@ pub(crate) fn new_token() -> Result<(TokenId, String, Sha256), String> {
     let random = || Nonce::random().map_err(|e| e.to_string());
     let id = random()?;
     let id = TokenId::parse(id.as_str().get(..12).unwrap_or_default()).map_err(|e| e.to_string())?;
+    let (secret, hash) = new_secret()?;
+    Ok((id.clone(), format!("{PREFIX}{id}_{secret}"), hash))
+}
+
+/// The bearer text of a new session, and the hash that is kept.
+pub(crate) fn new_session() -> Result<(String, Sha256), String> {
+    new_secret().map(|(secret, hash)| (format!("{PREFIX}{SESSION}{secret}"), hash))
+}
+
+/// The bearer text that reads one request, and the hash that is kept.
+pub(crate) fn new_poll_token() -> Result<(String, Sha256), String> {
+    new_secret().map(|(secret, hash)| (format!("{PREFIX}{POLL}{secret}"), hash))
+}
+
+fn new_secret() -> Result<(String, Sha256), String> {
+    let random = || Nonce::random().map_err(|e| e.to_string());
     let secret = format!("{}{}", random()?, random()?);
     let hash = Sha256::of(secret.as_bytes());
-    Ok((id.clone(), format!("{PREFIX}{id}_{secret}"), hash))
+    Ok((secret, hash))
 }
 
 #[cfg(test)]
@@ -139,17 +204,33 @@ mod tests {
     fn only_the_whole_secret_of_a_live_token_is_accepted() {
         let (before, after) = (Time::from_unix_ms(999).unwrap(), Time::from_unix_ms(1_000).unwrap());
         let (live, bearer) = tokens(false);
+        let check = |tokens: &Tokens, header: Option<&str>, now| match Bearer::parse(header)? {
+            Bearer::Token(token) => tokens.authenticate(token, now),
+            other => panic!("{other:?}"),
+        };
         let header = format!("Bearer {bearer}");
-        assert!(live.authenticate(Some(&header), before).unwrap().has(Scope::Sign));
-        assert_eq!(live.authenticate(Some(&header), after).unwrap_err(), AuthError::Invalid);
-        assert_eq!(
-            live.authenticate(Some(&header[..header.len() - 1]), before).unwrap_err(),
-            AuthError::Invalid
-        );
-        assert_eq!(live.authenticate(Some("Bearer chy_x_y"), before).unwrap_err(), AuthError::Invalid);
-        assert_eq!(live.authenticate(Some("Basic abc"), before).unwrap_err(), AuthError::Missing);
-        assert_eq!(live.authenticate(None, before).unwrap_err(), AuthError::Missing);
+        assert!(check(&live, Some(&header), before).unwrap().has(Scope::Sign));
+        let refused = |header: Option<&str>, now| check(&live, header, now).unwrap_err();
+        assert_eq!(refused(Some(&header), after), AuthError::Invalid);
+        assert_eq!(refused(Some(&header[..header.len() - 1]), before), AuthError::Invalid);
+        assert_eq!(refused(Some("Bearer chy_x_y"), before), AuthError::Invalid);
+        assert_eq!(refused(Some("Bearer x"), before), AuthError::Invalid);
+        assert_eq!(refused(Some("Basic abc"), before), AuthError::Missing);
+        assert_eq!(refused(None, before), AuthError::Missing);
         let (revoked, bearer) = tokens(true);
-        assert!(revoked.authenticate(Some(&format!("Bearer {bearer}")), before).is_err());
+        assert!(check(&revoked, Some(&format!("Bearer {bearer}")), before).is_err());
+    }
+
+    #[test]
+    fn every_bearer_is_told_from_the_others_and_kept_as_a_hash() {
+        for _ in 0..100 {
+            let (_, token, _) = new_token().unwrap();
+            let ((session, session_hash), (poll, poll_hash)) =
+                (new_session().unwrap(), new_poll_token().unwrap());
+            let [token, session, poll] = [token, session, poll].map(|bearer| format!("Bearer {bearer}"));
+            assert!(matches!(Bearer::parse(Some(&token)), Ok(Bearer::Token(_))), "{token}");
+            assert_eq!(Bearer::parse(Some(&session)), Ok(Bearer::Session(session_hash)));
+            assert_eq!(Bearer::parse(Some(&poll)), Ok(Bearer::Poll(poll_hash)));
+        }
     }
 }

@@ -8,7 +8,8 @@ pub use machines::MachinesConfig;
 pub use mirror::{BucketConfig, MirrorConfig, MirrorPlace};
 pub use witnesses::{MaxUnwitnessed, WithoutQuorum, WitnessConfig};
 
-use crate::fatal::Fatal;
+use crate::{fatal::Fatal, issuers};
+use identity::IssuerConfig;
 use record::{KeeperName, Sha256};
 use reqwest::Url;
 use serde::Deserialize;
@@ -42,6 +43,9 @@ pub struct Config {
     /// The registries that may be asked whether an image exists; no other host is ever contacted.
     #[serde(rename = "registry", default)]
     pub registries: Vec<RegistryConfig>,
+    /// The issuers whose tokens CI jobs may come with.
+    #[serde(rename = "issuer", default)]
+    pub issuers: Vec<IssuerConfig>,
     /// Where the published log is copied to.
     #[serde(rename = "mirror", default)]
     pub mirrors: Vec<MirrorConfig>,
@@ -178,6 +182,7 @@ impl Config {
         if let Some(machines) = &self.machines {
             machines.check()?;
         }
+        issuers::check(&self.issuers)?;
         if self.mirrors.len() > mirror::MAX_MIRRORS {
             return Err(format!("more than {} [[mirror]]", mirror::MAX_MIRRORS));
         }

@@ -52,7 +52,7 @@ struct Inner {
     log: Standing,
     keepers: BTreeMap<KeeperName, Standing>,
     /// By the part of the daemon that raises them.
-    alarms: BTreeMap<&'static str, Vec<String>>,
+    alarms: BTreeMap<String, Vec<String>>,
     mirrors: BTreeMap<String, Lag>,
 }
 
@@ -247,7 +247,12 @@ impl Health {
 
     /// Replaces what one part of the daemon finds wrong without keeping signatures from being made.
     pub(crate) fn set_alarms(&self, part: &'static str, alarms: Vec<String>) {
-        self.lock().alarms.insert(part, alarms);
+        self.lock().alarms.insert(part.to_owned(), alarms);
+    }
+
+    /// Notes what somebody should know of an issuer's keys.
+    pub(crate) fn set_issuer(&self, name: &str, alarm: Option<String>) {
+        self.lock().alarms.insert(format!("issuer {name}"), alarm.into_iter().collect());
     }
 
     /// Notes that a signing keeper can be used, or why not.

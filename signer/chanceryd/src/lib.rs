@@ -14,6 +14,7 @@ mod handles;
 mod heads;
 mod health;
 mod http;
+mod issuers;
 mod keys;
 mod machines;
 mod mark;

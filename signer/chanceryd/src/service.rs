@@ -8,6 +8,7 @@ use crate::{
     handles,
     health::{Health, Trouble},
     http,
+    issuers::Issuers,
     keys::KeyDirectory,
     machines::Machines,
     mark::{Mark, MarkFile},
@@ -47,6 +48,7 @@ pub(crate) struct Service {
     pub keys: Arc<KeyDirectory>,
     pub tokens: Arc<Tokens>,
     pub token_turn: tokio::sync::Mutex<()>,
+    pub issuers: Issuers,
     pub registries: Registries,
     pub publisher: Arc<Publisher>,
     pub touches: Arc<Touches>,
@@ -130,7 +132,9 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
         Some(machines) => Some(Arc::new(Machines::open(machines, refusals.clone(), clock.clone())?)),
         None => None,
     };
+    let issuers = Issuers::open(&config.issuers, &config.data, &clock, &health)?;
     let front = http::Front::open(config, machines.clone())?;
+    issuers.start();
     write_started(&log, &policy, (digest, witness_policy), clock.as_ref()).await;
     let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(met)?;
@@ -162,6 +166,7 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
         keys,
         tokens,
         token_turn: tokio::sync::Mutex::default(),
+        issuers,
         registries,
         publisher,
         touches,

@@ -169,9 +169,9 @@ impl Log {
     }
 
     /// Inserts a row through the same writer, in the same commits.
-    pub(crate) async fn insert(&self, row: NewRow) -> Result<(), AppendError> {
+    pub(crate) async fn insert(&self, row: impl Into<NewRow>) -> Result<(), AppendError> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Row { row: Box::new(row), reply }).await.map_err(|_| stopping())?;
+        self.work.send(Work::Row { row: Box::new(row.into()), reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 

@@ -5,9 +5,10 @@ use crate::{
     config::Config,
     fatal::Fatal,
     opening::{self, state, unreadable},
-    store::{ImageRow, NewLeaf, NewRow, Store, StoreError, Writer},
+    store::{ImageRow, NewLeaf, NewRequest, NewRow, Store, StoreError, Writer},
 };
 use backup::{BackedLeaf, BackupError, Contents, Manifest, RequestRow};
+use record::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
 use tlog::VerifierKey;
 
@@ -68,7 +69,8 @@ async fn fill(path: &Path, vkey: &VerifierKey, manifest: &Manifest, from: &Path)
     }
     target.writer.remember_note(manifest.checkpoint.clone());
     target.writer.remember_generations(manifest.generations.clone());
-    target.append(Vec::new()).await?;
+    // A backup does not say which tokens of CI jobs were used.
+    target.commit(&[], &[NewRow::TokenFloor(SystemClock.now())]).await?;
     let head = target.writer.head();
     if (head.size, head.root.0) != (manifest.leaves, *manifest.leaves_root.as_bytes()) {
         return Err(state(path, "the backup was changed while it was restored".into()));
@@ -105,7 +107,7 @@ impl Target {
     ) -> Result<(), Fatal> {
         let mut batch = Vec::new();
         for row in rows {
-            batch.push(new_row(row.map_err(fatal)?));
+            batch.push(new_request(row.map_err(fatal)?).into());
             if batch.len() == ROWS_AT_ONCE {
                 self.commit(&[], &std::mem::take(&mut batch)).await?;
             }
@@ -137,14 +139,15 @@ fn new_leaf(backed: BackedLeaf) -> NewLeaf {
     NewLeaf { leaf: backed.leaf, bytes: backed.bytes, payload: backed.payload }
 }
 
-fn new_row(row: RequestRow) -> NewRow {
+fn new_request(row: RequestRow) -> NewRequest {
     let (repository, tag, digest) = (row.repository, row.tag, row.digest);
-    NewRow {
+    NewRequest {
         id: row.id,
         by: row.by,
         idempotency: (row.idempotency_key, row.fingerprint),
         image: ImageRow { repository, tag, digest, size: row.size, media_type: row.media_type },
         created: row.created,
+        poll: None,
     }
 }
 

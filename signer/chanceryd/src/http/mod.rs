@@ -2,6 +2,7 @@
 
 mod dct;
 mod door;
+mod exchange;
 mod keepers;
 mod log;
 mod problem;
@@ -9,7 +10,13 @@ mod requests;
 mod tokens;
 mod touch;
 
-use crate::{auth::Proof, config::Config, fatal::Fatal, machines::Machines, service::Service};
+use crate::{
+    auth::{AuthError, Bearer, Proof},
+    config::Config,
+    fatal::Fatal,
+    machines::Machines,
+    service::Service,
+};
 use api::{Readiness, Scope};
 use axum::{
     Extension, Json, Router,
@@ -26,6 +33,7 @@ use axum_server::{
 };
 use door::Door;
 pub(crate) use problem::Fail;
+use record::{RequestId, Sha256, Time};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tower_http::{
@@ -173,6 +181,7 @@ fn routes(service: App) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/v1/auth/exchange", post(exchange::exchange))
         .route("/v1/requests", post(requests::create))
         .route("/v1/requests/{id}", get(requests::show))
         .route("/v1/repositories", post(requests::create_repository).get(requests::show_repository))
@@ -225,7 +234,7 @@ async fn ready(State(service): State<App>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// A caller with a live token.
+/// A caller with a live token or session.
 pub(crate) struct CallerProof(pub Proof);
 
 impl CallerProof {
@@ -252,11 +261,35 @@ impl FromRequestParts<App> for CallerProof {
         if let Some(judge) = parts.extensions.get::<Arc<Machines>>() {
             return machine(judge, parts, service).map(Self);
         }
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        service.tokens.authenticate(header, service.clock.now()).map(Self).map_err(|e| {
-            service.refusals.unknown(service.clock.now());
-            Fail::unauthenticated(&e.to_string())
-        })
+        let now = service.clock.now();
+        let found = match bearer(parts) {
+            Ok(Bearer::Token(token)) => service.tokens.authenticate(token, now),
+            Ok(Bearer::Session(secret)) => session(service, &secret, now).await?,
+            Ok(Bearer::Poll(_)) => Err(AuthError::Invalid),
+            Err(e) => Err(e),
+        };
+        found.map(Self).map_err(|e| nobody(service, e))
+    }
+}
+
+/// Who may read one request.
+pub(crate) enum Reader {
+    /// A caller.
+    Caller(Proof),
+    /// Who holds what is good for this request only.
+    Of(RequestId),
+}
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Fail;
+
+    async fn from_request_parts(parts: &mut Parts, service: &App) -> Result<Self, Fail> {
+        let for_machines = parts.extensions.get::<Arc<Machines>>().is_some();
+        if let (false, Ok(Bearer::Poll(secret))) = (for_machines, bearer(parts)) {
+            let found = service.store.polled(&secret, service.clock.now()).await?;
+            return found.map(Self::Of).ok_or_else(|| nobody(service, AuthError::Invalid));
+        }
+        CallerProof::from_request_parts(parts, service).await.map(|CallerProof(proof)| Self::Caller(proof))
     }
 }
 
@@ -281,4 +314,20 @@ fn machine(judge: &Machines, parts: &Parts, service: &Service) -> Result<Proof, 
             ))
         }
     }
+}
+
+fn bearer(parts: &Parts) -> Result<Bearer<'_>, AuthError> {
+    Bearer::parse(parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()))
+}
+
+/// The CI job of a session. One whose issuer was taken out of the configuration is over.
+async fn session(service: &App, secret: &Sha256, now: Time) -> Result<Result<Proof, AuthError>, Fail> {
+    let found = service.store.session(secret, now).await?;
+    let found = found.filter(|job| service.issuers.has(job.ci.issuer.as_str()));
+    Ok(found.map(Proof::of_session).ok_or(AuthError::Ended))
+}
+
+fn nobody(service: &App, why: AuthError) -> Fail {
+    service.refusals.unknown(service.clock.now());
+    Fail::unauthenticated(&why.to_string())
 }

@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use record::Reason;
 use serde::de::DeserializeOwned;
 
 /// An answer that is an error.
@@ -61,6 +62,15 @@ impl Fail {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
+    /// A token of a CI job says nothing here, for this reason.
+    pub(crate) fn token_refused(code: &str, rule: &str, message: &str) -> Self {
+        let detail = format!("the CI job's token is not accepted: {message}");
+        let mut fail = Self::new(StatusCode::UNAUTHORIZED, code, &detail);
+        let (rule, remedy) = (format!("token/{rule}"), "final".to_owned());
+        fail.problem.reasons = vec![Reason { rule, remedy, message: message.to_owned() }];
+        fail
+    }
+
     /// The log cannot be written now, or may not grow further without its witnesses.
     pub(crate) fn audit_unavailable(why: &str) -> Self {
         let detail = format!("nothing is signed while the audit log is not as it must be: {why}");
@@ -94,6 +104,11 @@ impl Fail {
         Self { problem: Box::new(problem), seal: None }
     }
 
+    /// Its HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     /// The document, for a request that carries it.
     pub(crate) fn into_problem(self) -> Problem {
         *self.problem
@@ -104,6 +119,9 @@ fn title(code: &str) -> &'static str {
     match code {
         "denied" => "Policy refuses this request",
         "unauthenticated" => "Not authenticated",
+        "token-replayed" => "The token was used before",
+        "unknown-issuer" => "The token's issuer is not accepted here",
+        "issuer-unavailable" => "The issuer's keys are unavailable",
         "scope" => "The token may not do this",
         "not-found" => "Not found",
         "bad-request" => "The request cannot be read",
@@ -162,7 +180,7 @@ fn plain(response: &Response) -> Option<Fail> {
 
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();

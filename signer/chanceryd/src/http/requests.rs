@@ -1,17 +1,17 @@
 //! Signing requests and repositories.
 
 use super::{
-    App, CallerProof, Fail,
+    App, CallerProof, Fail, Reader,
     problem::StrictJson,
     touch::{self, Known},
 };
 use crate::{
     audit::AppendError,
-    auth::Proof,
+    auth::{Proof, new_poll_token},
     refusals::Roll,
     service::Service,
     sign::{Allowed, Approved, Authenticated, SignRequest},
-    store::{NewRow, Rejected, RequestRow, Role},
+    store::{self, NewPollToken, Rejected, RequestRow, Role},
 };
 use api::{
     LogPlaces, NewRepository, NewRequest, Problem, RepositoryInfo, Request, RequestState, Scope, Versions,
@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policy::Ask;
-use record::{Leaf, Principal, Repository, RequestId, RoleKeys, Sha256, Time};
+use record::{Leaf, Repository, RequestId, RoleKeys, Sha256};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -32,6 +32,8 @@ use tokio::time::{Instant, timeout_at};
 pub(super) const MAX_WAIT_S: u64 = 30;
 /// How long a new request waits for its end when the caller does not say, in seconds.
 const DEFAULT_WAIT_S: u64 = 5;
+/// How long a request may be read with what its first answer gave: longer than providers let a job run.
+const POLL_S: i64 = 86_400;
 /// Longest idempotency key.
 const MAX_KEY: usize = 128;
 
@@ -62,8 +64,10 @@ pub(super) async fn create(
     let key = idempotency_key(&headers)?;
     // From here on the work runs on its own task: a caller that hangs up does not stop it half-way.
     let work = tokio::spawn(admit(service.clone(), proof, key, body));
-    let (id, replayed) = work.await.map_err(|_| Fail::audit_unavailable("the request was interrupted"))??;
-    let request = wait_for(&service, &id, wait.wait.unwrap_or(DEFAULT_WAIT_S), wait.touch).await?;
+    let (id, poll) = work.await.map_err(|_| Fail::audit_unavailable("the request was interrupted"))??;
+    let mut request = wait_for(&service, &id, wait.wait.unwrap_or(DEFAULT_WAIT_S), wait.touch).await?;
+    let replayed = poll.is_none();
+    request.poll = poll;
     let status = match request.state {
         RequestState::Published => StatusCode::CREATED,
         // A replay, or a decision that was made anew while the request waited.
@@ -85,8 +89,11 @@ pub(super) async fn create(
     Ok(response)
 }
 
+/// A request, and the bearer that reads it if it is a new one.
+type Admitted = (RequestId, Option<String>);
+
 /// Steps 1 to 3 of the pipeline, and the row that waits for the rest.
-async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Result<(RequestId, bool), Fail> {
+async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Result<Admitted, Fail> {
     let by = proof.principal().clone();
     let fingerprint = fingerprint(&body)?;
     if let Some(before) = service.store.request_by_key(&by, &key).await? {
@@ -113,8 +120,16 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     let allowed = decided.map_err(Fail::denied)?; //                                         3. policy
     keys_answer(&service, &request.image.repository).await?;
     let approved = Approved::without_people(allowed); //                                     4. people
-    let row = NewRow::new(id.clone(), by.clone(), (key.clone(), fingerprint), &approved, now)
-        .ok_or_else(|| Fail::bad("nothing to sign"))?;
+    let image = approved.image_row().ok_or_else(|| Fail::bad("nothing to sign"))?;
+    let (poll, secret_sha256) = new_poll_token().map_err(|e| Fail::audit_unavailable(&e))?;
+    let row = store::NewRequest {
+        id: id.clone(),
+        by: by.clone(),
+        idempotency: (key.clone(), fingerprint),
+        image,
+        created: now,
+        poll: Some(NewPollToken { secret_sha256, expires: now.plus_s(POLL_S) }),
+    };
     match service.log.insert(row).await {
         Ok(()) => {}
         Err(AppendError::Rejected(Rejected::IdempotencyKey)) => {
@@ -125,7 +140,7 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
         Err(e) => return Err(e.into()),
     }
     service.publisher.wake(approved.repository());
-    Ok((id, false))
+    Ok((id, Some(poll)))
 }
 
 async fn facts(service: &Service, request: &SignRequest) -> Result<Ask, Fail> {
@@ -183,9 +198,9 @@ async fn roles_of(service: &Service, repository: &Repository) -> Result<Option<R
     Ok(Some(service.store.roles(root).await?))
 }
 
-fn replay(before: RequestRow, fingerprint: Sha256) -> Result<(RequestId, bool), Fail> {
+fn replay(before: RequestRow, fingerprint: Sha256) -> Result<Admitted, Fail> {
     if before.fingerprint == Some(fingerprint) {
-        Ok((before.id, true))
+        Ok((before.id, None))
     } else {
         let detail =
             "this Idempotency-Key was used for another image or tag: use a new key for a new request";
@@ -211,14 +226,18 @@ fn fingerprint(body: &NewRequest) -> Result<Sha256, Fail> {
 /// `GET /v1/requests/{id}?wait=SECONDS&touch=KNOWN`.
 pub(super) async fn show(
     State(service): State<App>,
-    CallerProof(proof): CallerProof,
+    reader: Reader,
     Path(id): Path<String>,
     Query(wait): Query<Wait>,
 ) -> Result<Json<Request>, Fail> {
     let unknown = || Fail::not_found("there is no such request, or it is somebody else's");
     let id = RequestId::parse(&id).map_err(|_| unknown())?;
     let row = service.store.request(&id).await?.ok_or_else(unknown)?;
-    if row.by != *proof.principal() && !proof.has(Scope::Audit) {
+    let may_read = match &reader {
+        Reader::Caller(proof) => row.by == *proof.principal() || proof.has(Scope::Audit),
+        Reader::Of(one) => *one == id,
+    };
+    if !may_read {
         return Err(unknown());
     }
     let seconds = wait.wait.unwrap_or(0);
@@ -297,6 +316,7 @@ async fn current(service: &Service, id: &RequestId) -> Result<Request, Fail> {
         touch,
         blocked,
         problem,
+        poll: None,
     })
 }
 
@@ -440,16 +460,4 @@ async fn info(service: &Service, repository: &Repository) -> Result<RepositoryIn
         },
         timestamp_expires: timestamp.map(|t| t.expires),
     })
-}
-
-impl NewRow {
-    fn new(
-        id: RequestId,
-        by: Principal,
-        idempotency: (String, Sha256),
-        approved: &Approved,
-        created: Time,
-    ) -> Option<Self> {
-        approved.image_row().map(|image| Self { id, by, idempotency, image, created })
-    }
 }

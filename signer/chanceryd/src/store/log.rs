@@ -5,10 +5,11 @@ use super::{
     batch::Batch,
     checked::{self, leaf_row, read_tiles},
     project,
-    requests::NewRow,
+    requests::NewRequest,
+    sessions::{self, NewSession},
     signed, unsigned,
 };
-use record::{KeeperName, Leaf};
+use record::{KeeperName, Leaf, Time};
 use sqlx::{Connection, Row, SqliteConnection};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -74,6 +75,45 @@ pub(crate) enum Rejected {
     /// The idempotency key is in use.
     #[error("the idempotency key is in use")]
     IdempotencyKey,
+    /// The issuer's token was exchanged before.
+    #[error("the token was used before")]
+    Used,
+    /// No more sessions at once.
+    #[error("too many sessions are open")]
+    Sessions,
+}
+
+/// A row that no leaf gives.
+#[derive(Debug, Clone)]
+pub(crate) enum NewRow {
+    /// A request that was allowed.
+    Request(NewRequest),
+    /// A session, for a token that is used up.
+    Session(NewSession),
+    /// The moment from which on tokens must be issued: this database does not know which older ones were used.
+    TokenFloor(Time),
+}
+
+impl From<NewRequest> for NewRow {
+    fn from(request: NewRequest) -> Self {
+        Self::Request(request)
+    }
+}
+
+impl From<NewSession> for NewRow {
+    fn from(session: NewSession) -> Self {
+        Self::Session(session)
+    }
+}
+
+impl NewRow {
+    async fn insert(&self, connection: &mut SqliteConnection) -> Result<Result<(), Rejected>, StoreError> {
+        match self {
+            Self::Request(request) => request.insert(connection).await,
+            Self::Session(session) => session.insert(connection).await,
+            Self::TokenFloor(since) => sessions::refuse_issued_before(connection, *since).await.map(Ok),
+        }
+    }
 }
 
 /// For each leaf its index, and for each row that it is there; or why it was left out.

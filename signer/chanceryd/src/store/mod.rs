@@ -17,13 +17,15 @@ mod requests;
 mod rows;
 #[cfg(test)]
 mod samples;
+mod sessions;
 mod tuf;
 
 pub(crate) use adopt::{CurrentFile, Reservation};
 pub(crate) use inspection::Inspection;
-pub(crate) use log::{Committed, Head, NewLeaf, Rejected, Writer};
-pub(crate) use requests::{ImageRow, NewRow, RequestRow, Waiting};
+pub(crate) use log::{Committed, Head, NewLeaf, NewRow, Rejected, Writer};
+pub(crate) use requests::{ImageRow, NewRequest, RequestRow, Waiting};
 pub(crate) use rows::TokenRow;
+pub(crate) use sessions::{NewPollToken, NewSession, SessionRow};
 pub(crate) use tuf::{Collection, FileRow, Role};
 
 use crate::fatal::Fatal;

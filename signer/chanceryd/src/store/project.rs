@@ -1,7 +1,7 @@
 //! What a leaf means for the other tables. The same code runs when a leaf is committed and when the log is refilled
 //! from the keeper's spool, so that what a client sees is always a function of the log.
 
-use super::{NewLeaf, Rejected, StoreError, adopt, batch::Batch, signed, tuf::FileRow};
+use super::{NewLeaf, Rejected, StoreError, adopt, batch::Batch, sessions, signed, tuf::FileRow};
 use record::{
     Action, Change, Completion, Denial, Digest, Event, FileRef, Intent, Leaf, Outcome, OutcomeKind,
     Repository, Sha256, Tag,
@@ -311,13 +311,13 @@ async fn happen(
                 .await?;
             Ok(())
         }
+        Event::StoreRolledBack { time, .. } => sessions::refuse_issued_before(connection, *time).await,
         Event::Adopted(adopted) => adopt::put(connection, batch, index, adopted).await,
         Event::AdoptedReservation(reservation) => adopt::reserve(connection, batch, index, reservation).await,
         Event::Started { .. }
         | Event::Stopped { .. }
         | Event::Recovered { .. }
         | Event::Unsealed { .. }
-        | Event::StoreRolledBack { .. }
         | Event::SpoolRolledBack { .. }
         | Event::TokenTrouble { .. }
         | Event::TokenWell { .. }

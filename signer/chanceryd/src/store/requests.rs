@@ -1,13 +1,13 @@
 //! Signing requests as rows. A row is inserted when a request was allowed; everything after that is a projection of
 //! the log.
 
-use super::{Rejected, Store, StoreError, signed, unsigned};
+use super::{NewPollToken, Rejected, Store, StoreError, signed, unsigned};
 use record::{Digest, Principal, Repository, RequestId, Sha256, Tag, Time};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 /// An allowed request that waits for its repository's next targets version.
 #[derive(Debug, Clone)]
-pub(crate) struct NewRow {
+pub(crate) struct NewRequest {
     /// Its id.
     pub id: RequestId,
     /// Who asked.
@@ -18,6 +18,8 @@ pub(crate) struct NewRow {
     pub image: ImageRow,
     /// When it was allowed.
     pub created: Time,
+    /// What its maker may read it with; none of a request that a backup gives.
+    pub poll: Option<NewPollToken>,
 }
 
 /// What a request wants signed.
@@ -58,7 +60,7 @@ pub(crate) struct RequestRow {
     pub problem: Option<String>,
 }
 
-impl NewRow {
+impl NewRequest {
     /// Inserts the row unless its idempotency key is taken.
     pub(super) async fn insert(
         &self,
@@ -78,9 +80,15 @@ impl NewRow {
         .bind(signed(self.image.size))
         .bind(&self.image.media_type)
         .bind(self.created.unix_ms())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-        Ok(if done.rows_affected() == 1 { Ok(()) } else { Err(Rejected::IdempotencyKey) })
+        if done.rows_affected() != 1 {
+            return Ok(Err(Rejected::IdempotencyKey));
+        }
+        if let Some(poll) = &self.poll {
+            poll.insert(connection, &self.id).await?;
+        }
+        Ok(Ok(()))
     }
 }
 

@@ -1,5 +1,5 @@
--- Format 1. Everything but `request` rows in state ready, idempotency keys and generations is a projection of the leaves:
--- the same code fills it when a leaf is committed and when the log is refilled from the keeper's spool.
+-- Format 1. Everything but `request` rows in state ready, idempotency keys, generations and the credentials of CI jobs is a
+-- projection of the leaves: the same code fills it when a leaf is committed and when the log is refilled from the keeper's spool.
 
 CREATE TABLE head (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -101,3 +101,17 @@ CREATE TABLE token (
 CREATE TABLE generation (keeper TEXT PRIMARY KEY, told INTEGER NOT NULL) STRICT;
 
 CREATE TABLE keeper (name TEXT PRIMARY KEY, record TEXT NOT NULL, leaf INTEGER NOT NULL) STRICT;
+
+-- Tokens of CI issuers that were exchanged, until nobody would accept them any more. Not a projection, and in no backup.
+CREATE TABLE used_token (issuer TEXT NOT NULL, token_id TEXT NOT NULL, forgotten_ms INTEGER NOT NULL, PRIMARY KEY (issuer, token_id)) STRICT, WITHOUT ROWID;
+CREATE INDEX used_token_forgotten ON used_token (forgotten_ms);
+
+-- What they were exchanged for. ci: the job, as JSON. Not a projection, and in no backup.
+CREATE TABLE session (secret_sha256 BLOB PRIMARY KEY, principal TEXT NOT NULL, ci TEXT NOT NULL, expires_ms INTEGER NOT NULL) STRICT;
+
+-- Secrets that are good to read one request. Not a projection, and in no backup.
+CREATE TABLE poll_token (secret_sha256 BLOB PRIMARY KEY, request TEXT NOT NULL, expires_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX poll_token_ends ON poll_token (expires_ms);
+
+-- One row (id 1) in a database that was rolled back or restored: it does not know which tokens issued before were used.
+CREATE TABLE token_floor (id INTEGER PRIMARY KEY CHECK (id = 1), since_ms INTEGER NOT NULL) STRICT;

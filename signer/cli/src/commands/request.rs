@@ -192,6 +192,7 @@ mod tests {
             touch: None,
             blocked: None,
             problem: None,
+            poll: None,
         }
     }
 
