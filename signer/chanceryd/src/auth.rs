@@ -22,8 +22,8 @@ pub struct Proof {
 impl Proof {
     /// A caller whose token has ended since it asked: policy sees it without any right.
     pub(crate) fn ended(principal: Principal, now: Time) -> Self {
-        let caller = Caller { principal, scopes_sign: false, repositories: Vec::new(), expires: now };
-        Self { caller, scopes: Vec::new() }
+        let token = policy::Token { principal, scopes_sign: false, repositories: Vec::new(), expires: now };
+        Self { caller: Caller::Token(token), scopes: Vec::new() }
     }
 
     /// What policy needs to know of the caller.
@@ -33,7 +33,7 @@ impl Proof {
 
     /// Who it is.
     pub(crate) fn principal(&self) -> &Principal {
-        &self.caller.principal
+        self.caller.principal()
     }
 
     /// Whether the token has a scope.
@@ -93,9 +93,9 @@ fn proof(row: &TokenRow, now: Time) -> Result<Proof, AuthError> {
     }
     let principal = Principal::parse(&format!("token:{}", row.id)).map_err(|_| AuthError::Invalid)?;
     let scopes_sign = row.scopes.iter().any(|s| s == Scope::Sign.as_str());
-    let caller =
-        Caller { principal, scopes_sign, repositories: row.repositories.clone(), expires: row.expires };
-    Ok(Proof { caller, scopes: row.scopes.clone() })
+    let repositories = row.repositories.clone();
+    let token = policy::Token { principal, scopes_sign, repositories, expires: row.expires };
+    Ok(Proof { caller: Caller::Token(token), scopes: row.scopes.clone() })
 }
 
 /// A new token: its public id, the bearer text, and the hash that is kept.
