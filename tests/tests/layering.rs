@@ -38,7 +38,8 @@ const NOT_IN_THE_KEEPER: &[&str] = &[
     "openssl",
     "hsm-sim",
 ];
-/// What an auditor need not build, however deep, to have the command line that verifies the log.
+/// What an auditor need not build, however deep, to have the command line that verifies the log. The policy engine is not
+/// among it: `chancery policy replay` is how an auditor decides again what was decided.
 const NOT_IN_THE_COMMAND_LINE: &[&str] = &[
     "cryptoki",
     "cryptoki-sys",
@@ -49,7 +50,6 @@ const NOT_IN_THE_COMMAND_LINE: &[&str] = &[
     "axum-server",
     "sqlx",
     "libsqlite3-sys",
-    "cedar-policy",
     "keeper",
     "chanceryd",
     "hsm-sim",
