@@ -128,7 +128,7 @@ impl PolicySet {
 
     fn policies(&self, found: &mut Vec<Warning>) {
         let ours = |id: &str| id.starts_with(crate::rules::BUILTIN_PREFIX);
-        for policy in self.rules.permits.policies().filter(|policy| !ours(&policy.id().to_string())) {
+        for policy in self.rules.permits.policies().filter(|policy| !ours(policy.id().as_ref())) {
             let anybody = policy.principal_constraint() == PrincipalConstraint::Any;
             if anybody && policy.resource_constraint() == ResourceConstraint::Any {
                 let message = format!(

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hsm-sim", &["hsm-sim-pkcs11", "hsm-sim-yubikey"]),
     ("hsm-sim-pkcs11", &[]),
     ("hsm-sim-yubikey", &[]),
-    ("tests", &["record", "tlog", "formats", "api", "hsm-sim", "hsm-sim-yubikey"]),
+    ("tests", &["record", "tlog", "formats", "api", "policy", "hsm-sim", "hsm-sim-yubikey"]),
 ];
 
 /// What a reviewer of the key processes does not want to find in them, however deep.

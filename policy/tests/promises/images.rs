@@ -8,8 +8,11 @@ fn requiring(options: &str) -> PolicySet {
     with_data(&format!("[[repository]]\nname = \"r.example/team/app\"\n{options}\n"))
 }
 
+/// What is done to an image in order.
+type Change<'a> = &'a dyn Fn(&mut policy::Signing);
+
 /// Under these options, what each change of an image fails by; empty: it is allowed.
-fn judged(options: &str, changes: &[(&str, &dyn Fn(&mut policy::Signing))]) {
+fn judged(options: &str, changes: &[(&str, Change<'_>)]) {
     let policy = requiring(options);
     for (rule, change) in changes {
         let mut ask = Signing::into("r.example/team/app");

@@ -21,6 +21,9 @@ workflow_refs = ["refs/heads/main"]
 environments = ["production"]
 "#;
 
+/// Makes one fact of a job wrong.
+type Spoil = fn(&mut Ci);
+
 fn text(text: &str) -> CiText {
     CiText::parse(text).unwrap()
 }
@@ -38,7 +41,7 @@ fn a_job_that_fulfils_every_condition_signs_and_each_condition_denies_alone() {
     let policy = with_data(BOUND);
     assert_eq!(failed_for(&policy, |_| ()), Vec::<String>::new());
     assert_eq!(failed_for(&policy, |ci| ci.reference = Some(text("refs/tags/v1.2"))), Vec::<String>::new());
-    let spoil: [(&str, fn(&mut Ci)); 14] = [
+    let spoil: [(&str, Spoil); 14] = [
         ("workload-fork", |ci| ci.fork_or_merge_request = true),
         ("workload-ref", |ci| ci.reference = Some(text("refs/heads/feature"))),
         ("workload-ref", |ci| ci.reference = Some(text("refs/tags/v1/x"))),
@@ -66,7 +69,7 @@ fn names_bind_nothing_and_ids_of_others_neither() {
         failed_for(&policy, |ci| ci.repository = text("github.com/acme/renamed")).is_empty(),
         "a renamed repository"
     );
-    let others: [fn(&mut Ci); 4] = [
+    let others: [Spoil; 4] = [
         |ci| ci.repository_id = text("43"),
         |ci| ci.issuer = text("gitlab"),
         // The name of a repository that was deleted, taken by somebody else.
@@ -87,7 +90,7 @@ fn names_bind_nothing_and_ids_of_others_neither() {
 #[test]
 fn a_principal_that_is_not_the_jobs_own_is_no_caller() {
     let policy = with_data(BOUND);
-    let policy::Caller::Workload(mut forged) = job(ci()) else { unreachable!() };
+    let policy::Caller::Workload(mut forged) = job(ci()) else { panic!("a job") };
     forged.ci.repository_id = text("43");
     let decision = Signing::by(policy::Caller::Workload(forged), "r.example/team/api").decided_by(&policy);
     assert_eq!((failed(&decision), decision.outcome), (vec!["builtin/not-a-caller"], Outcome::Denied));

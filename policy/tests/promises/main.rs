@@ -12,4 +12,5 @@ mod loading;
 mod operator;
 mod own_tests;
 mod people;
+mod reference;
 mod written;

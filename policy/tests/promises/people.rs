@@ -230,7 +230,7 @@ fn machines_and_people_sign_only_as_members_of_the_signers() {
     let mut late = Signing::by(person("ann"), "r.example/team/app");
     late.now = at("2026-12-01T00:00:00.000Z");
     assert_eq!(failed(&late.decided_by(&policy)), ["builtin/credential-expired"]);
-    let Caller::Person(ann) = person("ann") else { unreachable!() };
+    let Caller::Person(ann) = person("ann") else { panic!("a person") };
     let gone = Signing::by(Caller::Person(Person { active: false, ..ann }), "r.example/team/app")
         .decided_by(&policy);
     assert_eq!(failed(&gone), ["builtin/person-not-active"]);
