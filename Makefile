@@ -13,7 +13,7 @@ help:
 	@echo "make interop-log  other people's programs (cosign, litewitness, Tessera's fsck, sigstore-verify) judge the log"
 	@echo "make crash   1 000 kills, a kill at every file-system call of a request, 1 000 power cuts (as root): nothing is lost (N=.. SEED=..)"
 	@echo "make hardware  ykman's own device tests against the virtual YubiKey"
-	@echo "make bench   signatures per second, and what each one and a large log cost, of the release build (GROWTH=entries)"
+	@echo "make bench   signatures per second, and what each one, a decision and a large log cost, of the release build (GROWTH=entries)"
 
 setup:
 	@tests/setup.sh

@@ -1,13 +1,17 @@
-//! The policy set, and the decision.
+//! The policy set, and how it decides.
 //!
-//! Promises: whatever goes wrong on the way to a decision denies. A denial holds every reason, not the first.
+//! Promises: whatever goes wrong on the way to a decision denies. A denial holds every reason, not the first. A rule under
+//! observation changes no decision.
 
 use crate::{
-    Decision, Facts, RepositoryRules, Sources, message,
-    repositories::{DataError, Repositories, is_token},
+    Caller, Decision, Facts, MAX_APPROVALS, Outcome, RepositoryRules, Sources,
+    cases::{Case, CaseError},
+    data::{Data, DataError},
+    message,
     request::{Names, Question, RequestError},
     rules::{BUILTIN, RuleError, Rules, SCHEMA},
     sources::SourceError,
+    standing::Standing,
 };
 use cedar_policy::{AuthorizationError, Authorizer, Response};
 use record::{PolicyStamp, Reason, Repository, Sha256};
@@ -25,13 +29,17 @@ pub enum PolicyError {
     /// A policy is refused.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// `tests.toml` is refused, or the set does not decide as it says.
+    #[error(transparent)]
+    Case(#[from] CaseError),
     /// The built-in schema does not have the names that this program uses: the program is broken.
     #[error("the built-in Cedar schema is not the one this program was written for: this build is broken")]
     Names(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Sources {
-    /// Reads `repositories.toml`, which must exist, and every `*.cedar` file of `directory`, in the order of their names.
+    /// Reads `repositories.toml`, which must exist, `tests.toml`, and every `*.cedar` file of `directory`, in the order of
+    /// their names.
     pub fn read(directory: &Path) -> Result<Self, PolicyError> {
         Ok(Self::read_directory(directory)?)
     }
@@ -40,21 +48,30 @@ impl Sources {
 /// A loaded policy set: immutable; replace it as a whole to change policy.
 #[derive(Debug)]
 pub struct PolicySet {
-    rules: Rules,
-    repositories: Repositories,
+    pub(crate) rules: Rules,
+    pub(crate) data: Data,
     names: Names,
     stamp: PolicyStamp,
+    cases: Vec<Case>,
 }
 
 impl PolicySet {
-    /// Parses, checks and merges the texts with the built-in guardrails.
+    /// Parses, checks and merges the texts with the built-in guardrails, and runs the set's own tests.
     pub fn load(sources: Sources) -> Result<Self, PolicyError> {
+        let set = Self::load_untested(sources)?;
+        set.test(&set.cases)?;
+        Ok(set)
+    }
+
+    /// The same without running the tests, for tools that show how they end. A set for use must have passed them.
+    pub fn load_untested(sources: Sources) -> Result<Self, PolicyError> {
         let sources = sources.checked()?;
-        let repositories = Repositories::parse(&sources.data)?;
-        let rules = Rules::load(&sources.cedar, &repositories)?;
+        let data = Data::parse(&sources.data)?;
+        let rules = Rules::load(&sources.cedar, &data)?;
+        let cases = sources.tests.as_deref().map(Case::parse_all).transpose()?.unwrap_or_default();
         let names = Names::new().map_err(|e| PolicyError::Names(Box::new(e)))?;
         let stamp = PolicyStamp { set: sources.hash(BUILTIN), schema: Sha256::of(SCHEMA.as_bytes()) };
-        Ok(Self { rules, repositories, names, stamp })
+        Ok(Self { rules, data, names, stamp, cases })
     }
 
     /// Names this policy set: `set` covers data, guardrails and operator policies, `schema` the Cedar schema.
@@ -62,71 +79,191 @@ impl PolicySet {
         self.stamp
     }
 
+    /// The engine that evaluates the rules, as `cedar-policy 4.14.1`: decides the same facts in the same way under one stamp.
+    pub fn engine() -> String {
+        format!("cedar-policy {}", cedar_policy::get_sdk_version())
+    }
+
+    /// The text of the Cedar schema: what policies may ask about.
+    pub fn schema() -> &'static str {
+        SCHEMA
+    }
+
+    /// The text of the guardrails that every set contains.
+    pub fn guardrails() -> &'static str {
+        BUILTIN
+    }
+
+    /// The set's own tests.
+    pub fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+
     /// The entry that speaks for a repository: the one of its exact name, else the one with the longest prefix.
     pub fn repository(&self, name: &Repository) -> Option<&RepositoryRules> {
-        self.repositories.entry(name)
+        self.data.entry(name)
     }
 
     /// Decides. Anything that cannot be evaluated denies.
     pub fn decide(&self, facts: &Facts) -> Decision {
+        self.evaluate(facts).decision
+    }
+
+    /// Decides, and keeps what each rule said.
+    pub(crate) fn evaluate(&self, facts: &Facts) -> Evaluation {
         // Cedar would answer an unknown repository or caller with evaluation errors, which explain nothing.
         let Some(rules) = self.repository(&facts.repository) else {
-            return self.deny(vec![unknown_repository(facts)]);
+            return self.refused(facts, unknown_repository(facts));
         };
-        if !is_token(facts.caller.principal.as_str()) {
-            return self.deny(vec![no_token(facts)]);
+        if let Some(reason) = contradiction(facts) {
+            return self.refused(facts, reason);
         }
-        let teams = self.repositories.teams_of(&facts.caller.principal);
-        match self.names.question(&self.rules.schema, facts, rules, teams) {
-            Ok(question) => self.evaluate(&question, facts, rules),
-            Err(e) => self.deny(vec![not_evaluated(&e)]),
-        }
-    }
-
-    fn evaluate(&self, question: &Question, facts: &Facts, rules: &RepositoryRules) -> Decision {
-        let response =
-            Authorizer::new().is_authorized(&question.request, &self.rules.policies, &question.entities);
-        let failed: Vec<Reason> = response.diagnostics().errors().map(rule_failed).collect();
-        let allowed = response.decision() == cedar_policy::Decision::Allow;
-        if allowed && failed.is_empty() {
-            return Decision {
-                allowed,
-                rules: determining(&response),
-                reasons: Vec::new(),
-                stamp: self.stamp,
-            };
-        }
-        let forbids = if allowed { Vec::new() } else { determining(&response) };
-        let mut reasons: Vec<Reason> =
-            forbids.into_iter().map(|id| self.forbidden(id, facts, rules)).chain(failed).collect();
-        if reasons.is_empty() {
-            reasons.push(no_permit(facts));
-        }
-        self.deny(reasons)
-    }
-
-    fn forbidden(&self, rule: String, facts: &Facts, rules: &RepositoryRules) -> Reason {
-        match self.rules.note(&rule) {
-            Some(note) => {
-                let message = message::render(&note.message, facts, rules);
-                Reason { rule, remedy: note.remedy.clone(), message }
-            }
-            None => reason(&rule, "final", "this rule forbids it"),
+        let standing = Standing::of(facts, rules, &self.data);
+        match self.names.question(&self.rules.schema, &standing) {
+            Ok(question) => self.judge(&question, &standing),
+            Err(e) => self.refused(facts, not_evaluated(&e)),
         }
     }
 
-    /// The only place that denies, always with a reason: `reasons` is empty exactly if `allowed`.
-    fn deny(&self, mut reasons: Vec<Reason>) -> Decision {
-        reasons.sort_by(|a, b| (&a.rule, &a.message).cmp(&(&b.rule, &b.message)));
-        Decision { allowed: false, rules: Vec::new(), reasons, stamp: self.stamp }
+    /// Permits and forbids are evaluated apart. The decision is Cedar's own (a forbid wins, and nothing is allowed without
+    /// a permit), but for errors, which deny, and for forbids that are observed or exempted, which do not count.
+    fn judge(&self, question: &Question, standing: &Standing<'_>) -> Evaluation {
+        let ask = |set| Authorizer::new().is_authorized(&question.request, set, &question.entities);
+        let (permitting, forbidding) = (ask(&self.rules.permits), ask(&self.rules.forbids));
+        let mut weighed = Weighed::default();
+        for error in permitting.diagnostics().errors().chain(forbidding.diagnostics().errors()) {
+            weighed.failed(self, error);
+        }
+        for id in determining(&forbidding) {
+            weighed.forbidden(self, id, standing);
+        }
+        let permits = determining(&permitting);
+        if weighed.reasons.is_empty() && permits.is_empty() {
+            weighed.reasons.push(no_permit(standing.facts));
+        }
+        let evaluated = Evaluated {
+            permits: permits.clone(),
+            forbids: determining(&forbidding),
+            failed: std::mem::take(&mut weighed.failed),
+        };
+        let emergency = standing.break_glass.claimed;
+        Evaluation { decision: self.conclude(weighed, permits, emergency), evaluated: Some(evaluated) }
+    }
+
+    fn refused(&self, facts: &Facts, reason: Reason) -> Evaluation {
+        let error = reason.rule == EVALUATION_ERROR;
+        let weighed = Weighed { reasons: vec![reason], error, ..Weighed::default() };
+        let emergency = facts.ask.signing().is_some_and(|signing| signing.break_glass.found().is_some());
+        Evaluation { decision: self.conclude(weighed, Vec::new(), emergency), evaluated: None }
+    }
+
+    /// The only place that makes a decision: `reasons` is empty exactly if it is allowed.
+    fn conclude(&self, mut weighed: Weighed, permits: Vec<String>, emergency: bool) -> Decision {
+        weighed.reasons.sort_by(|a, b| (&a.rule, &a.message).cmp(&(&b.rule, &b.message)));
+        weighed.observed.sort_by(|a, b| a.rule.cmp(&b.rule));
+        let lasting = weighed.error || weighed.reasons.iter().any(|reason| reason.remedy == "final");
+        let outcome = match (weighed.reasons.is_empty(), lasting) {
+            (true, _) => Outcome::Allowed,
+            (false, false) => Outcome::Waiting,
+            (false, true) => Outcome::Denied,
+        };
+        Decision {
+            outcome,
+            rules: if outcome == Outcome::Allowed { permits } else { Vec::new() },
+            reasons: weighed.reasons,
+            observed: weighed.observed,
+            exempted: weighed.exempted,
+            warnings: weighed.warnings,
+            alarm: emergency || weighed.error,
+            stamp: self.stamp,
+        }
     }
 }
 
-/// The ids of the policies that made the decision, sorted.
+/// A decision, and what each rule said on the way.
+pub(crate) struct Evaluation {
+    pub(crate) decision: Decision,
+    /// Nothing if the facts were refused before any rule was asked.
+    pub(crate) evaluated: Option<Evaluated>,
+}
+
+/// Ids of rules by what they said; all others did not apply.
+pub(crate) struct Evaluated {
+    pub(crate) permits: Vec<String>,
+    pub(crate) forbids: Vec<String>,
+    pub(crate) failed: Vec<String>,
+}
+
+/// What stands against a request, sorted by what counts.
+#[derive(Default)]
+struct Weighed {
+    reasons: Vec<Reason>,
+    observed: Vec<Reason>,
+    exempted: Vec<String>,
+    warnings: Vec<String>,
+    failed: Vec<String>,
+    error: bool,
+}
+
+impl Weighed {
+    fn forbidden(&mut self, set: &PolicySet, rule: String, standing: &Standing<'_>) {
+        let Some(note) = set.rules.note(&rule) else {
+            self.reasons.push(reason(&rule, "final", "this rule forbids it"));
+            return;
+        };
+        let (repository, now) = (&standing.facts.repository, standing.facts.now);
+        if note.exemptible && set.data.exempts(&rule, repository, now) {
+            self.exempted.push(rule);
+            return;
+        }
+        let message = message::render(&note.message, standing);
+        let remedy = note.remedy(standing.break_glass.allowed).to_owned();
+        let into = if note.observe { &mut self.observed } else { &mut self.reasons };
+        into.push(Reason { rule, remedy, message });
+    }
+
+    /// Cedar skips a policy whose evaluation fails, a forbid as well, and may then answer Allow: so every error denies, but
+    /// for rules that could not have denied either.
+    fn failed(&mut self, set: &PolicySet, error: &AuthorizationError) {
+        let AuthorizationError::PolicyEvaluationError(error) = error;
+        let id = error.policy_id().to_string();
+        let what = format!("rule {id} cannot be evaluated for this request: {}", error.inner());
+        if set.rules.note(&id).is_some_and(|note| note.observe) {
+            self.warnings.push(message::one_line(&what));
+        } else {
+            self.reasons.push(evaluation_error(&what));
+            self.error = true;
+        }
+        self.failed.push(id);
+    }
+}
+
+/// The ids of the policies that made the answer, sorted.
 fn determining(response: &Response) -> Vec<String> {
     let mut ids: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
     ids.sort();
     ids
+}
+
+/// Facts that cannot be true together, or are too many.
+fn contradiction(facts: &Facts) -> Option<Reason> {
+    let principal = facts.caller.principal();
+    if !facts.caller.is_consistent() {
+        let kind = match facts.caller {
+            Caller::Token(_) => "API token",
+            Caller::Workload(_) => "CI job as its record says",
+            Caller::Machine(_) => "machine",
+            Caller::Person(_) => "person",
+        };
+        return Some(reason(
+            "builtin/not-a-caller",
+            "final",
+            &format!("{principal} is no {kind}, and is asked as one"),
+        ));
+    }
+    let approvals = facts.ask.signing().map_or(0, |signing| signing.approvals.len());
+    let many = approvals > MAX_APPROVALS;
+    many.then(|| evaluation_error(&format!("{approvals} approvals are given, the limit is {MAX_APPROVALS}")))
 }
 
 fn unknown_repository(facts: &Facts) -> Reason {
@@ -137,36 +274,20 @@ fn unknown_repository(facts: &Facts) -> Reason {
     reason("builtin/unknown-repository", "act", &message)
 }
 
-fn no_token(facts: &Facts) -> Reason {
-    let message = format!("{} is no API token, and only a token may ask for this", facts.caller.principal);
-    reason("builtin/not-a-token", "final", &message)
-}
-
 fn no_permit(facts: &Facts) -> Reason {
-    let message = format!("no rule permits {} to do this in {}", facts.caller.principal, facts.repository);
+    let message = format!("no rule permits {} to do this in {}", facts.caller.principal(), facts.repository);
     reason("builtin/no-permit", "final", &message)
-}
-
-/// Cedar skips a policy whose evaluation fails, a forbid as well, and may then answer Allow: so every error denies.
-fn rule_failed(error: &AuthorizationError) -> Reason {
-    let AuthorizationError::PolicyEvaluationError(error) = error;
-    evaluation_error(&format!(
-        "rule {} cannot be evaluated for this request: {}",
-        error.policy_id(),
-        error.inner()
-    ))
 }
 
 fn not_evaluated(error: &RequestError) -> Reason {
     evaluation_error(&format!("this request cannot be evaluated: {error}"))
 }
 
+const EVALUATION_ERROR: &str = "builtin/evaluation-error";
+
 fn evaluation_error(what: &str) -> Reason {
-    reason(
-        "builtin/evaluation-error",
-        "act",
-        &format!("{what}; tell an operator, who can correct the policy"),
-    )
+    let message = format!("{what}; tell an operator, who can correct the policy");
+    reason(EVALUATION_ERROR, "act", &message)
 }
 
 fn reason(rule: &str, remedy: &str, message: &str) -> Reason {

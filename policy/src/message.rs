@@ -3,28 +3,14 @@
 //! Promises: one line, at most [`MAX_MESSAGE`] bytes, free of control characters, whatever a registry or a policy
 //! wrote. That bounds a denial's leaf in the log, and keeps a terminal or a log reader safe.
 
-use crate::{Ask, Facts, Manifest, RepositoryRules};
+use crate::standing::Standing;
+
+mod words;
+
+pub(crate) use words::WORDS;
 
 /// Longest message in bytes: with as many rules as a policy set can have, a denial still fits one leaf of the log.
 pub const MAX_MESSAGE: usize = 400;
-/// Longest piece of a message that another party chose, in characters.
-const MAX_FOREIGN: usize = 80;
-
-/// The words that a message may hold in braces.
-pub(crate) const WORDS: [&str; 11] = [
-    "principal",
-    "repository",
-    "tag",
-    "digest",
-    "previous",
-    "media-type",
-    "media-types",
-    "size",
-    "expires",
-    "signers",
-    "now",
-];
-
 /// The first word in braces that has no meaning.
 pub(crate) fn unknown_word(template: &str) -> Option<&str> {
     pieces(template).find_map(|piece| match piece {
@@ -34,11 +20,11 @@ pub(crate) fn unknown_word(template: &str) -> Option<&str> {
 }
 
 /// The message for these facts.
-pub(crate) fn render(template: &str, facts: &Facts, rules: &RepositoryRules) -> String {
+pub(crate) fn render(template: &str, standing: &Standing<'_>) -> String {
     let text: String = pieces(template)
         .map(|piece| match piece {
             Piece::Text(text) => text.to_owned(),
-            Piece::Word(word) => value(word, facts, rules),
+            Piece::Word(word) => words::value(word, standing).unwrap_or_else(|| "none".to_owned()),
         })
         .collect();
     one_line(&text)
@@ -81,38 +67,4 @@ fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
         rest = behind;
         Some(Piece::Text(text))
     })
-}
-
-fn value(word: &str, facts: &Facts, rules: &RepositoryRules) -> String {
-    match word {
-        "principal" => facts.caller.principal.to_string(),
-        "repository" => facts.repository.to_string(),
-        "expires" => facts.caller.expires.to_string(),
-        "now" => facts.now.to_string(),
-        "signers" => list(&rules.signers),
-        "media-types" => list(&rules.media_types),
-        _ => value_of_image(word, &facts.ask).unwrap_or_else(|| "none".to_owned()),
-    }
-}
-
-fn value_of_image(word: &str, ask: &Ask) -> Option<String> {
-    let Ask::Sign { tag, digest, manifest, tag_previous, .. } = ask else { return None };
-    match (word, manifest) {
-        ("tag", _) => Some(tag.to_string()),
-        ("digest", _) => Some(digest.to_string()),
-        ("previous", _) => tag_previous.map(|previous| previous.to_string()),
-        ("size", Manifest::Present { size, .. }) => Some(size.to_string()),
-        ("media-type", Manifest::Present { media_type, .. }) => Some(foreign(media_type)),
-        _ => None,
-    }
-}
-
-/// What another party wrote, in plain ASCII: no character that hides or turns round the text about it.
-fn foreign(text: &str) -> String {
-    let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
-    text.chars().take(MAX_FOREIGN).map(plain).collect()
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

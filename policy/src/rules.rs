@@ -3,13 +3,20 @@
 //! Promises: every policy has a unique `@id`; the prefix `builtin/` is ours; nothing that the strict validator or a
 //! check of this module complains about, warnings included, is ever loaded. It does not know the facts of a request.
 
+mod error;
+mod inspection;
+
+pub use error::RuleError;
+
 use crate::{
+    data::Data,
+    facts::is_token,
     message, nearest,
-    nesting::{self, MAX_OPERATORS, TooComplex},
-    repositories::{Repositories, is_token},
+    nesting::{self, TooComplex},
 };
 use cedar_policy::{Effect, EntityUid, Policy, PolicyId, Schema, ValidationMode, Validator};
-use record::Repository;
+use inspection::{Finding, inspect};
+use record::{Principal, Repository};
 use std::collections::BTreeMap;
 
 /// Most policies of an operator: a denial names every one that failed and must fit one leaf of the log.
@@ -18,164 +25,52 @@ pub const MAX_OPERATOR_POLICIES: usize = 64;
 const MAX_ID: usize = 64;
 /// What begins the ids of the guardrails.
 pub(crate) const BUILTIN_PREFIX: &str = "builtin/";
+/// What errors call the guardrails' file.
+const BUILTIN_FILE: &str = "built-in policies";
 /// The text of the guardrails.
 pub(crate) const BUILTIN: &str = include_str!("cedar/builtin.cedar");
 /// The text of the schema.
 pub(crate) const SCHEMA: &str = include_str!("cedar/schema.cedarschema");
 
-/// Annotations that mean something.
-const ANNOTATIONS: [&str; 3] = ["id", "remedy", "message"];
-/// What can still make the same request succeed: nothing (`final`), time alone (`retry`), or that somebody first does what
-/// the message says (`act`).
-const REMEDIES: [&str; 3] = ["final", "retry", "act"];
+/// Annotations that mean something in an operator's policies; the guardrails have `@exemptible` besides.
+const ANNOTATIONS: [&str; 5] = ["id", "remedy", "message", "otherwise", "mode"];
+/// What can still make the same request succeed; [`record::Reason::remedy`] says what each means.
+const REMEDIES: [&str; 6] = ["final", "retry", "act", "approval", "touch", BREAK_GLASS];
+/// The remedy of rules that an emergency lifts.
+const BREAK_GLASS: &str = "break-glass";
 
-/// Why policies are refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RuleError {
-    /// Not Cedar; the source says where.
-    #[error("{file} is not a set of Cedar policies")]
-    Parse {
-        /// The file.
-        file: String,
-        /// What Cedar says.
-        source: Box<cedar_policy::ParseErrors>,
-    },
-    /// The embedded schema does not parse: the program is broken.
-    #[error("the built-in Cedar schema is not valid: this build of the program is broken")]
-    Schema(#[source] Box<cedar_policy::CedarSchemaError>),
-    /// A policy without `@id`.
-    #[error(
-        "{file}: policy number {number} has no @id(\"...\"): denials and the log name every policy by its id"
-    )]
-    NoId {
-        /// The file.
-        file: String,
-        /// Which policy of the file, from 1.
-        number: usize,
-    },
-    /// An `@id` outside the grammar, or with our prefix.
-    #[error("{file}: @id({id:?}) {why}")]
-    Id {
-        /// The file.
-        file: String,
-        /// The id.
-        id: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Two policies of one id.
-    #[error("@id({id:?}) stands in {first} and again in {second}: give each policy its own id")]
-    DuplicateId {
-        /// The id.
-        id: String,
-        /// The file of the first.
-        first: String,
-        /// The file of the second.
-        second: String,
-    },
-    /// An annotation without meaning, or with a value that has none.
-    #[error("{file}: policy {id:?}: {what}")]
-    Annotation {
-        /// The file.
-        file: String,
-        /// The policy.
-        id: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// A template: nothing ever links one, so it would never decide.
-    #[error(
-        "{file}: a policy with ?principal or ?resource is a template and would never decide; write the names out"
-    )]
-    Template {
-        /// The file.
-        file: String,
-    },
-    /// Arithmetic, which can overflow; Cedar skips a policy whose evaluation fails.
-    #[error(
-        "{file}: policy {id:?} uses the operator '{operator}': a number that overflows makes the policy fail when it is \
-         needed; compare with a constant instead"
-    )]
-    Arithmetic {
-        /// The file.
-        file: String,
-        /// The policy.
-        id: String,
-        /// The operator.
-        operator: &'static str,
-    },
-    /// The policy names something that does not exist, so that part of it could never match.
-    #[error("{file}: policy {id:?} names {entity}, {why}{hint}")]
-    Entity {
-        /// The file.
-        file: String,
-        /// The policy.
-        id: String,
-        /// The name.
-        entity: String,
-        /// Why it cannot exist.
-        why: &'static str,
-        /// The nearest name that exists, if one is near.
-        hint: String,
-    },
-    /// The strict validator refuses the policy, or warns of it.
-    #[error("{file}: policy {id:?} does not pass Cedar's strict validation: {detail}")]
-    Invalid {
-        /// The file.
-        file: String,
-        /// The policy.
-        id: String,
-        /// What the validator says.
-        detail: String,
-    },
-    /// A policy that is too long or nests too deeply to be walked safely.
-    #[error("{file}: {policy} {what}: split it, or move data into repositories.toml")]
-    TooComplex {
-        /// The file.
-        file: String,
-        /// Which policy, as well as it is known.
-        policy: String,
-        /// Which limit it exceeds.
-        what: TooComplex,
-    },
-    /// Too many policies.
-    #[error(
-        "{0} operator policies, the limit is {MAX_OPERATOR_POLICIES}: use the options of repositories.toml for data"
-    )]
-    TooMany(usize),
-    /// Cedar's own bookkeeping refuses a policy.
-    #[error("{file}: policy {id:?} cannot be added to the set: {detail}")]
-    Merge {
-        /// The file.
-        file: String,
-        /// The policy.
-        id: String,
-        /// What Cedar says.
-        detail: String,
-    },
-}
-
-/// What a rule says when it denies.
+/// What a rule says when it denies, and whether it may be passed over.
 #[derive(Debug)]
 pub(crate) struct Note {
-    pub(crate) remedy: String,
+    remedy: String,
+    otherwise: String,
     pub(crate) message: String,
+    /// It is evaluated and told, and denies nothing.
+    pub(crate) observe: bool,
+    /// An exemption may let it not count.
+    pub(crate) exemptible: bool,
 }
 
-/// The merged, validated policies.
+impl Note {
+    /// What can still make the request succeed, in a repository that has emergencies or none.
+    pub(crate) fn remedy(&self, emergencies: bool) -> &str {
+        if self.remedy == BREAK_GLASS && !emergencies { &self.otherwise } else { &self.remedy }
+    }
+}
+
+/// The merged, validated policies. Permits and forbids are two sets, since each is asked by itself: which permits hold is
+/// known even where a forbid denies, and a forbid that is only observed, or exempted, stays out of the decision.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) schema: Schema,
-    pub(crate) policies: cedar_policy::PolicySet,
+    pub(crate) permits: cedar_policy::PolicySet,
+    pub(crate) forbids: cedar_policy::PolicySet,
     notes: BTreeMap<String, Note>,
 }
 
 impl Rules {
-    pub(crate) fn load(
-        operator: &[(String, String)],
-        repositories: &Repositories,
-    ) -> Result<Self, RuleError> {
-        let mut found = read_file("built-in policies", BUILTIN)?;
+    pub(crate) fn load(operator: &[(String, String)], data: &Data) -> Result<Self, RuleError> {
+        let mut found = read_file(BUILTIN_FILE, BUILTIN)?;
         let ours = found.len();
         for (file, text) in operator {
             found.extend(read_file(file, text)?);
@@ -184,8 +79,10 @@ impl Rules {
         if theirs.len() > MAX_OPERATOR_POLICIES {
             return Err(RuleError::TooMany(theirs.len()));
         }
-        theirs.iter().try_for_each(|rule| rule.check_operator(repositories))?;
-        Self::merge(found)
+        theirs.iter().try_for_each(|rule| rule.check_operator(data))?;
+        let rules = Self::merge(found)?;
+        data.exemptions().iter().try_for_each(|exemption| rules.check_exempted(&exemption.rule))?;
+        Ok(rules)
     }
 
     /// What the rule of this id says when it denies.
@@ -193,24 +90,60 @@ impl Rules {
         self.notes.get(id)
     }
 
+    /// All rules: id, and whether it permits.
+    pub(crate) fn ids(&self) -> Vec<(String, bool)> {
+        let permits = self.permits.policies().map(|p| (p.id().to_string(), true));
+        let mut all: Vec<_> =
+            permits.chain(self.forbids.policies().map(|p| (p.id().to_string(), false))).collect();
+        all.sort();
+        all
+    }
+
+    /// Ids of the entities that rules name.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = String> {
+        let all = self.permits.policies().chain(self.forbids.policies());
+        all.flat_map(Policy::entity_literals).map(|uid| uid.id().unescaped().to_owned())
+    }
+
+    fn check_exempted(&self, id: &str) -> Result<(), RuleError> {
+        let known = || self.notes.iter().filter(|(_, note)| note.exemptible).map(|(id, _)| id.as_str());
+        match self.notes.get(id) {
+            Some(note) if note.exemptible => Ok(()),
+            Some(_) => Err(RuleError::Exempted {
+                rule: id.to_owned(),
+                why: "is not a rule that can have one",
+                hint: String::new(),
+            }),
+            None => {
+                let hint = nearest::hint(id, known());
+                Err(RuleError::Exempted { rule: id.to_owned(), why: "is no rule of this policy set", hint })
+            }
+        }
+    }
+
     fn merge(found: Vec<Rule>) -> Result<Self, RuleError> {
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|e| RuleError::Schema(Box::new(e)))?;
         let mut files: BTreeMap<String, String> = BTreeMap::new();
-        let mut policies = cedar_policy::PolicySet::new();
+        let (mut permits, mut forbids) = (cedar_policy::PolicySet::new(), cedar_policy::PolicySet::new());
         let mut notes = BTreeMap::new();
         for rule in found {
             if let Some(first) = files.insert(rule.id.clone(), rule.file.clone()) {
                 return Err(RuleError::DuplicateId { id: rule.id, first, second: rule.file });
             }
             notes.insert(rule.id.clone(), rule.note()?);
-            policies.add(rule.policy).map_err(|e| RuleError::Merge {
+            let set = match rule.policy.effect() {
+                Effect::Permit => &mut permits,
+                Effect::Forbid => &mut forbids,
+            };
+            set.add(rule.policy).map_err(|e| RuleError::Merge {
                 file: rule.file,
                 id: rule.id,
                 detail: e.to_string(),
             })?;
         }
-        validate(&schema, &policies, &files)?;
-        Ok(Self { schema, policies, notes })
+        validate(&schema, &permits, &files)?;
+        validate(&schema, &forbids, &files)?;
+        Ok(Self { schema, permits, forbids, notes })
     }
 }
 
@@ -259,10 +192,10 @@ fn validate(
 }
 
 impl Rule {
-    fn check_operator(&self, repositories: &Repositories) -> Result<(), RuleError> {
+    fn check_operator(&self, data: &Data) -> Result<(), RuleError> {
         self.check_id()?;
         self.check_expression()?;
-        self.policy.entity_literals().iter().try_for_each(|uid| self.check_entity(uid, repositories))
+        self.policy.entity_literals().iter().try_for_each(|uid| self.check_entity(uid, data))
     }
 
     fn check_id(&self) -> Result<(), RuleError> {
@@ -295,14 +228,23 @@ impl Rule {
     }
 
     /// A misspelt name is not ill-typed, so the validator lets it pass; in a forbid it would silently forbid nothing.
-    fn check_entity(&self, uid: &EntityUid, repositories: &Repositories) -> Result<(), RuleError> {
+    fn check_entity(&self, uid: &EntityUid, data: &Data) -> Result<(), RuleError> {
         let id = uid.id().unescaped();
-        let teams = || repositories.teams().iter().map(String::as_str);
+        let teams = || data.teams().keys().map(String::as_str);
         let (why, hint) = match uid.type_name().to_string().as_str() {
             "Sign::Team" if !teams().any(|team| team == id) => {
                 ("a team that repositories.toml does not define", nearest::hint(id, teams()))
             }
             "Sign::Token" if !is_token(id) => ("but a token is written \"token:<id>\"", String::new()),
+            "Sign::Workload" if !is_of_kind(id, "ci:") => {
+                ("but a CI job is written \"ci:<issuer>/<immutable id>\"", String::new())
+            }
+            "Sign::Machine" if !is_of_kind(id, "machine:") => {
+                ("but a machine is written \"machine:<SPIFFE id or SHA-256>\"", String::new())
+            }
+            "Sign::Person" if !is_of_kind(id, "person:") => {
+                ("but a person is written \"person:<name>\"", String::new())
+            }
             "Sign::Repository" if Repository::parse(id).is_err() => {
                 ("but a repository is written \"host/path\" in lower case", String::new())
             }
@@ -317,63 +259,53 @@ impl Rule {
 
     fn note(&self) -> Result<Note, RuleError> {
         let bad = |what| Err(RuleError::Annotation { file: self.file.clone(), id: self.id.clone(), what });
-        if let Some((key, _)) = self.policy.annotations().find(|(key, _)| !ANNOTATIONS.contains(key)) {
+        let ours = self.file == BUILTIN_FILE;
+        let known = |key: &str| ANNOTATIONS.contains(&key) || (ours && key == "exemptible");
+        if let Some((key, _)) = self.policy.annotations().find(|(key, _)| !known(key)) {
             return bad(format!("unknown annotation @{key}{}", nearest::hint(key, ANNOTATIONS)));
         }
         let remedy = self.policy.annotation("remedy").unwrap_or("final");
-        if !REMEDIES.contains(&remedy) {
-            return bad(format!("@remedy({remedy:?}) is none of \"final\", \"retry\" and \"act\""));
+        let otherwise = self.policy.annotation("otherwise").unwrap_or("final");
+        if let Some(word) = [remedy, otherwise].into_iter().find(|word| !REMEDIES.contains(word)) {
+            return bad(format!("@remedy({word:?}) is none of {REMEDIES:?}"));
+        }
+        if otherwise == BREAK_GLASS
+            || (remedy != BREAK_GLASS && self.policy.annotation("otherwise").is_some())
+        {
+            return bad(
+                "@otherwise is the remedy of a @remedy(\"break-glass\") where there are no emergencies"
+                    .to_owned(),
+            );
+        }
+        if remedy == BREAK_GLASS && !self.policy.to_string().contains("breakGlass") {
+            return bad("an emergency is its remedy, and it does not ask for context.breakGlass".to_owned());
         }
         let message = self.policy.annotation("message").unwrap_or("{repository}: this rule forbids it");
         if let Some(word) = message::unknown_word(message) {
-            let hint = nearest::hint(word, message::WORDS);
+            let hint = nearest::hint(word, message::WORDS.iter().copied());
             return bad(format!("@message has {{{word}}}, which is no fact of a request{hint}"));
         }
-        if self.policy.effect() == Effect::Permit && self.policy.annotations().count() > 1 {
-            return bad("a permit never denies: it can have neither @remedy nor @message".to_owned());
+        let mode = self.policy.annotation("mode").unwrap_or("enforce");
+        if mode != "enforce" && mode != "observe" {
+            return bad(format!("@mode({mode:?}) is none of \"enforce\" and \"observe\""));
         }
-        Ok(Note { remedy: remedy.to_owned(), message: message.to_owned() })
+        if self.policy.effect() == Effect::Permit && self.policy.annotations().count() > 1 {
+            return bad("a permit never denies: it can have no annotation but @id".to_owned());
+        }
+        Ok(Note {
+            remedy: remedy.to_owned(),
+            otherwise: otherwise.to_owned(),
+            message: message.to_owned(),
+            observe: mode == "observe",
+            exemptible: !ours || self.policy.annotation("exemptible") == Some("yes"),
+        })
     }
+}
+
+fn is_of_kind(principal: &str, kind: &str) -> bool {
+    principal.starts_with(kind) && Principal::parse(principal).is_ok()
 }
 
 fn is_prefix(text: &str) -> bool {
     text.ends_with('/') && Repository::parse(&format!("{text}x")).is_ok()
-}
-
-/// What makes an expression unfit.
-enum Finding {
-    Arithmetic(&'static str),
-    TooDeep,
-}
-
-/// Looks for arithmetic and for depth in a policy's JSON form, in which an operator is the single key of an object
-/// around its operands: two levels an operator. Keys of record literals and literal values are the operator's own texts
-/// and are not looked at as operators.
-fn inspect(policy: &serde_json::Value) -> Option<Finding> {
-    use serde_json::Value;
-    let mut waiting: Vec<(usize, &Value)> =
-        policy.get("conditions").map(|body| (0, body)).into_iter().collect();
-    while let Some((depth, value)) = waiting.pop() {
-        if depth > 2 * MAX_OPERATORS {
-            return Some(Finding::TooDeep);
-        }
-        let deeper = |inner| (depth + 1, inner);
-        match value {
-            Value::Array(items) => waiting.extend(items.iter().map(deeper)),
-            Value::Object(members) => {
-                for (key, inner) in members {
-                    match (key.as_str(), inner) {
-                        ("+", _) => return Some(Finding::Arithmetic("+")),
-                        ("-" | "neg", _) => return Some(Finding::Arithmetic("-")),
-                        ("*", _) => return Some(Finding::Arithmetic("*")),
-                        ("Value", _) => {}
-                        ("Record", Value::Object(fields)) => waiting.extend(fields.values().map(deeper)),
-                        _ => waiting.push(deeper(inner)),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }

@@ -16,7 +16,11 @@ pub const MAX_POLICY_FILE_BYTES: usize = 64 * 1024;
 /// Largest `repositories.toml` in bytes: room for every entry that the limits on entries allow.
 pub const MAX_DATA_BYTES: usize = 4 * 1024 * 1024;
 
+/// Largest `tests.toml` in bytes.
+pub const MAX_TESTS_BYTES: usize = 4 * 1024 * 1024;
+
 const DATA_FILE: &str = "repositories.toml";
+const TESTS_FILE: &str = "tests.toml";
 
 /// The operator's texts.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +29,9 @@ pub struct Sources {
     pub data: String,
     /// The operator's policies: file name and text; may be empty.
     pub cedar: Vec<(String, String)>,
+    /// The text of `tests.toml`, if there is one: what the set must decide in order to be loaded. It decides nothing, and the
+    /// hash of the set does not cover it.
+    pub tests: Option<String>,
 }
 
 /// Why the texts cannot be had or are too many.
@@ -62,7 +69,9 @@ impl Sources {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             cedar.push((name, read_text(&path, MAX_POLICY_FILE_BYTES)?));
         }
-        Ok(Self { data, cedar })
+        let tests = directory.join(TESTS_FILE);
+        let tests = if tests.exists() { Some(read_text(&tests, MAX_TESTS_BYTES)?) } else { None };
+        Ok(Self { data, cedar, tests })
     }
 
     /// The same limits for texts that did not come from a directory, and one order for all.
@@ -76,6 +85,9 @@ impl Sources {
         }
         if let Some((name, _)) = self.cedar.iter().find(|(_, text)| text.len() > MAX_POLICY_FILE_BYTES) {
             return Err(too_long(name, MAX_POLICY_FILE_BYTES));
+        }
+        if self.tests.as_ref().is_some_and(|text| text.len() > MAX_TESTS_BYTES) {
+            return Err(too_long(TESTS_FILE, MAX_TESTS_BYTES));
         }
         self.cedar.sort();
         let twins = self.cedar.iter().zip(self.cedar.iter().skip(1)).find(|(a, b)| a.0 == b.0);
@@ -122,7 +134,7 @@ fn policy_files(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     Ok(files)
 }
 
-fn read_text(path: &Path, limit: usize) -> Result<String, SourceError> {
+pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let within = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

@@ -281,6 +281,11 @@ impl Instance {
         signal(Signal::CONT, self.pid(words)).unwrap();
     }
 
+    /// Has the daemon read its policy folder again.
+    pub fn hang_up(&self) {
+        signal(Signal::HUP, self.pid(DAEMON)).unwrap();
+    }
+
     /// Kills processes at one moment: none of them sees the end of another.
     pub fn kill_all(&self, processes: &[&[&str]]) {
         let pids: Vec<u32> = processes.iter().map(|words| self.pid(words)).collect();

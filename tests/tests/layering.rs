@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hsm-sim-pkcs11", &[]),
     ("hsm-sim-yubikey", &[]),
     ("oidc-sim", &[]),
-    ("tests", &["record", "tlog", "formats", "api", "hsm-sim", "hsm-sim-yubikey", "oidc-sim"]),
+    ("tests", &["record", "tlog", "formats", "api", "policy", "hsm-sim", "hsm-sim-yubikey", "oidc-sim"]),
 ];
 
 /// What a reviewer of the key processes does not want to find in them, however deep.
@@ -40,7 +40,8 @@ const NOT_IN_THE_KEEPER: &[&str] = &[
     "openssl",
     "hsm-sim",
 ];
-/// What an auditor need not build, however deep, to have the command line that verifies the log.
+/// What an auditor need not build, however deep, to have the command line that verifies the log. The policy engine is not
+/// among it: `chancery policy replay` is how an auditor decides again what was decided.
 const NOT_IN_THE_COMMAND_LINE: &[&str] = &[
     "cryptoki",
     "cryptoki-sys",
@@ -51,7 +52,6 @@ const NOT_IN_THE_COMMAND_LINE: &[&str] = &[
     "axum-server",
     "sqlx",
     "libsqlite3-sys",
-    "cedar-policy",
     "keeper",
     "chanceryd",
     "hsm-sim",

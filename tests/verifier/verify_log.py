@@ -362,6 +362,7 @@ EVENTS = {
     "unsealed": EVENT | {"reason": str, "at": str},
     "token-trouble": EVENT | {"keeper": str, "problems": [{"key?": str, "code": str}]},
     "token-well": EVENT | {"keeper": str},
+    "policy-changed": EVENT | {"old": POLICY, "new": POLICY},
     "clock-stepped": EVENT | {"by_ms": Signed},
     "keeper": EVENT | {"keeper": KEEPER},
     "token-created": EVENT | {"by": str, "token": str, "secret_sha256": str, "scopes": [str], "repositories": [str],

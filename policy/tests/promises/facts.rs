@@ -1,7 +1,10 @@
 //! Facts under which everything is in order, for each test to spoil one.
 
-use policy::{Ask, Caller, Decision, Facts, Manifest, PolicySet, Sources};
-use record::{Digest, Principal, Repository, Tag, Time};
+use policy::{
+    Ask, Attestations, Caller, Decision, Fact, Facts, Manifest, PolicySet, Signed, Signing as Image,
+    SigningKey, Sources, Token, Workload,
+};
+use record::{Ci, Digest, Principal, Purpose, Repository, Sha256, Tag, Time};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -34,8 +37,14 @@ pub(crate) fn with_cedar(cedar: &str) -> PolicySet {
     PolicySet::load(sources(DATA, cedar)).unwrap()
 }
 
+/// A set of this data alone, under `schema = 1`.
+pub(crate) fn with_data(data: &str) -> PolicySet {
+    PolicySet::load(sources(&format!("schema = 1\n{data}"), "")).unwrap()
+}
+
 pub(crate) fn sources(data: &str, cedar: &str) -> Sources {
-    Sources { data: data.to_owned(), cedar: vec![("own.cedar".to_owned(), cedar.to_owned())] }
+    let cedar = vec![("own.cedar".to_owned(), cedar.to_owned())];
+    Sources { data: data.to_owned(), cedar, tests: None }
 }
 
 pub(crate) fn at(text: &str) -> Time {
@@ -46,54 +55,96 @@ pub(crate) fn digest(content: &str) -> Digest {
     Digest::of(content.as_bytes())
 }
 
-pub(crate) fn caller() -> Caller {
-    Caller {
-        principal: Principal::parse("token:abc").unwrap(),
+pub(crate) fn principal(text: &str) -> Principal {
+    Principal::parse(text).unwrap()
+}
+
+pub(crate) fn token() -> Token {
+    Token {
+        principal: principal("token:abc"),
         scopes_sign: true,
         repositories: vec!["r.example/team/".to_owned()],
         expires: at("2026-12-01T00:00:00.000Z"),
     }
 }
 
+/// A job on a protected branch of the repository with the id 42.
+pub(crate) fn ci() -> Ci {
+    record::canonical::decode(
+        concat!(
+            r#"{"environment":"production","event":"push","forkOrMergeRequest":false,"hostedRunner":true,"issuer":"github","#,
+            r#""ownerId":"7","provider":"github","ref":"refs/heads/main","refProtected":true,"repository":"github.com/acme/api","#,
+            r#""repositoryId":"42","workflow":"acme/ci/.github/workflows/release.yml","workflowRef":"refs/heads/main"}"#
+        )
+        .as_bytes(),
+    )
+    .unwrap()
+}
+
+pub(crate) fn job(ci: Ci) -> Caller {
+    let principal = principal(&format!("ci:{}/{}", ci.issuer, ci.repository_id));
+    Caller::Workload(Box::new(Workload { principal, ci, expires: at("2026-12-01T00:00:00.000Z") }))
+}
+
 pub(crate) fn present() -> Manifest {
     Manifest::Present { media_type: OCI_MANIFEST.to_owned(), size: 1_234 }
 }
 
+pub(crate) fn key() -> SigningKey {
+    let id = Sha256::of(b"key").to_string().parse().unwrap();
+    SigningKey { id, purpose: Purpose::Targets, attested: false, touch_always: false }
+}
+
+/// An image about which nothing is known but what every repository needs.
+pub(crate) fn image() -> Image {
+    Image {
+        tag: Tag::parse("v1").unwrap(),
+        digest: digest("new"),
+        manifest: present(),
+        children: Fact::NotLookedAt,
+        image_created: Fact::NotLookedAt,
+        attestations: Attestations::not_looked_at(),
+        tag_previous: Fact::Absent,
+        collection_exists: true,
+        key: Fact::Found(key()),
+        signed_last_hour: Fact::Found(Signed { by_caller: 0, of_repository: 0 }),
+        approvals: Vec::new(),
+        touched: Fact::Absent,
+        break_glass: Fact::Absent,
+    }
+}
+
 /// The parts of a request to sign, in order unless changed.
 pub(crate) struct Signing {
-    pub(crate) caller: Caller,
+    pub(crate) token: Token,
+    /// Instead of the token.
+    pub(crate) caller: Option<Caller>,
     pub(crate) repository: &'static str,
-    pub(crate) manifest: Manifest,
-    pub(crate) tag_previous: Option<Digest>,
-    pub(crate) collection_exists: bool,
+    pub(crate) image: Image,
     pub(crate) now: Time,
 }
 
 impl Signing {
     pub(crate) fn into(repository: &'static str) -> Self {
-        Self {
-            caller: caller(),
-            repository,
-            manifest: present(),
-            tag_previous: None,
-            collection_exists: true,
-            now: at("2026-11-23T10:00:00.000Z"),
-        }
+        let now = at("2026-11-23T10:00:00.000Z");
+        Self { token: token(), caller: None, repository, image: image(), now }
+    }
+
+    pub(crate) fn by(caller: Caller, repository: &'static str) -> Self {
+        Self { caller: Some(caller), ..Self::into(repository) }
+    }
+
+    fn facts_of(&self, ask: Ask) -> Facts {
+        let caller = self.caller.clone().unwrap_or_else(|| Caller::Token(self.token.clone()));
+        Facts { caller, repository: Repository::parse(self.repository).unwrap(), ask, now: self.now }
     }
 
     pub(crate) fn facts(&self) -> Facts {
-        Facts {
-            caller: self.caller.clone(),
-            repository: Repository::parse(self.repository).unwrap(),
-            ask: Ask::Sign {
-                tag: Tag::parse("v1").unwrap(),
-                digest: digest("new"),
-                manifest: self.manifest.clone(),
-                tag_previous: self.tag_previous,
-                collection_exists: self.collection_exists,
-            },
-            now: self.now,
-        }
+        self.facts_of(Ask::Sign(Box::new(self.image.clone())))
+    }
+
+    pub(crate) fn facts_to_enter(&self) -> Facts {
+        self.facts_of(Ask::RequestSign(Box::new(self.image.clone())))
     }
 
     pub(crate) fn decided_by(&self, policy: &PolicySet) -> Decision {
@@ -107,7 +158,7 @@ impl Signing {
 
 pub(crate) fn creating(repository: &str, collection_exists: bool) -> Facts {
     Facts {
-        caller: caller(),
+        caller: Caller::Token(token()),
         repository: Repository::parse(repository).unwrap(),
         ask: Ask::CreateRepository { collection_exists },
         now: at("2026-11-23T10:00:00.000Z"),

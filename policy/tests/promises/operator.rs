@@ -1,7 +1,7 @@
 //! What an operator's own policies can and cannot do.
 
 use crate::facts::*;
-use policy::Manifest;
+use policy::{Fact, Manifest};
 
 #[test]
 fn an_operators_forbid_denies_with_its_own_words() {
@@ -13,8 +13,8 @@ fn an_operators_forbid_denies_with_its_own_words() {
         "#,
     );
     let mut ask = Signing::into("r.example/team/app");
-    assert!(ask.decided_by(&policy).allowed, "before the freeze");
-    ask.caller.expires = at("2027-12-01T00:00:00.000Z");
+    assert!(ask.decided_by(&policy).allowed(), "before the freeze");
+    ask.token.expires = at("2027-12-01T00:00:00.000Z");
     ask.now = at("2026-12-24T18:00:00.000Z");
     let decision = ask.decided_by(&policy);
     assert_eq!(failed(&decision), ["freeze/christmas"]);
@@ -30,8 +30,8 @@ fn a_forbid_without_annotations_denies_for_good_and_names_the_repository() {
     let policy =
         with_cedar(r#"@id("no-ext") forbid (principal in Sign::Team::"contractors", action, resource);"#);
     let mut ask = Signing::into("r.example/team/app");
-    assert!(ask.decided_by(&policy).allowed, "another team");
-    ask.caller.principal = "token:ext".parse().unwrap();
+    assert!(ask.decided_by(&policy).allowed(), "another team");
+    ask.token.principal = "token:ext".parse().unwrap();
     let decision = ask.decided_by(&policy);
     assert_eq!(failed(&decision), ["no-ext"]);
     assert_eq!(decision.reasons[0].remedy, "final");
@@ -45,7 +45,7 @@ fn an_operators_forbid_stands_beside_the_guardrails_in_one_list() {
         forbid (principal, action == Sign::Action::"sign", resource) unless { context.tag like "release-*" };"#,
     );
     let mut ask = Signing::into("r.example/team/strict");
-    ask.manifest = Manifest::Absent;
+    ask.image.manifest = Manifest::Absent;
     assert_eq!(failed(&ask.decided_by(&policy)), ["builtin/not-in-registry", "only-v"]);
 }
 
@@ -54,9 +54,9 @@ fn an_operators_permit_is_named_but_lifts_no_guardrail() {
     let policy = with_cedar(r#"@id("open") permit (principal, action, resource);"#);
     let mut ask = Signing::into("r.example/team/strict");
     let decision = ask.decided_by(&policy);
-    assert!(decision.allowed);
+    assert!(decision.allowed());
     assert_eq!(decision.rules, ["builtin/sign", "open"]);
-    ask.caller.principal = "token:ext".parse().unwrap();
+    ask.token.principal = "token:ext".parse().unwrap();
     assert_eq!(failed(&ask.decided_by(&policy)), ["builtin/not-a-signer"]);
 }
 
@@ -69,12 +69,12 @@ fn a_policy_that_cannot_be_evaluated_denies() {
         when { principal.expires.offset(duration("9223372036854775807ms")) < context.now };"#,
     );
     let decision = Signing::into("r.example/team/app").decided_by(&policy);
-    assert!(!decision.allowed && decision.rules.is_empty());
+    assert!(!decision.allowed() && decision.rules.is_empty());
     assert_eq!(failed(&decision), ["builtin/evaluation-error"]);
     assert!(decision.reasons[0].message.contains("rule grace"), "{}", decision.reasons[0].message);
 
     let mut absent = Signing::into("r.example/team/app");
-    absent.manifest = Manifest::Absent;
+    absent.image.manifest = Manifest::Absent;
     assert_eq!(
         failed(&absent.decided_by(&policy)),
         ["builtin/evaluation-error", "builtin/not-in-registry"],
@@ -92,10 +92,10 @@ fn the_longest_possible_denial_fits_one_leaf_of_the_log() {
     };
     let cedar: String = (0..policy::MAX_OPERATOR_POLICIES).map(rule).collect();
     let mut ask = Signing::into("r.example/team/strict");
-    ask.caller.scopes_sign = false;
-    ask.caller.repositories.clear();
-    ask.manifest = Manifest::Present { media_type: "\"".repeat(1000), size: u64::MAX };
-    ask.tag_previous = Some(digest("old"));
+    ask.token.scopes_sign = false;
+    ask.token.repositories.clear();
+    ask.image.manifest = Manifest::Present { media_type: "\"".repeat(1000), size: u64::MAX };
+    ask.image.tag_previous = Fact::Found(digest("old"));
     let decision = ask.decided_by(&with_cedar(&cedar));
     assert_eq!(decision.reasons.len(), policy::MAX_OPERATOR_POLICIES + 5);
     let bytes = record::canonical::encode(&decision.reasons).unwrap().len();

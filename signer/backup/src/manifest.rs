@@ -77,6 +77,9 @@ pub struct RequestRow {
     pub id: RequestId,
     /// Who asked.
     pub by: Principal,
+    /// What was kept of the caller, if it was no API token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<serde_json::Value>,
     /// The caller's idempotency key.
     pub idempotency_key: String,
     /// SHA-256 of what the key was used for.

@@ -21,6 +21,9 @@ const SESSION: &str = "session_";
 /// How the bearer that reads one request goes on.
 const POLL: &str = "poll_";
 
+/// How long a request of a CI job may wait, in seconds: a day, which is what people have to approve it.
+const JOB_WAITS_S: i64 = 24 * 60 * 60;
+
 /// Proof that a caller holds the secret of a live token or session; only this module makes one.
 #[derive(Debug)]
 pub struct Proof {
@@ -31,15 +34,33 @@ pub struct Proof {
 impl Proof {
     /// A caller whose token has ended since it asked: policy sees it without any right.
     pub(crate) fn ended(principal: Principal, now: Time) -> Self {
-        let caller = Caller { principal, scopes_sign: false, repositories: Vec::new(), expires: now };
-        Self { caller, scopes: Vec::new() }
+        let token = policy::Token { principal, scopes_sign: false, repositories: Vec::new(), expires: now };
+        Self { caller: Caller::Token(token), scopes: Vec::new() }
     }
 
     /// A machine whose certificate was judged now: it may ask for signatures, if policy says so, and nothing else.
     pub(crate) fn of_machine(machine: Machine) -> Self {
         let Machine { principal, not_after } = machine;
-        let caller = Caller { principal, scopes_sign: true, repositories: Vec::new(), expires: not_after };
-        Self { caller, scopes: vec![Scope::Sign.as_str().to_owned()] }
+        let caller = Caller::Machine(policy::Machine { principal, expires: not_after });
+        Self { caller, scopes: Vec::new() }
+    }
+
+    /// Who made a request that waits, as it was kept with the request.
+    pub(crate) fn of_waiting(caller: Caller) -> Self {
+        Self { caller, scopes: Vec::new() }
+    }
+
+    /// What is kept of the caller with a request that waits; nothing of an API token, which is looked at again. A job has
+    /// proven itself when it asked: its session ends long before everybody has looked at what it asks for.
+    pub(crate) fn kept(&self, now: Time) -> Option<Caller> {
+        match self.caller.clone() {
+            Caller::Token(_) => None,
+            Caller::Workload(mut job) => {
+                job.expires = now.plus_s(JOB_WAITS_S);
+                Some(Caller::Workload(job))
+            }
+            other @ (Caller::Machine(_) | Caller::Person(_)) => Some(other),
+        }
     }
 
     /// What policy needs to know of the caller.
@@ -49,7 +70,7 @@ impl Proof {
 
     /// Who it is.
     pub(crate) fn principal(&self) -> &Principal {
-        &self.caller.principal
+        self.caller.principal()
     }
 
     /// Whether the token has a scope.
@@ -58,9 +79,10 @@ impl Proof {
     }
 }
 
-/// What policy is told of a CI job: the one place that knows both. It has no scope and no repositories of its own.
+/// What policy is told of a CI job: the one place that knows both.
 fn caller_of(job: SessionRow) -> Caller {
-    Caller { principal: job.principal, scopes_sign: false, repositories: Vec::new(), expires: job.expires }
+    let SessionRow { principal, ci, expires } = job;
+    Caller::Workload(Box::new(policy::Workload { principal, ci, expires }))
 }
 
 /// Why a caller is nobody. The text never says which part of a credential was wrong.
@@ -149,9 +171,9 @@ fn proof(row: &TokenRow, now: Time) -> Result<Proof, AuthError> {
     }
     let principal = Principal::parse(&format!("token:{}", row.id)).map_err(|_| AuthError::Invalid)?;
     let scopes_sign = row.scopes.iter().any(|s| s == Scope::Sign.as_str());
-    let caller =
-        Caller { principal, scopes_sign, repositories: row.repositories.clone(), expires: row.expires };
-    Ok(Proof { caller, scopes: row.scopes.clone() })
+    let repositories = row.repositories.clone();
+    let token = policy::Token { principal, scopes_sign, repositories, expires: row.expires };
+    Ok(Proof { caller: Caller::Token(token), scopes: row.scopes.clone() })
 }
 
 /// A new token: its public id, the bearer text, and the hash that is kept.

@@ -4,8 +4,10 @@
 
 use crate::{
     audit::Log,
-    auth::Tokens,
+    auth::{Proof, Tokens},
+    facts::FactFinder,
     health::Health,
+    in_force::InForce,
     keys::KeyDirectory,
     refusals::Roll,
     sign::{self, Allowed, Approved, Authenticated, Draft, NextTargets, Pipeline, SignError},
@@ -44,7 +46,7 @@ const CHAIN: &str = "chain";
 pub(crate) struct Workshop {
     pub store: Store,
     pub log: Log,
-    pub policy: Arc<PolicySet>,
+    pub policy: Arc<InForce>,
     pub keys: Arc<KeyDirectory>,
     pub tokens: Arc<Tokens>,
     pub signers: Arc<BTreeMap<KeeperName, Signer>>,
@@ -228,11 +230,13 @@ impl Loop {
             ));
         }
         let collection = w.store.collection(&self.repository).await?;
-        let rules = w.policy.repository(&self.repository);
+        // One policy for the whole step: what is signed together stands under one stamp.
+        let policy = w.policy.current();
+        let rules = policy.repository(&self.repository);
         let rules =
             rules.ok_or_else(|| StepError::Blocked("policy no longer knows this repository".into()))?;
         let Some(root) = collection.newest(Role::Root) else {
-            let (approved, _) = self.redecide(false).await?;
+            let (approved, _) = self.redecide(&policy).await?;
             return self.make_root(rules, &collection, create, &approved).await;
         };
         *create = None;
@@ -244,12 +248,12 @@ impl Loop {
             snapshot => snapshot,
         };
         if above.is_none() || std::mem::take(&mut self.above_failed) {
-            let (approved, retries) = self.redecide(true).await?;
+            let (approved, retries) = self.redecide(&policy).await?;
             let asked = approved.len();
             if let Some(targets) = self.targets(rules, &collection, &roles, approved, retries).await? {
                 return match self.sign(targets).await {
                     Err(StepError::Sign(SignError::Build(why))) if asked > 0 => {
-                        self.change_less(asked, why).await
+                        self.change_less(&policy, asked, why).await
                     }
                     done => {
                         self.most = MAX_CHANGES;
@@ -266,12 +270,17 @@ impl Loop {
 
     /// A version with these changes cannot be built: half of them perhaps can. One that cannot alone is refused, in
     /// the log, since it never will.
-    async fn change_less(&mut self, changes: usize, why: formats::BuildError) -> Result<Step, StepError> {
+    async fn change_less(
+        &mut self,
+        policy: &PolicySet,
+        changes: usize,
+        why: formats::BuildError,
+    ) -> Result<Step, StepError> {
         self.most = (changes / 2).max(1);
         if changes == 1 {
             let w = &self.workshop;
             for waiting in w.store.waiting(&self.repository, 1).await? {
-                sign::refuse(&w.log, waiting, w.policy.stamp(), &why, w.clock.now()).await?;
+                sign::refuse(&w.log, waiting, policy.stamp(), &why, w.clock.now()).await?;
             }
         }
         Ok(Step::Again)
@@ -311,14 +320,14 @@ impl Loop {
 
     /// Decides again about everything that waits, with fresh facts: tags move and tokens end while requests wait.
     /// Also gives the last intent that one of them had before.
-    async fn redecide(&self, collection_exists: bool) -> Result<(Vec<Approved>, Option<u64>), StepError> {
+    async fn redecide(&self, policy: &PolicySet) -> Result<(Vec<Approved>, Option<u64>), StepError> {
         let (mut approved, mut retries) = (Vec::new(), None);
         let (mut tags, mut bytes) = (BTreeSet::new(), 0);
         for waiting in self.workshop.store.waiting(&self.repository, self.most).await? {
             // One change a tag: the next one for the same tag is judged against this one's result.
             let before = waiting.retries;
             if tags.insert(waiting.image.tag.clone())
-                && let Some(one) = self.decide_again(waiting, collection_exists).await?
+                && let Some(one) = self.decide_again(policy, waiting).await?
             {
                 bytes += one.change_bytes();
                 if bytes > MAX_CHANGES_BYTES && !approved.is_empty() {
@@ -333,26 +342,20 @@ impl Loop {
 
     async fn decide_again(
         &self,
+        policy: &PolicySet,
         waiting: Waiting,
-        collection_exists: bool,
     ) -> Result<Option<Approved>, StepError> {
         let w = &self.workshop;
         let now = w.clock.now();
         let image = waiting.image;
-        let ask = Ask::Sign {
-            tag_previous: w.store.tag(&self.repository, &image.tag).await?,
-            tag: image.tag,
-            digest: image.digest,
-            manifest: Manifest::Present { media_type: image.media_type, size: image.size },
-            collection_exists,
-        };
-        let who = match w.tokens.still(&waiting.by, now) {
-            Some(proof) => Authenticated::new(proof),
-            None => Authenticated::new(crate::auth::Proof::ended(waiting.by, now)),
-        };
-        let roll = Roll::ending(&w.log);
+        let manifest = Manifest::Present { media_type: image.media_type, size: image.size };
+        let known = FactFinder { store: &w.store, keys: &w.keys };
+        let signing = known.signing(&self.repository, image.tag, image.digest, manifest).await?;
+        let proof = waiting.caller.map(Proof::of_waiting).or_else(|| w.tokens.still(&waiting.by, now));
+        let who = Authenticated::new(proof.unwrap_or_else(|| Proof::ended(waiting.by, now)));
+        let (ask, roll) = (Ask::Sign(Box::new(signing)), Roll::ending(&w.log));
         let decided =
-            Allowed::decide(&who, waiting.id, self.repository.clone(), ask, &w.policy, &roll, now).await?;
+            Allowed::decide(&who, waiting.id, self.repository.clone(), ask, policy, &roll, now).await?;
         Ok(decided.ok().map(Approved::without_people))
     }
 

@@ -8,6 +8,7 @@ use crate::{
     handles,
     health::{Health, Trouble},
     http,
+    in_force::{self, InForce, Reload},
     issuers::Issuers,
     keys::KeyDirectory,
     machines::Machines,
@@ -44,7 +45,7 @@ pub(crate) struct Service {
     pub log: Log,
     pub published: Published,
     pub health: Arc<Health>,
-    pub policy: Arc<PolicySet>,
+    pub policy: Arc<InForce>,
     pub keys: Arc<KeyDirectory>,
     pub tokens: Arc<Tokens>,
     pub token_turn: tokio::sync::Mutex<()>,
@@ -64,6 +65,8 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
     let _lock = opening::lock(&config.data)?;
     let vkey = opening::vkey(config)?;
     let origin = opening::origin(&vkey)?;
+    let hangups = in_force::hangups()
+        .map_err(|e| Fatal::Unavailable { what: "the signal SIGHUP".into(), why: e.to_string() })?;
     let policy = opening::load_policy(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (mark, before) = opening::unsealed_mark(config, clock.as_ref())?;
@@ -114,10 +117,12 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
         signers.insert(keeper.name.clone(), signer);
         tokio::spawn(connection.run());
     }
+    in_force::tell_warnings(&policy, clock.as_ref());
+    let in_force = Arc::new(InForce::new(config.policy.clone(), policy.clone()));
     let workshop = Arc::new(Workshop {
         store: store.clone(),
         log: log.clone(),
-        policy: policy.clone(),
+        policy: in_force.clone(),
         keys: keys.clone(),
         tokens: tokens.clone(),
         signers: Arc::new(signers),
@@ -138,6 +143,14 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
     write_started(&log, &policy, (digest, witness_policy), clock.as_ref()).await;
     let end_is_told = write_how_it_ended(&log, before.as_ref(), &mark, clock.as_ref()).await?;
     publisher.start().await.map_err(met)?;
+    let reload = Reload {
+        in_force: in_force.clone(),
+        log: log.clone(),
+        health: health.clone(),
+        publisher: publisher.clone(),
+        clock: clock.clone(),
+    };
+    tokio::spawn(reload.run(hangups));
     tokio::spawn(refusals.clone().run(log.clone(), clock.clone()));
     if let Some(machines) = machines {
         tokio::spawn(machines.follow(health.clone()));
@@ -162,7 +175,7 @@ pub async fn serve(config: &Config, digest: Sha256) -> Result<(), Fatal> {
         log: log.clone(),
         published,
         health,
-        policy,
+        policy: in_force,
         keys,
         tokens,
         token_turn: tokio::sync::Mutex::default(),

@@ -44,7 +44,7 @@ use crate::{
     signer::{AskError, Closed, Context, Signer},
     store::{Rejected, StoreError, Waiting},
 };
-use policy::{Ask, Caller, Facts, PolicySet};
+use policy::{Ask, Caller, Decision, Facts, Manifest, PolicySet, Signing};
 use record::{
     Action, Change, Clock, Completion, Denial, Digest, FailureCode, ImageRef, Intent, KeeperName, KeyId,
     Leaf, MessageTooLong, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId, Requested,
@@ -224,8 +224,11 @@ impl Allowed {
     ) -> Result<Result<Self, Denied>, SignError> {
         let facts = Facts { caller: who.caller.clone(), repository, ask, now };
         let decision = policy.decide(&facts);
-        let requested = Requested { request, by: facts.caller.principal, rules: decision.rules };
-        if !decision.allowed {
+        tell(&decision, &facts);
+        // What waits for people is refused like what is denied: nobody can be asked yet.
+        let allowed = decision.allowed();
+        let requested = Requested { request, by: facts.caller.principal().clone(), rules: decision.rules };
+        if !allowed {
             let leaf =
                 denial(requested, facts.repository, &facts.ask, decision.stamp, decision.reasons, now)?;
             return roll.deny(leaf).await.map(Err);
@@ -539,9 +542,9 @@ fn denial(
     reasons: Vec<Reason>,
     time: Time,
 ) -> Result<Denial, SignError> {
-    let (action, tag, digest) = match ask {
-        Ask::Sign { tag, digest, .. } => ("sign", Some(tag.clone()), Some(*digest)),
-        Ask::CreateRepository { .. } => ("create-repository", None, None),
+    let (action, tag, digest) = match ask.signing() {
+        Some(image) => ("sign", Some(image.tag.clone()), Some(image.digest)),
+        None => ("create-repository", None, None),
     };
     let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
     let (request, by) = (requested.request, requested.by);
@@ -570,10 +573,25 @@ pub(crate) async fn refuse(
 }
 
 fn signed_image(ask: Ask) -> Option<SignedImage> {
-    match ask {
-        Ask::Sign { tag, digest, manifest: policy::Manifest::Present { media_type, size }, .. } => {
-            Some(SignedImage { tag, digest, size, media_type })
-        }
-        _ => None,
+    let (Ask::Sign(image) | Ask::RequestSign(image)) = ask else { return None };
+    let Signing { tag, digest, manifest, .. } = *image;
+    match manifest {
+        Manifest::Present { media_type, size } => Some(SignedImage { tag, digest, size, media_type }),
+        Manifest::Absent | Manifest::Unreachable => None,
+    }
+}
+
+/// What a decision says besides yes and no is for the operator's own log.
+fn tell(decision: &Decision, facts: &Facts) {
+    let (repository, by) = (&facts.repository, facts.caller.principal());
+    for reason in &decision.observed {
+        tracing::info!(rule = reason.rule, message = reason.message, %repository, %by, "a rule under observation would deny this");
+    }
+    for warning in &decision.warnings {
+        tracing::warn!(warning, %repository, %by, "a rule under observation cannot be evaluated");
+    }
+    if decision.alarm {
+        let rules = decision.determining();
+        tracing::error!(?rules, outcome = decision.outcome.as_str(), %repository, %by, "policy raises an alarm");
     }
 }

@@ -10,10 +10,12 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 mod backup;
 mod log;
+mod policy;
 mod witness;
 
 pub(crate) use backup::*;
 pub(crate) use log::*;
+pub(crate) use policy::*;
 pub(crate) use witness::*;
 
 /// Signs container images with keys in hardware, and shows what was signed and why.
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     /// Make, list and revoke API tokens (scope admin); health of the hardware tokens (scope audit or admin)
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Check, test and explain a policy folder, offline
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Look at the signing keys
     #[command(subcommand)]
     Key(KeyCommand),

@@ -406,6 +406,17 @@ pub enum Event {
         /// The keeper.
         keeper: KeeperName,
     },
+    /// The operator's policy was read again while the daemon served, and from here on another one decides.
+    PolicyChanged {
+        /// When.
+        time: Time,
+        /// 128 random bits.
+        nonce: Nonce,
+        /// The policy that decided before.
+        old: PolicyStamp,
+        /// The policy that decides now.
+        new: PolicyStamp,
+    },
     /// The daemon's wall clock was set, or its machine slept.
     ClockStepped {
         /// When, by the clock as it is now.
@@ -514,6 +525,7 @@ impl Event {
             | Self::SpoolRolledBack { time, .. }
             | Self::TokenTrouble { time, .. }
             | Self::TokenWell { time, .. }
+            | Self::PolicyChanged { time, .. }
             | Self::ClockStepped { time, .. }
             | Self::RefusalsLimited { time, .. }
             | Self::RefusalsCounted { time, .. }

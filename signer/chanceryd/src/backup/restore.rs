@@ -107,7 +107,7 @@ impl Target {
     ) -> Result<(), Fatal> {
         let mut batch = Vec::new();
         for row in rows {
-            batch.push(new_request(row.map_err(fatal)?).into());
+            batch.push(new_request(row.map_err(fatal)?)?.into());
             if batch.len() == ROWS_AT_ONCE {
                 self.commit(&[], &std::mem::take(&mut batch)).await?;
             }
@@ -139,16 +139,19 @@ fn new_leaf(backed: BackedLeaf) -> NewLeaf {
     NewLeaf { leaf: backed.leaf, bytes: backed.bytes, payload: backed.payload }
 }
 
-fn new_request(row: RequestRow) -> NewRequest {
+fn new_request(row: RequestRow) -> Result<NewRequest, Fatal> {
+    let unknown = |e| state(Path::new("requests-*.jsonl"), format!("the caller of request {}: {e}", row.id));
+    let caller = row.caller.map(serde_json::from_value).transpose().map_err(unknown)?;
     let (repository, tag, digest) = (row.repository, row.tag, row.digest);
-    NewRequest {
+    Ok(NewRequest {
         id: row.id,
         by: row.by,
+        caller,
         idempotency: (row.idempotency_key, row.fingerprint),
         image: ImageRow { repository, tag, digest, size: row.size, media_type: row.media_type },
         created: row.created,
         poll: None,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     audit::AppendError,
     auth::{Proof, new_poll_token},
+    facts::FactFinder,
     refusals::Roll,
     service::Service,
     sign::{Allowed, Approved, Authenticated, SignRequest},
@@ -22,7 +23,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use policy::Ask;
+use policy::{Ask, PolicySet};
 use record::{Leaf, Repository, RequestId, RoleKeys, Sha256};
 use serde::Deserialize;
 use std::time::Duration;
@@ -112,11 +113,13 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     }
     let id = RequestId::new(now);
     let request = SignRequest { image: body.image, tag: body.tag }; //                       1. parsed
+    let caller = proof.kept(now);
     let who = Authenticated::new(proof); //                                                  2. who
-    let ask = facts(&service, &request).await?;
+    let policy = service.policy.current();
+    let ask = facts(&service, &policy, &request).await?;
     let repository = request.image.repository.clone();
     let roll = Roll::of_callers(&service.log, &service.refusals);
-    let decided = Allowed::decide(&who, id.clone(), repository, ask, &service.policy, &roll, now).await?;
+    let decided = Allowed::decide(&who, id.clone(), repository, ask, &policy, &roll, now).await?;
     let allowed = decided.map_err(Fail::denied)?; //                                         3. policy
     keys_answer(&service, &request.image.repository).await?;
     let approved = Approved::without_people(allowed); //                                     4. people
@@ -125,6 +128,7 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     let row = store::NewRequest {
         id: id.clone(),
         by: by.clone(),
+        caller,
         idempotency: (key.clone(), fingerprint),
         image,
         created: now,
@@ -143,20 +147,17 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     Ok((id, Some(poll)))
 }
 
-async fn facts(service: &Service, request: &SignRequest) -> Result<Ask, Fail> {
+/// Whether the key may be used is asked at once: as long as nobody can approve, what needs approvals would wait for ever.
+async fn facts(service: &Service, policy: &PolicySet, request: &SignRequest) -> Result<Ask, Fail> {
     let SignRequest { image, tag } = request;
     // A repository that policy does not know is refused without asking anybody about it.
-    let manifest = match service.policy.repository(&image.repository) {
+    let manifest = match policy.repository(&image.repository) {
         Some(_) => service.registries.manifest(image).await,
         None => policy::Manifest::Absent,
     };
-    Ok(Ask::Sign {
-        tag_previous: service.store.tag(&image.repository, tag).await?,
-        tag: tag.clone(),
-        digest: image.digest,
-        manifest,
-        collection_exists: collection_exists(service, &image.repository).await?,
-    })
+    let known = FactFinder { store: &service.store, keys: &service.keys };
+    let signing = known.signing(&image.repository, tag.clone(), image.digest, manifest).await?;
+    Ok(Ask::Sign(Box::new(signing)))
 }
 
 async fn collection_exists(service: &Service, repository: &Repository) -> Result<bool, Fail> {
@@ -413,7 +414,8 @@ async fn make_collection(service: App, proof: Proof, repository: Repository) -> 
     let ask = Ask::CreateRepository { collection_exists: collection_exists(&service, &repository).await? };
     let id = RequestId::new(now);
     let roll = Roll::of_callers(&service.log, &service.refusals);
-    let decided = Allowed::decide(&who, id, repository.clone(), ask, &service.policy, &roll, now).await?;
+    let decided =
+        Allowed::decide(&who, id, repository.clone(), ask, &service.policy.current(), &roll, now).await?;
     let allowed = decided.map_err(Fail::denied)?;
     keys_answer(&service, &repository).await?;
     let made = tokio::select! {

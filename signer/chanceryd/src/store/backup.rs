@@ -16,7 +16,7 @@ impl Store {
         after: Option<&RequestId>,
     ) -> Result<Vec<RequestRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, principal, idempotency_key, fingerprint, repository, tag, digest, size, media_type, created_ms
+            "SELECT id, principal, idempotency_key, fingerprint, repository, tag, digest, size, media_type, created_ms, caller
              FROM request WHERE id > ? AND idempotency_key IS NOT NULL ORDER BY id LIMIT ?",
         )
         .bind(after.map_or("", RequestId::as_str))
@@ -39,5 +39,6 @@ fn request(row: &SqliteRow) -> Result<RequestRow, StoreError> {
         size: unsigned(row.try_get(7)?),
         media_type: row.try_get(8)?,
         created: rows::time(row.try_get(9)?)?,
+        caller: row.try_get::<Option<String>, _>(10)?.as_deref().map(rows::json).transpose()?,
     })
 }

@@ -321,6 +321,7 @@ async fn happen(
         | Event::SpoolRolledBack { .. }
         | Event::TokenTrouble { .. }
         | Event::TokenWell { .. }
+        | Event::PolicyChanged { .. }
         | Event::ClockStepped { .. }
         | Event::RefusalsLimited { .. }
         | Event::RefusalsCounted { .. }

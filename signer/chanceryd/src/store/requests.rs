@@ -2,6 +2,7 @@
 //! the log.
 
 use super::{NewPollToken, Rejected, Store, StoreError, signed, unsigned};
+use policy::Caller;
 use record::{Digest, Principal, Repository, RequestId, Sha256, Tag, Time};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -12,6 +13,8 @@ pub(crate) struct NewRequest {
     pub id: RequestId,
     /// Who asked.
     pub by: Principal,
+    /// What is kept of the caller; nothing of an API token.
+    pub caller: Option<Caller>,
     /// The caller's idempotency key and the hash of what it was used for.
     pub idempotency: (String, Sha256),
     /// The image and its tag.
@@ -37,6 +40,8 @@ pub(crate) struct ImageRow {
 pub(crate) struct Waiting {
     pub id: RequestId,
     pub by: Principal,
+    /// What was kept of the caller, if anything.
+    pub caller: Option<Caller>,
     pub image: ImageRow,
     /// The last intent for it that ended without a signature.
     pub retries: Option<u64>,
@@ -67,11 +72,12 @@ impl NewRequest {
         connection: &mut SqliteConnection,
     ) -> Result<Result<(), Rejected>, StoreError> {
         let done = sqlx::query(
-            "INSERT INTO request (id, principal, idempotency_key, fingerprint, repository, tag, digest, size, media_type, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO request (id, principal, caller, idempotency_key, fingerprint, repository, tag, digest, size, media_type, created_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(self.id.as_str())
         .bind(self.by.as_str())
+        .bind(self.caller.as_ref().map(super::project::to_json).transpose()?)
         .bind(&self.idempotency.0)
         .bind(self.idempotency.1.as_bytes().to_vec())
         .bind(self.image.repository.as_str())
@@ -129,7 +135,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, principal, tag, digest, size, media_type, retries FROM request
+            "SELECT id, principal, tag, digest, size, media_type, retries, caller FROM request
              WHERE repository = ? AND intent IS NULL AND denied IS NULL AND problem IS NULL ORDER BY id LIMIT ?",
         )
         .bind(repository.as_str())
@@ -163,6 +169,7 @@ fn waiting(repository: &Repository, row: &SqliteRow) -> Result<Waiting, StoreErr
             media_type: row.try_get(5)?,
         },
         retries: row.try_get::<Option<i64>, _>(6)?.map(unsigned),
+        caller: row.try_get::<Option<String>, _>(7)?.as_deref().map(super::rows::json).transpose()?,
     })
 }
 

@@ -63,9 +63,11 @@ CREATE TABLE certificate (repository TEXT PRIMARY KEY, sha256 BLOB NOT NULL, com
 -- What the newest recorded targets file says.
 CREATE TABLE tag (repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (repository, tag)) STRICT, WITHOUT ROWID;
 
+-- caller: who asked, as JSON of policy's facts. Null for an API token, which is looked at again, and for rows that a leaf made.
 CREATE TABLE request (
     id TEXT PRIMARY KEY,
     principal TEXT NOT NULL,
+    caller TEXT,
     idempotency_key TEXT,
     fingerprint BLOB,
     repository TEXT NOT NULL,

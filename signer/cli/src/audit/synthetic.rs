@@ -324,6 +324,7 @@ fn request_row() -> backup::RequestRow {
     backup::RequestRow {
         id: record::RequestId::new(time(1)),
         by: "token:ci".parse().unwrap(),
+        caller: None,
         idempotency_key: "key-1".into(),
         fingerprint: Sha256::of(b"fingerprint"),
         repository: "r.example/a".parse().unwrap(),

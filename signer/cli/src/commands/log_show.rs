@@ -191,6 +191,9 @@ fn event(event: &Event) -> String {
             format!("{time}  token-trouble  {keeper}: {problems}")
         }
         Event::TokenWell { time, keeper, .. } => format!("{time}  token-well  {keeper}"),
+        Event::PolicyChanged { time, old, new, .. } => {
+            format!("{time}  policy-changed  from {} to {}", old.set, new.set)
+        }
         Event::ClockStepped { time, by_ms, .. } => format!("{time}  clock-stepped  by {by_ms} ms"),
         Event::RefusalsLimited { time, by, from, .. } => {
             format!("{time}  refusals-limited  of {by}, since {from}: counted from here on")

@@ -16,6 +16,7 @@ mod log_show;
 mod log_sigstore;
 mod log_watch;
 pub(crate) mod log_witness;
+mod policy;
 mod repo;
 mod request;
 mod sign;
@@ -48,6 +49,7 @@ pub(crate) async fn run(
         Command::Log(command) => log::run(command, connection, output).await,
         Command::Backup(command) => backup::run(command, output).await,
         Command::Token(command) => token::run(command, &connection.client()?, output).await,
+        Command::Policy(command) => policy::run(&command, output),
         Command::Key(command) => key::run(command, &connection.client()?, output).await,
         Command::Doctor { keepers } => doctor::run(connection, &keepers, output).await,
         Command::Version => version::run(output),
@@ -90,7 +92,14 @@ mod tests {
             "key": { "spki": spki, "purpose": "targets", "repositories": ["r.example/"], "evidence": [] },
         }));
         let info: TokenInfo = read(token.clone());
+        let (checked, linted, tested, diff, explained, replay) = super::policy::tests::documents();
         let documents = [
+            shown(&checked),
+            shown(&linted),
+            shown(&tested),
+            shown(&diff),
+            shown(&explained),
+            shown(&replay),
             shown(&super::doctor::Diagnosis {
                 checks: vec![super::doctor::Check::good("server", "answers")],
             }),

@@ -249,7 +249,7 @@ fn certificates(layout: &Layout, settings: &Settings) -> Result<(), Failure> {
 }
 
 fn policy(layout: &Layout, settings: &Settings) -> Result<(), Failure> {
-    let mut text = "# Who may have what signed; see the reference for all members. A restart loads changes.\nschema = 1\n".to_owned();
+    let mut text = "# Who may have what signed; see the reference for all members. chanceryd loads changes when it starts and on SIGHUP.\nschema = 1\n".to_owned();
     for name in &settings.repositories {
         let _infallible = write!(
             text,

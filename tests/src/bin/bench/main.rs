@@ -1,6 +1,8 @@
 //! What a signature costs: the raw token, then the whole service at 1, 16 and 64 clients, in one run on one machine; then
-//! what a large log costs. Judge by the ratio to the raw token; absolute figures say more about the machine.
+//! what a decision of policy and a large log cost. Judge by the ratio to the raw token; absolute figures say more about the
+//! machine.
 
+mod decision;
 mod growth;
 mod load;
 mod process;
@@ -26,15 +28,17 @@ fn main() -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["raw", ..] => token::raw(&args[1..]),
+        ["policy"] => decision::decisions(),
         _ if !have("docker-registry") || !have("softhsm2-util") => Ok(()),
         [] => {
             signatures()?;
+            decision::decisions()?;
             growth::growth()
         }
         ["signatures"] => signatures(),
         ["growth"] => growth::growth(),
         ["retention"] => retention::retention(),
-        _ => anyhow::bail!("bench [signatures|growth|retention]"),
+        _ => anyhow::bail!("bench [signatures|policy|growth|retention]"),
     }
 }
 

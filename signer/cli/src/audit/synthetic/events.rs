@@ -59,7 +59,11 @@ fn behind(event: &Event) -> Option<Event> {
         Event::TokenTrouble { .. } => {
             Event::TokenWell { time: at, nonce, keeper: "signing".parse().unwrap() }
         }
-        Event::TokenWell { .. } => Event::ClockStepped { time: at, nonce, by_ms: -90_000 },
+        Event::TokenWell { .. } => {
+            let stamp = |text: &[u8]| PolicyStamp { set: Sha256::of(text), schema: Sha256::of(b"schema") };
+            Event::PolicyChanged { time: at, nonce, old: stamp(b"old"), new: stamp(b"new") }
+        }
+        Event::PolicyChanged { .. } => Event::ClockStepped { time: at, nonce, by_ms: -90_000 },
         Event::ClockStepped { by_ms: ..0, .. } => Event::ClockStepped { time: at, nonce, by_ms: 90_000 },
         Event::ClockStepped { .. } => Event::RefusalsLimited { time: at, nonce, by: by(), from: time(0) },
         Event::RefusalsLimited { .. } => {

@@ -119,8 +119,8 @@ impl Bounds {
         let Some(text) = text else { return Ok(default) };
         let field = self.field;
         let seconds = seconds(text).ok_or_else(|| ValidityError::Grammar { field, text: text.to_owned() })?;
-        let within = seconds >= crate::validity::seconds(self.least).unwrap_or(i64::MAX)
-            && seconds <= crate::validity::seconds(self.most).unwrap_or(0);
+        let within = seconds >= self::seconds(self.least).unwrap_or(i64::MAX)
+            && seconds <= self::seconds(self.most).unwrap_or(0);
         if within {
             Ok(seconds)
         } else {
@@ -130,7 +130,7 @@ impl Bounds {
 }
 
 /// `<number><unit>` in seconds; a year is 365 days. No sign, no leading zero, so no zero.
-fn seconds(text: &str) -> Option<i64> {
+pub(super) fn seconds(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if number.starts_with('0') || !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;
