@@ -5,7 +5,7 @@
 use crate::{
     audit::Log,
     auth::Tokens,
-    facts::FactFinder,
+    facts::{Asked, FactFinder},
     health::Health,
     in_force::InForce,
     keys::KeyDirectory,
@@ -314,9 +314,16 @@ impl Loop {
         let w = &self.workshop;
         let now = w.clock.now();
         let image = waiting.image;
-        let manifest = Manifest::Present { media_type: image.media_type, size: image.size };
-        let known = FactFinder { store: &w.store, keys: &w.keys };
-        let signing = known.signing(&self.repository, image.tag, image.digest, manifest).await?;
+        let asked = Asked {
+            id: &waiting.id,
+            by: &waiting.by,
+            repository: &self.repository,
+            tag: image.tag,
+            digest: image.digest,
+            manifest: Manifest::Present { media_type: image.media_type, size: image.size },
+            now,
+        };
+        let signing = FactFinder { store: &w.store, keys: &w.keys, policy }.signing(asked).await?;
         let who = match w.tokens.still(&waiting.by, now) {
             Some(proof) => Authenticated::new(proof),
             None => Authenticated::new(crate::auth::Proof::ended(waiting.by, now)),

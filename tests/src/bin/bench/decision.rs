@@ -19,7 +19,10 @@ pub(crate) fn decisions() -> Result<()> {
     let example = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/example"))?;
     let mut large = example.clone();
     for n in 0..MORE {
-        write!(large.data, "\n[[repository]]\nname = \"registry.example.com/more/app{n}\"\nimmutable_tags = true\n")?;
+        write!(
+            large.data,
+            "\n[[repository]]\nname = \"registry.example.com/more/app{n}\"\nimmutable_tags = true\n"
+        )?;
     }
     row("the example", example)?;
     row("and 1 000 repositories", large)
@@ -38,7 +41,8 @@ fn row(name: &str, sources: Sources) -> Result<()> {
     let mut times: Vec<(Duration, bool)> = (0..DECISIONS).map(decide).collect();
     anyhow::ensure!(times.iter().all(|(_, allowed)| *allowed), "the first case of the example is allowed");
     times.sort();
-    let us = |share: usize| times.get(DECISIONS * share / 100).map_or(0.0, |(time, _)| time.as_secs_f64() * 1e6);
+    let us =
+        |share: usize| times.get(DECISIONS * share / 100).map_or(0.0, |(time, _)| time.as_secs_f64() * 1e6);
     println!("{name:<25}  {load_ms:>7.1}  {:>15.0}  {:>6.0}", us(50), us(99));
     Ok(())
 }
