@@ -104,3 +104,26 @@ fn a_policy_is_read_again_as_a_whole_and_a_bad_one_changes_nothing_but_the_alarm
     assert_eq!(denied, Some(changes[0].1), "the new policy decided under its own stamp");
     service.verify_log();
 }
+
+#[test]
+fn requests_of_the_last_hour_count_and_refused_ones_do_not() {
+    if !have("docker-registry") {
+        return;
+    }
+    let scene = Scene::start();
+    let service = &scene.service;
+    let digest = service.registry.push("demo/app", "v1", "hello");
+    scene.taken(&format!("{}rate = {{ caller = 2, repository = 9 }}\n", scene.first), 1);
+    for tag in ["v1", "v2"] {
+        assert_eq!(service.sign("demo/app", &digest, tag).code, 0, "{tag}");
+    }
+    for tag in ["v3", "v4"] {
+        let refused = service.sign("demo/app", &digest, tag);
+        assert_eq!(refused.code, 3, "{refused:?}");
+        assert!(
+            refused.stderr.contains("may have 2 signatures an hour for")
+                && refused.stderr.contains("and had 2"),
+            "{refused:?}"
+        );
+    }
+}

@@ -7,51 +7,72 @@ use crate::{
     keys::KeyDirectory,
     store::{Role, Store, StoreError},
 };
-use policy::{Attestations, Fact, Manifest, Signing, SigningKey};
-use record::{Digest, KeyRecord, Purpose, Repository, Tag};
+use policy::{Attestations, Fact, Manifest, PolicySet, Signed, Signing, SigningKey};
+use record::{Digest, KeyRecord, Principal, Purpose, Repository, RequestId, Tag, Time};
 
 /// Manifests of single images, which name no other manifests.
 const SINGLE: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
+/// How long back signatures are counted.
+const HOUR_S: i64 = 3_600;
+
 /// Where the facts come from.
 pub(crate) struct FactFinder<'a> {
     pub store: &'a Store,
     pub keys: &'a KeyDirectory,
+    pub policy: &'a PolicySet,
+}
+
+/// A request to sign.
+pub(crate) struct Asked<'a> {
+    pub id: &'a RequestId,
+    pub by: &'a Principal,
+    pub repository: &'a Repository,
+    pub tag: Tag,
+    pub digest: Digest,
+    pub manifest: Manifest,
+    pub now: Time,
 }
 
 impl FactFinder<'_> {
-    /// The facts about a digest that shall be signed under a tag.
-    pub(crate) async fn signing(
-        &self,
-        repository: &Repository,
-        tag: Tag,
-        digest: Digest,
-        manifest: Manifest,
-    ) -> Result<Signing, StoreError> {
-        let collection = self.store.collection(repository).await?;
+    /// The facts about a request to sign.
+    pub(crate) async fn signing(&self, asked: Asked<'_>) -> Result<Signing, StoreError> {
+        let collection = self.store.collection(asked.repository).await?;
         let root = collection.newest(Role::Root);
         let roles = match root {
             Some(root) => Some(self.store.roles(root).await?),
-            None => self.keys.roles_for(repository).ok(),
+            None => self.keys.roles_for(asked.repository).ok(),
         };
+        let key = roles.and_then(|roles| self.key(roles.of(Purpose::Targets)));
         Ok(Signing {
-            tag_previous: self.store.tag(repository, &tag).await?.into(),
-            children: children(&manifest),
-            key: roles
-                .and_then(|roles| self.key(roles.of(Purpose::Targets)))
-                .map_or(Fact::NotLookedAt, Fact::Found),
+            tag_previous: self.store.tag(asked.repository, &asked.tag).await?.into(),
+            children: children(&asked.manifest),
+            key: key.map_or(Fact::NotLookedAt, Fact::Found),
             collection_exists: root.is_some(),
             image_created: Fact::NotLookedAt,
             attestations: Attestations::not_looked_at(),
-            signed_last_hour: Fact::NotLookedAt,
+            signed_last_hour: self.signed_last_hour(&asked).await?,
             approvals: Vec::new(),
             touched: Fact::NotLookedAt,
             break_glass: Fact::Absent,
-            tag,
-            digest,
-            manifest,
+            tag: asked.tag,
+            digest: asked.digest,
+            manifest: asked.manifest,
         })
+    }
+
+    /// Requests of the last hour before this one that were signed or will be. Counted only where an entry has a limit: it
+    /// takes a walk over all requests of that hour.
+    async fn signed_last_hour(&self, asked: &Asked<'_>) -> Result<Fact<Signed>, StoreError> {
+        let limited = |rate: policy::Rate| rate.caller.is_some() || rate.repository.is_some();
+        if !self.policy.repository(asked.repository).is_some_and(|rules| limited(rules.rate)) {
+            return Ok(Fact::NotLookedAt);
+        }
+        let since = asked.now.plus_s(-HOUR_S);
+        let (by_caller, of_repository) =
+            self.store.admitted_between(since, asked.id, asked.by, asked.repository).await?;
+        Ok(Fact::Found(Signed { by_caller, of_repository }))
     }
 
     /// A key by what its keeper has presented; nothing if no keeper presents it now.

@@ -5,7 +5,7 @@
 use crate::{
     audit::Log,
     auth::{Proof, Tokens},
-    facts::FactFinder,
+    facts::{Asked, FactFinder},
     health::Health,
     in_force::InForce,
     keys::KeyDirectory,
@@ -348,9 +348,16 @@ impl Loop {
         let w = &self.workshop;
         let now = w.clock.now();
         let image = waiting.image;
-        let manifest = Manifest::Present { media_type: image.media_type, size: image.size };
-        let known = FactFinder { store: &w.store, keys: &w.keys };
-        let signing = known.signing(&self.repository, image.tag, image.digest, manifest).await?;
+        let asked = Asked {
+            id: &waiting.id,
+            by: &waiting.by,
+            repository: &self.repository,
+            tag: image.tag,
+            digest: image.digest,
+            manifest: Manifest::Present { media_type: image.media_type, size: image.size },
+            now,
+        };
+        let signing = FactFinder { store: &w.store, keys: &w.keys, policy }.signing(asked).await?;
         let proof = waiting.caller.map(Proof::of_waiting).or_else(|| w.tokens.still(&waiting.by, now));
         let who = Authenticated::new(proof.unwrap_or_else(|| Proof::ended(waiting.by, now)));
         let (ask, roll) = (Ask::Sign(Box::new(signing)), Roll::ending(&w.log));

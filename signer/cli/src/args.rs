@@ -365,7 +365,13 @@ mod tests {
     fn every_command_that_a_message_names_exists() {
         let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut lines = Vec::new();
-        for place in ["src", "../chanceryd/src", "../../policy/src/cedar", "../../policy/src/decide.rs"] {
+        for place in [
+            "src",
+            "../chanceryd/src",
+            "../../policy/src/cedar",
+            "../../policy/src/data",
+            "../../policy/src/decide.rs",
+        ] {
             messages(&own.join(place), &mut lines);
         }
         let mut named = 0;

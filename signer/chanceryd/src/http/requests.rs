@@ -8,7 +8,7 @@ use super::{
 use crate::{
     audit::AppendError,
     auth::{Proof, new_poll_token},
-    facts::FactFinder,
+    facts::{Asked, FactFinder},
     refusals::Roll,
     service::Service,
     sign::{Allowed, Approved, Authenticated, SignRequest},
@@ -116,7 +116,7 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
     let caller = proof.kept(now);
     let who = Authenticated::new(proof); //                                                  2. who
     let policy = service.policy.current();
-    let ask = facts(&service, &policy, &request).await?;
+    let ask = facts(&service, &policy, &request, (&id, &by, now)).await?;
     let repository = request.image.repository.clone();
     let roll = Roll::of_callers(&service.log, &service.refusals);
     let decided = Allowed::decide(&who, id.clone(), repository, ask, &policy, &roll, now).await?;
@@ -148,16 +148,22 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
 }
 
 /// Whether the key may be used is asked at once: as long as nobody can approve, what needs approvals would wait for ever.
-async fn facts(service: &Service, policy: &PolicySet, request: &SignRequest) -> Result<Ask, Fail> {
+async fn facts(
+    service: &Service,
+    policy: &PolicySet,
+    request: &SignRequest,
+    (id, by, now): (&RequestId, &Principal, Time),
+) -> Result<Ask, Fail> {
     let SignRequest { image, tag } = request;
     // A repository that policy does not know is refused without asking anybody about it.
     let manifest = match policy.repository(&image.repository) {
         Some(_) => service.registries.manifest(image).await,
         None => policy::Manifest::Absent,
     };
-    let known = FactFinder { store: &service.store, keys: &service.keys };
-    let signing = known.signing(&image.repository, tag.clone(), image.digest, manifest).await?;
-    Ok(Ask::Sign(Box::new(signing)))
+    let (repository, tag, digest) = (&image.repository, tag.clone(), image.digest);
+    let asked = Asked { id, by, repository, tag, digest, manifest, now };
+    let finder = FactFinder { store: &service.store, keys: &service.keys, policy };
+    Ok(Ask::Sign(Box::new(finder.signing(asked).await?)))
 }
 
 async fn collection_exists(service: &Service, repository: &Repository) -> Result<bool, Fail> {

@@ -151,6 +151,31 @@ impl Store {
         rows.iter().map(|name| parse(name)).collect()
     }
 
+    /// Requests from `since` on, up to and without `before`, that were neither refused nor failed: how many this caller made,
+    /// and how many are for this repository.
+    pub(crate) async fn admitted_between(
+        &self,
+        since: Time,
+        before: &RequestId,
+        by: &Principal,
+        repository: &Repository,
+    ) -> Result<(u32, u32), StoreError> {
+        // Ids sort by the time of their making, so the primary key bounds the walk.
+        let row = sqlx::query(
+            "SELECT count(*) FILTER (WHERE principal = ?), count(*) FILTER (WHERE repository = ?) FROM request
+             WHERE id >= ? AND id < ? AND created_ms >= ? AND denied IS NULL AND problem IS NULL",
+        )
+        .bind(by.as_str())
+        .bind(repository.as_str())
+        .bind(RequestId::new(since.plus_ms(-1)).as_str())
+        .bind(before.as_str())
+        .bind(since.unix_ms())
+        .fetch_one(&self.readers)
+        .await?;
+        let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok((count(row.try_get(0)?), count(row.try_get(1)?)))
+    }
+
     /// How many requests wait, over all repositories.
     pub(crate) async fn waiting_count(&self) -> Result<u64, StoreError> {
         Ok(unsigned(sqlx::query_scalar(WAITING_COUNT).fetch_one(&self.readers).await?))
