@@ -25,7 +25,7 @@ const BACKED_UP: u8 = 0x10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
-    /// The authenticator's data, [`AUTHENTICATOR_DATA`] bytes.
+    /// The authenticator's data, 37 bytes.
     #[serde(rename = "authenticatorData")]
     pub authenticator_data: Blob,
     /// The browser's words, at most [`MAX_CLIENT_DATA`] bytes, as they were signed.

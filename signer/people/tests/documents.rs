@@ -1,8 +1,11 @@
 //! The spelling and the limits of statements, approvals and rosters, and how rosters follow each other.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code, where a panic is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test code, where a panic is a failed test"
+)]
 
-#[expect(dead_code, reason = "each test file uses a part of it")]
 #[path = "support/cast.rs"]
 mod cast;
 

@@ -1,6 +1,11 @@
 //! Who counts for a rule, who does not, and why.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code, where a panic is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code, where a panic is a failed test"
+)]
 
 #[expect(dead_code, reason = "each test file uses a part of it")]
 #[path = "support/cast.rs"]
