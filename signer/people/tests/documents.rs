@@ -1,10 +1,6 @@
 //! The spelling and the limits of statements, approvals and rosters, and how rosters follow each other.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test code, where a panic is a failed test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code, where a panic is a failed test")]
 
 #[path = "support/cast.rs"]
 mod cast;
