@@ -563,6 +563,96 @@ mod tests {
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
     }
 
+    /// The charter of a world whose targets key has this rule; the other keys have none.
+    fn guarded(rule: &str) -> String {
+        let mut world = Software::new().world();
+        world.first_roster = Some(Sha256::of(b"a roster"));
+        world.rules = [(Purpose::Targets, rule.to_owned())].into();
+        world.charter()
+    }
+
+    const TWO: &str = "[[key.approval]]\ngroup = \"release\"\ncount = 2\n";
+
+    #[test]
+    fn a_rule_reads_as_it_is_written_and_asks_for_piv_unless_it_says_more() {
+        let more = "[[key.approval]]\ngroup = \"security\"\ncount = 1\nmethods = [\"piv\", \"webauthn\"]\n";
+        let charter = Charter::parse(guarded(&format!("{TWO}{more}")).as_bytes()).unwrap();
+        let rules: Vec<_> = charter.keys().filter_map(|(_, key)| key.rule.as_ref()).collect();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0].to_string(), "2 of release by piv, 1 of security by piv or webauthn");
+    }
+
+    /// INVARIANT(people)
+    #[test]
+    fn a_rule_that_asks_for_nobody_is_an_error_and_never_nobody() {
+        let good = guarded(TWO);
+        assert!(Charter::parse(good.as_bytes()).is_ok());
+        let pin = good.lines().find(|line| line.starts_with("roster_sha256")).unwrap();
+        let inline = |approval: &str| {
+            let none = "approval = \"none\"\nsignatures_per_hour";
+            Software::new().world().charter().replacen(
+                none,
+                &format!("approval = {approval}\nsignatures_per_hour"),
+                1,
+            )
+        };
+        for (text, expected) in [
+            (
+                good.replace("count = 2", "count = 0"),
+                "key 2, approval: count of group release is 1 to 16, not 0",
+            ),
+            (good.replace("count = 2", "count = 17"), "count of group release"),
+            (good.replace("count = 2", "count = -1"), "key 2, approval"),
+            (good.replace("count = 2\n", ""), "missing field `count`"),
+            (good.replace("group = \"release\"\n", ""), "missing field `group`"),
+            (good.replace("count = 2", "count = 2\nmethods = []"), "methods of group release"),
+            (good.replace("count = 2", "count = 2\nmethods = [\"sms\"]"), "sms"),
+            (good.replace("count = 2", "count = 2\nany = true"), "any"),
+            (good.replace("\"release\"", "\"Release\""), "1 to 64 of a-z"),
+            (guarded(&format!("{TWO}{TWO}")), "stands in the rule twice"),
+            (good.replace(pin, ""), "roster_sha256: a key has an approval rule"),
+            (good.replace(pin, "roster_sha256 = \"\""), "64 lower-case hex"),
+            (inline("[]"), "key 1, approval: a rule names 1 to 8 groups, this one names 0"),
+            (inline("\"\""), "key 1, approval: is \"none\", or tables"),
+            (inline("\"None\""), "is \"none\", or tables"),
+            (inline("false"), "is \"none\", or tables"),
+            (inline("0"), "is \"none\", or tables"),
+            (inline("{}"), "is \"none\", or tables"),
+            (Software::new().world().charter().replacen("approval = \"none\"\n", "", 1), "approval"),
+        ] {
+            let error = why(&text);
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        for purpose in [Purpose::Snapshot, Purpose::Timestamp] {
+            let mut world = Software::new().world();
+            (world.first_roster, world.rules) = (Some(Sha256::of(b"x")), [(purpose, TWO.to_owned())].into());
+            assert!(why(&world.charter()).contains("has no rule"), "{purpose}");
+        }
+    }
+
+    /// INVARIANT(people)
+    #[test]
+    fn no_two_keys_of_one_purpose_and_repository_have_other_rules() {
+        let good = guarded(TWO);
+        let other = p256::ecdsa::SigningKey::from_slice(&[78; 32]).unwrap();
+        let other = Spki::from_sec1(other.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+        let with = |repository: &str, approval: &str, more: &str| {
+            format!(
+                "{good}\n[[key]]\nspki = {}\ncka_id = \"09\"\npurpose = \"targets\"\nrepositories = [\"{repository}\"]\n{approval}\
+                 signatures_per_hour = 1\nmax_validity_days = 1\n{more}",
+                serde_json::to_string(&other).unwrap()
+            )
+        };
+        let none = "approval = \"none\"\n";
+        for shared in ["r.example/team/", "r.example/team/app", "r.example/"] {
+            assert!(why(&with(shared, none, "")).contains("two targets keys have other rules"), "{shared}");
+            assert!(Charter::parse(with(shared, "", TWO).as_bytes()).is_ok(), "{shared}: the same rule");
+        }
+        assert!(Charter::parse(with("r.example/other/", none, "").as_bytes()).is_ok());
+        let retired = with("r.example/team/", none, "retired = \"2026-11-24T10:20:30.000Z\"\n");
+        assert!(Charter::parse(retired.as_bytes()).is_ok(), "it signs nothing");
+    }
+
     #[test]
     fn the_logs_key_is_no_key_of_a_charter() {
         let world = Software::new().world();

@@ -630,6 +630,35 @@ mod tests {
     }
 
     #[test]
+    fn a_roster_is_kept_over_compaction_and_only_the_next_one_follows() {
+        let rosters = [
+            include_str!("../../../people/tests/golden/roster-1.json"),
+            include_str!("../../../people/tests/golden/roster-2.json"),
+        ];
+        let taken = |number: usize| Change::Roster { signed: Blob(rosters[number].as_bytes().to_vec()) };
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(folder.path(), owner(), now()).unwrap();
+        let mut state = State::new(now());
+        let out_of_order = Reserve { clock: now(), changes: vec![taken(1)] };
+        assert!(state.clone().replay(&out_of_order).is_err(), "not without the first");
+        write(&mut journal, &mut state, vec![taken(0)]);
+        write(&mut journal, &mut state, vec![taken(1)]);
+        for number in [0, 1] {
+            let again = Reserve { clock: now(), changes: vec![taken(number)] };
+            assert!(state.clone().replay(&again).is_err(), "version {} again", number + 1);
+        }
+        drop(journal);
+        let (mut journal, replayed) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!(replayed, state);
+        journal.compact_after = 1;
+        write(&mut journal, &mut state, vec![open_item(1)]);
+        drop(journal);
+        let (_, compacted) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!(compacted, state);
+        assert_eq!(compacted.roster.unwrap().roster.version(), 2);
+    }
+
+    #[test]
     fn a_large_state_is_split_into_parts() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::new(now());

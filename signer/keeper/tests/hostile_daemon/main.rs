@@ -23,6 +23,7 @@ mod people;
 mod place;
 #[path = "../support/rig.rs"]
 mod rig;
+mod roster;
 mod succession;
 #[path = "../support/traced.rs"]
 mod traced;

@@ -1,7 +1,6 @@
 //! A daemon that lies about people's approvals.
 
-use super::cast::{self, Ceremony, by_piv, first, first_content, group, id, name, next, piv};
-use super::refused;
+use super::cast::{self, Ceremony, by_piv, first, id};
 use super::rig::{Daemon, Rig};
 use super::world::{Made, World, targets};
 use ::people::{Approval, Change, Content, Decision, Roster, SignedRoster, Signing, Statement};
@@ -11,34 +10,24 @@ use record::{Action, Intent, Origin, Principal, Purpose, Repository, Requested, 
 const TWO: &str = "[[key.approval]]\ngroup = \"release\"\ncount = 2\n";
 
 /// A keeper whose root and targets keys need two people of `release`.
-fn guarded() -> Option<Rig> {
+pub(super) fn guarded() -> Option<Rig> {
     Rig::with(|world| {
         world.first_roster = Some(first().sha256());
         world.rules = [Purpose::Root, Purpose::Targets].map(|purpose| (purpose, TWO.to_owned())).into();
     })
 }
 
-fn give(daemon: &mut Daemon, roster: &SignedRoster) -> FromSigner {
+pub(super) fn give(daemon: &mut Daemon, roster: &SignedRoster) -> FromSigner {
     daemon.say(&ToSigner::Roster { signed: Blob(roster.encode().unwrap()) })
 }
 
-fn takes(daemon: &mut Daemon, roster: &SignedRoster) {
+pub(super) fn takes(daemon: &mut Daemon, roster: &SignedRoster) {
     let offered = roster.offered();
     let in_force = RosterInForce { version: offered.version(), sha256: offered.sha256() };
     assert_eq!(give(daemon, roster), FromSigner::Roster(in_force));
 }
 
-fn does_not_take(daemon: &mut Daemon, roster: &SignedRoster, why: &str) {
-    match give(daemon, roster) {
-        FromSigner::Refused { code, detail } => {
-            assert_eq!(code.as_str(), "people");
-            assert!(detail.contains(why), "{why}: {detail}");
-        }
-        other => panic!("{why}: {other:?}"),
-    }
-}
-
-fn unsigned(roster: Roster) -> SignedRoster {
+pub(super) fn unsigned(roster: Roster) -> SignedRoster {
     SignedRoster::new(roster, vec![])
 }
 
@@ -66,7 +55,7 @@ fn content(
 
 /// An intent that gives one tag to one image, with the statement that an honest daemon makes of it after `edit`; the intent
 /// names that statement. Nobody has approved it yet.
-fn ask(world: &mut World, repository: &str, edit: impl FnOnce(&mut Content)) -> (Made, Statement) {
+pub(super) fn ask(world: &mut World, repository: &str, edit: impl FnOnce(&mut Content)) -> (Made, Statement) {
     let mut intent = world.intent(repository, targets(repository, 1, world.in_days(365), None, "v1"));
     let statement = name_statement(world, &mut intent, 0, edit);
     (world.make(intent, Extra::Targets { prev: None }), statement)
@@ -94,7 +83,7 @@ fn shown(approvals: &[Approval]) -> Vec<Blob> {
     approvals.iter().map(|a| Blob(a.encode().unwrap())).collect()
 }
 
-fn approve(made: &mut Made, statement: &Statement, by: &[&str]) {
+pub(super) fn approve(made: &mut Made, statement: &Statement, by: &[&str]) {
     made.approvals = shown(&by.iter().map(|who| by_piv(who, statement)).collect::<Vec<_>>());
 }
 
@@ -345,74 +334,4 @@ fn people_approve_a_whole_collection_and_a_renewal_needs_none() {
     let snapshot = rig.world.snapshot(&repository, 1, root.child(&root_file), renewal.child(&file));
     daemon.through(&mut rig.world, &snapshot);
     assert_eq!(rig.signed().len(), 5);
-}
-
-#[test]
-fn a_keeper_without_a_roster_signs_nothing_under_a_rule_and_takes_only_the_pinned_one() {
-    let Some(mut rig) = guarded() else { return };
-    let keeper = rig.start();
-    let mut daemon = keeper.connect();
-    assert_eq!(daemon.welcome.roster, None);
-    let (mut made, said) = ask(&mut rig.world, &super::repository(0), |_| ());
-    approve(&mut made, &said, &["alice", "bob"]);
-    refused(&rig, &mut daemon, &made, "people", "no roster");
-    // The daemon's own people.
-    let mut content = first_content();
-    content.people[3].keys.push(piv("mallory"));
-    does_not_take(&mut daemon, &unsigned(Roster::new(content).unwrap()), "the pin is for version 1");
-    let second = next(&first(), &["alice", "bob"], |_| ());
-    does_not_take(&mut daemon, &second, "the pin is for version 1");
-    does_not_take(&mut daemon, &SignedRoster::new(first(), vec![(id("alice"), vec![0])]), "no signatures");
-    assert!(matches!(
-        daemon.say(&ToSigner::Roster { signed: Blob(b"{}".to_vec()) }),
-        FromSigner::Refused { .. }
-    ));
-    takes(&mut daemon, &unsigned(first()));
-    let (mut made, said) = ask(&mut rig.world, &super::repository(1), |_| ());
-    approve(&mut made, &said, &["alice", "bob"]);
-    daemon.through(&mut rig.world, &made);
-}
-
-#[test]
-fn a_person_who_was_removed_does_not_count_and_no_older_roster_brings_them_back() {
-    let Some(mut rig) = guarded() else { return };
-    let keeper = rig.start();
-    let mut daemon = keeper.connect();
-    takes(&mut daemon, &unsigned(first()));
-    let without_bob = |c: &mut ::people::RosterContent| {
-        c.people.remove(1);
-        for members in c.groups.iter_mut().map(|g| &mut g.members) {
-            members.retain(|m| *m != name("bob"));
-        }
-    };
-    // Too few, the wrong people, and a daemon's own hand.
-    does_not_take(&mut daemon, &next(&first(), &["alice"], without_bob), "1 of 2");
-    does_not_take(&mut daemon, &next(&first(), &["alice", "dave"], without_bob), "1 of 2");
-    let more = |c: &mut ::people::RosterContent| c.groups[2] = group("release", &["alice", "bob", "dave"]);
-    does_not_take(&mut daemon, &next(&first(), &["mallory", "alice"], more), "no PIV key");
-    // An approver's key never signs for the service.
-    let targets = rig.world.spki[&Purpose::Targets].clone();
-    let with_targets_key = |c: &mut ::people::RosterContent| c.people[3].keys[0].spki = targets;
-    does_not_take(&mut daemon, &next(&first(), &["alice", "bob"], with_targets_key), "is a signing key");
-    let second = next(&first(), &["alice", "bob"], without_bob);
-    takes(&mut daemon, &second);
-    takes(&mut daemon, &second);
-    does_not_take(&mut daemon, &unsigned(first()), "version 3 is what follows");
-    let (mut made, said) = ask(&mut rig.world, &super::repository(0), |_| ());
-    approve(&mut made, &said, &["alice", "bob"]);
-    refused(&rig, &mut daemon, &made, "people", "bob is gone");
-    keeper.kill();
-    let keeper = rig.start();
-    let mut daemon = keeper.connect();
-    assert_eq!(daemon.welcome.roster.map(|r| r.version), Some(2), "durable");
-    does_not_take(&mut daemon, &unsigned(first()), "version 3 is what follows");
-    let (mut made, said) = ask(&mut rig.world, &super::repository(1), |_| ());
-    approve(&mut made, &said, &["alice", "bob"]);
-    refused(&rig, &mut daemon, &made, "people", "bob is gone after a restart too");
-    approve(&mut made, &said, &["alice", "carol"]);
-    refused(&rig, &mut daemon, &made, "used", "and the index is spent");
-    let (mut made, said) = ask(&mut rig.world, &super::repository(2), |_| ());
-    approve(&mut made, &said, &["alice", "carol"]);
-    daemon.through(&mut rig.world, &made);
-    assert_eq!(rig.signed(), [made.intent.payload]);
 }
