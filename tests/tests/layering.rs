@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &["record"]),
     ("api", &["record"]),
     ("keeper", &["record", "people", "tlog", "formats"]),
+    ("desk", &["record", "people", "keeper"]),
     ("chanceryd", &["record", "tlog", "backup", "formats", "api", "policy"]),
     ("cli", &["record", "tlog", "backup", "formats", "api", "policy"]),
     ("hsm-sim", &["hsm-sim-pkcs11", "hsm-sim-yubikey"]),

@@ -105,6 +105,11 @@ impl Approval {
         self.key
     }
 
+    /// How it was signed.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
     /// Whether it was made by this key, in the way for which the roster has it.
     pub fn verify(&self, key: &PersonKey) -> Result<(), ApprovalError> {
         match (&self.proof, &key.method) {

@@ -128,6 +128,11 @@ impl SignedRoster {
         &self.roster
     }
 
+    /// The signatures (DER), by their keys.
+    pub fn signatures(&self) -> &[(KeyId, Vec<u8>)] {
+        &self.signatures
+    }
+
     /// What each signature under it is over.
     pub fn signed_bytes(roster: &Roster) -> Vec<u8> {
         pae(ROSTER_TYPE, roster.bytes())
