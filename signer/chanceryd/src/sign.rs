@@ -224,7 +224,8 @@ impl Allowed {
     ) -> Result<Result<Self, Denied>, SignError> {
         let facts = Facts { caller: who.caller.clone(), repository, ask, now };
         let decision = policy.decide(&facts);
-        let requested = Requested { request, by: facts.caller.principal, rules: decision.rules, statement: None };
+        let requested =
+            Requested { request, by: facts.caller.principal, rules: decision.rules, statement: None };
         if !decision.allowed {
             let leaf =
                 denial(requested, facts.repository, &facts.ask, decision.stamp, decision.reasons, now)?;

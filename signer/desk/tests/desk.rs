@@ -1,10 +1,6 @@
 //! People at their desks: the real program, a real pcscd, and a virtual card each.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code, where a panic is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "test code, where a panic is a failed test")]
 
 #[expect(dead_code, reason = "the people of another crate's tests, of whom not all appear here")]
 #[path = "../../people/tests/support/cast.rs"]
