@@ -10,13 +10,15 @@ use std::{
 /// crate -> crates of this workspace that it may depend on, other than in its tests
 const ARROWS: &[(&str, &[&str])] = &[
     ("record", &[]),
+    ("people", &["record"]),
     ("tlog", &[]),
     ("formats", &["record", "tlog"]),
     ("backup", &["record", "tlog"]),
     ("policy", &["record"]),
     ("api", &["record"]),
     ("identity", &["record"]),
-    ("keeper", &["record", "tlog", "formats"]),
+    ("keeper", &["record", "people", "tlog", "formats"]),
+    ("desk", &["record", "people", "keeper"]),
     ("chanceryd", &["record", "tlog", "backup", "formats", "api", "policy", "identity"]),
     ("cli", &["record", "tlog", "backup", "formats", "api", "policy"]),
     ("hsm-sim", &["hsm-sim-pkcs11", "hsm-sim-yubikey"]),
@@ -120,7 +122,7 @@ fn an_auditor_builds_the_command_line_without_devices_databases_and_servers() {
 
 #[test]
 fn the_pure_crates_know_no_runtime_no_file_and_no_device() {
-    for name in ["record", "tlog", "formats", "identity"] {
+    for name in ["record", "people", "tlog", "formats", "identity"] {
         lacks(name, NOT_IN_PURE_CRATES);
         for file in sources(&root().join("signer").join(name).join("src")) {
             let text = fs::read_to_string(&file).unwrap();

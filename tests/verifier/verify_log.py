@@ -341,7 +341,7 @@ class Signed:
 # What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it, from 0
 # on, and Signed one of any sign.
 POLICY = {"set": str, "schema": str}
-REQUESTED = {"request": str, "by": str, "rules": [str]}
+REQUESTED = {"request": str, "by": str, "rules": [str], "statement?": str}
 KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "repositories": [str], "evidence": [str]}]}
 FILE = {"sha256": str, "length": int}
 CHANGE = {"tag": str, "digest": str, "size": int, "media_type": str, "requested": REQUESTED}

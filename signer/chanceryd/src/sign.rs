@@ -227,7 +227,8 @@ impl Allowed {
         tell(&decision, &facts);
         // What waits for people is refused like what is denied: nobody can be asked yet.
         let allowed = decision.allowed();
-        let requested = Requested { request, by: facts.caller.principal().clone(), rules: decision.rules };
+        let by = facts.caller.principal().clone();
+        let requested = Requested { request, by, rules: decision.rules, statement: None };
         if !allowed {
             let leaf =
                 denial(requested, facts.repository, &facts.ask, decision.stamp, decision.reasons, now)?;

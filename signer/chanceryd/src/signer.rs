@@ -445,7 +445,7 @@ impl Connection {
             bytes += intent.len() + extra_bytes(&extra);
             let inclusion = self.context.log.inclusion(index, &intent, noted).await?;
             session.asked.insert(index, reply);
-            items.push(Item { index, intent: Blob(intent), inclusion, extra });
+            items.push(Item { index, intent: Blob(intent), inclusion, extra, approvals: vec![] });
         }
         Ok(items)
     }
@@ -494,6 +494,9 @@ impl Connection {
             }
             FromSigner::Refused { code, detail } => {
                 Err(SessionError::Unusable(format!("it refused our message ({code}): {detail}")))
+            }
+            FromSigner::Roster(_) => {
+                Err(SessionError::Unusable("it answered a roster that was not sent".into()))
             }
             FromSigner::Welcome(_) => Err(SessionError::Unusable("it said welcome twice".into())),
         }

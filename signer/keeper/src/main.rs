@@ -62,6 +62,15 @@ enum Admin {
     /// A YubiKey's PIV application.
     #[command(subcommand)]
     Piv(PivCommand),
+    /// Have a stopped signing keeper take signed rosters, in the order of their versions, and show the one in force. A running
+    /// one takes them from its daemon.
+    Roster {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Signed rosters; none to look only.
+        #[arg(value_name = "FILE")]
+        rosters: Vec<PathBuf>,
+    },
     /// Let a stopped signing keeper work again that was shown a fork of its log.
     ClearFork(ConfigArgs),
     /// Have a stopped signing keeper follow another log, after the end of the one that it followed. Its charter already names
@@ -263,6 +272,10 @@ fn administer(command: Admin, output: Option<Format>) -> Result<(), Fatal> {
         Admin::Token(command) => administer_token(command, output),
         Admin::Key(command) => administer_key(command, output),
         Admin::Piv(PivCommand::Setup(args)) => piv::setup(&args, output),
+        Admin::Roster { config, rosters } => {
+            let why = "role: only a signing keeper counts approvals; a log keeper has no roster";
+            sign::roster(&signing(&config, why)?, &rosters, output)
+        }
         Admin::ClearFork(args) => {
             let why = "role: only a signing keeper notes a fork; a log keeper has nothing to clear";
             sign::clear_fork(&signing(&args, why)?)

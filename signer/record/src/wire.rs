@@ -14,6 +14,8 @@ pub const PROTO: u32 = 1;
 pub const MAX_FRAME: usize = 8 * 1024 * 1024;
 /// Most items in one list of a frame.
 pub const MAX_ITEMS: usize = 256;
+/// Most approvals of one item: five people for each of 200 changes.
+pub const MAX_APPROVALS: usize = 1024;
 /// Most leaves in one `Read`.
 pub const MAX_READ: u64 = 64;
 
@@ -154,6 +156,11 @@ pub enum ToSigner {
     },
     /// Follow the log, settle, void, sign: in this order, one Reserve record for all of it.
     Batch(Batch),
+    /// A signed roster: the first, or the one after that in force. The daemon only carries it.
+    Roster {
+        /// Its envelope.
+        signed: Blob,
+    },
 }
 
 /// One frame of work for a signing keeper.
@@ -201,6 +208,9 @@ pub struct Item {
     pub inclusion: Vec<Sha256>,
     /// The files that the intent names by hash.
     pub extra: Extra,
+    /// Approvals of the statements that the intent names by hash, each with its statement in it; at most [`MAX_APPROVALS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Blob>,
 }
 
 /// What a builder needs besides the intent; the intent names each file by hash.
@@ -256,6 +266,8 @@ pub enum FromSigner {
     Welcome(Welcome),
     /// Answer to `Batch`, after the Reserve record is durable and before any result.
     Reserved(Reserved),
+    /// Answer to `Roster`: what is in force now, durably.
+    Roster(RosterInForce),
     /// The note is older than what this keeper has seen, or its proof starts at another size: ask again from there.
     /// Nothing was done.
     Behind {
@@ -332,6 +344,9 @@ pub struct Welcome {
     pub charter: Sha256,
     /// Its keys with their evidence.
     pub keys: Vec<KeyRecord>,
+    /// The roster by which it counts approvals; absent as long as it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<RosterInForce>,
     /// Size of the last accepted checkpoint.
     pub seen_size: u64,
     /// Root of the last accepted checkpoint.
@@ -342,6 +357,16 @@ pub struct Welcome {
     pub open: Vec<OpenItem>,
     /// How many records its journal has ever got; durable, and never falls. The daemon keeps the highest.
     pub generation: u64,
+}
+
+/// The roster by which a keeper counts approvals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RosterInForce {
+    /// Its version; never falls.
+    pub version: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Sha256,
 }
 
 /// An item that waits for its leaf in the log.

@@ -110,6 +110,7 @@ impl Author {
                 request: RequestId::new(now),
                 by: Principal::parse("token:grown")?,
                 rules: vec!["signers".into()],
+                statement: None,
             },
         };
         let action = Action::Targets {
@@ -152,6 +153,7 @@ impl Author {
                 request: RequestId::new(now),
                 by: Principal::parse("token:grown")?,
                 rules: vec!["signers".into()],
+                statement: None,
             })
         };
         let now = SystemClock.now();

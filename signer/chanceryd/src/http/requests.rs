@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policy::{Ask, PolicySet};
-use record::{Leaf, Repository, RequestId, RoleKeys, Sha256};
+use record::{Leaf, Principal, Repository, RequestId, RoleKeys, Sha256, Time};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};

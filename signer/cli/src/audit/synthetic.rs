@@ -74,6 +74,7 @@ pub(crate) fn intent(n: u64, content: u64) -> Leaf {
                 request: record::RequestId::new(time(n)),
                 by: "token:ci".parse().unwrap(),
                 rules: vec!["builtin/sign".into()],
+                statement: None,
             },
         }],
     };

@@ -14,6 +14,8 @@ use crate::config::{Config, TokenConfig};
 use crate::exit::{self, Fatal};
 use crate::sign::charter::Charter;
 use crate::token::Watchdog;
+use people::Rule;
+use record::KeyId;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,6 +167,8 @@ fn charter(config: &Config, report: &Report) -> Option<Charter> {
             let (all, active) = (charter.all().count(), charter.keys().count());
             let says = format!("{active} keys may sign, {} are retired", all - active);
             report.add(Check::good("charter", says));
+            let rules = charter.keys().filter_map(|(id, key)| Some((id, key.rule.as_ref()?)));
+            rules.for_each(|(id, rule)| report.add(approval(id, rule)));
             Some(charter)
         }
         Err(fatal) => {
@@ -175,6 +179,18 @@ fn charter(config: &Config, report: &Report) -> Option<Charter> {
             ));
             None
         }
+    }
+}
+
+/// What the rule of a key asks for. A single person's word is no second pair of eyes.
+fn approval(id: &KeyId, rule: &Rule) -> Check {
+    let people: u32 = rule.needs().iter().map(|need| need.count).sum();
+    let (what, says) = (format!("approval of key {id}"), rule.to_string());
+    if people > 1 {
+        Check::good(what, says)
+    } else {
+        let remedy = "ask for two people, unless one of them alone is to decide";
+        Check::warning(what, format!("{says}: one person is enough"), remedy)
     }
 }
 

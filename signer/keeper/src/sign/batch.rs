@@ -8,7 +8,7 @@ use super::results::Results;
 use super::settle;
 use super::state::{Change, Contradiction, Draft, Reserve, State};
 use super::validate::{self, Checked, Followed, Rules};
-use record::wire::{Batch, Item, MAX_ITEMS, Refusal, Reserved};
+use record::wire::{Batch, Item, MAX_APPROVALS, MAX_ITEMS, Refusal, Reserved};
 
 /// What becomes of a frame.
 #[derive(Debug)]
@@ -85,6 +85,11 @@ fn carry_out(
 }
 
 fn within_limits(batch: &Batch) -> Result<(), Refused> {
+    let approvals = batch.sign.iter().map(|item| item.approvals.len()).max().unwrap_or(0);
+    if approvals > MAX_APPROVALS {
+        let why = format!("{approvals} approvals of one item: the limit is {MAX_APPROVALS}");
+        return Err(Refused::new(Code::Frame, why));
+    }
     let longest = batch.settle.len().max(batch.void.len()).max(batch.sign.len()).max(batch.consistency.len());
     if longest <= MAX_ITEMS {
         Ok(())

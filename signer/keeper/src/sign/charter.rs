@@ -12,7 +12,7 @@
 //! touch = "never"                    # or "always": one touch, one signature. Default: never
 //! purpose = "targets"                # root, targets, snapshot, timestamp
 //! repositories = ["r.example/team/"] # exact names, or prefixes that end in '/'
-//! approval = "none"
+//! approval = "none"                  # or people: see below
 //! signatures_per_hour = 10000
 //! max_validity_days = 1100
 //! # retired = "2026-11-24T10:20:30.000Z" # written by `admin key retire`: kept for the record, never signs again
@@ -22,6 +22,23 @@
 //! purpose = "root"
 //! repositories = ["r.example/gold/"]
 //! ```
+//!
+//! Where people have to approve, a rule of groups stands in place of `"none"`, behind the key's other members, and the first
+//! roster is pinned beside the log's key:
+//!
+//! ```toml
+//! roster_sha256 = "9f86..."          # of the bytes of the roster's version 1
+//!
+//! [[key]]
+//! # ...
+//! [[key.approval]]
+//! group = "release"                  # as the roster names it
+//! count = 2                          # so many different people
+//! methods = ["piv"]                  # or "webauthn", or both. Default: piv
+//! ```
+//!
+//! All of a rule's groups must approve, by different people. Only keys for roots and targets have rules: the other roles'
+//! files are renewed by the service, and name nothing but files that were approved.
 //!
 //! A retired key is not presented and not looked for in the token, and may share its `cka_id` with the key that follows
 //! it. What it signed before stays verifiable.
@@ -33,6 +50,7 @@
 use crate::config::{self, Secrecy};
 use crate::exit::Fatal;
 use crate::token::{self, CkaId, KeyRef, TouchPolicy};
+use people::{Need, Rule};
 use record::wire::Blob;
 use record::{
     Algorithm, Event, KeeperName, KeeperRecord, KeyId, KeyRecord, Leaf, LeafError, Nonce, Origin, PivSlot,
@@ -66,6 +84,8 @@ pub(crate) struct CharterKey {
     pub(crate) purpose: Purpose,
     /// Exact names, or prefixes that end in '/'.
     pub(crate) repositories: Vec<String>,
+    /// Who must approve what it signs; nobody if absent.
+    pub(crate) rule: Option<Rule>,
     /// Most items reserved in one hour.
     pub(super) signatures_per_hour: u32,
     /// Longest time from now to an expiry.
@@ -100,6 +120,8 @@ pub(crate) struct Charter {
     pub(super) origin: Origin,
     /// The log's key.
     pub(super) log_vkey: VerifierKey,
+    /// SHA-256 of the first roster; there is one if a key has a rule.
+    pub(super) first_roster: Option<Sha256>,
     /// All public keys, retired ones too, for the builders.
     pub(super) public: formats::Keys,
     keys: BTreeMap<KeyId, CharterKey>,
@@ -136,12 +158,17 @@ impl Charter {
                 "is a key of this charter too, and a key has one purpose".into(),
             ));
         }
+        if file.roster_sha256.is_none() && keys.values().any(|key| key.rule.is_some()) {
+            return Err(CharterError::NoRoster);
+        }
+        one_rule_a_repository(&keys)?;
         fits_into_a_leaf(&file.keeper, sha256, &keys)?;
         Ok(Self {
             sha256,
             keeper: file.keeper,
             origin: file.origin,
             log_vkey,
+            first_roster: file.roster_sha256,
             public: keys.values().map(|k| &k.spki).chain(others.values().map(|k| &k.spki)).cloned().collect(),
             keys,
             others,
@@ -173,6 +200,12 @@ impl Charter {
         self.others.contains_key(id)
     }
 
+    /// Whether this is a key of the log, this keeper or another one: such a key is nobody's who approves.
+    pub(super) fn has_signing_key(&self, spki: &Spki) -> bool {
+        let id = spki.id();
+        spki.der() == self.log_vkey.spki_der() || self.keys.contains_key(&id) || self.others.contains_key(&id)
+    }
+
     /// The keys that may sign.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (&KeyId, &CharterKey)> {
         self.keys.iter().filter(|(_, key)| key.retired.is_none())
@@ -202,6 +235,21 @@ pub(crate) enum CharterError {
     /// No key, or too many.
     #[error("key: a charter has 1 to {MAX_KEYS} keys, this one has {0}")]
     KeyCount(usize),
+    /// Rules, and nothing by which to count people.
+    #[error(
+        "roster_sha256: a key has an approval rule: pin the first roster by the SHA-256 of its bytes, as `chancery-keeper admin roster` shows it"
+    )]
+    NoRoster,
+    /// A way around a rule.
+    #[error(
+        "approval: two {purpose} keys have other rules and share {repository}: whoever may use the laxer one needs nobody of the other's"
+    )]
+    TwoRules {
+        /// The keys' purpose.
+        purpose: Purpose,
+        /// What both may sign for.
+        repository: String,
+    },
     /// Its keys with their repositories are too much for the leaf in which the daemon logs them.
     #[error("key: all keys with their repositories must fit into one leaf of the log: {0}")]
     Leaf(LeafError),
@@ -226,6 +274,7 @@ struct CharterFile {
     keeper: KeeperName,
     origin: Origin,
     log_vkey: String,
+    roster_sha256: Option<Sha256>,
     #[serde(default)]
     key: Vec<KeyTable>,
     #[serde(default)]
@@ -250,7 +299,7 @@ struct KeyTable {
     touch: TouchPolicy,
     purpose: Purpose,
     repositories: Vec<String>,
-    approval: String,
+    approval: toml::Value,
     signatures_per_hour: u32,
     max_validity_days: u32,
     retired: Option<Time>,
@@ -286,6 +335,29 @@ fn keys(tables: Vec<KeyTable>) -> Result<BTreeMap<KeyId, CharterKey>, CharterErr
         }
     }
     Ok(keys)
+}
+
+/// For one repository and purpose there is one rule. A new collection could otherwise be given to the key with the laxer one.
+// INVARIANT(people): no other key of this charter signs for what a rule guards.
+fn one_rule_a_repository(keys: &BTreeMap<KeyId, CharterKey>) -> Result<(), CharterError> {
+    let active: Vec<&CharterKey> = keys.values().filter(|key| key.retired.is_none()).collect();
+    for (at, key) in active.iter().enumerate() {
+        let others = active.iter().skip(at + 1).filter(|o| o.purpose == key.purpose && o.rule != key.rule);
+        for other in others {
+            let shared = |name: &&String| other.repositories.iter().any(|o| overlap(name, o));
+            if let Some(repository) = key.repositories.iter().find(shared).cloned() {
+                return Err(CharterError::TwoRules { purpose: key.purpose, repository });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a repository can be under both names.
+fn overlap(a: &str, b: &str) -> bool {
+    let holds =
+        |wide: &str, narrow: &str| wide == narrow || (wide.ends_with('/') && narrow.starts_with(wide));
+    holds(a, b) || holds(b, a)
 }
 
 fn others(
@@ -331,10 +403,7 @@ fn fits_into_a_leaf(
 
 impl KeyTable {
     fn check(self) -> Result<CharterKey, (&'static str, String)> {
-        if self.approval != "none" {
-            let why = format!("{:?} is not known to this program, which knows \"none\"", self.approval);
-            return Err(("approval", why));
-        }
+        let rule = rule(self.approval, self.purpose).map_err(|why| ("approval", why))?;
         let at =
             KeyRef::from_members(self.cka_id, self.slot).map_err(|e| ("cka_id or slot", e.to_string()))?;
         check_repositories(&self.repositories).map_err(|why| ("repositories", why))?;
@@ -347,11 +416,37 @@ impl KeyTable {
             touch: self.touch,
             purpose: self.purpose,
             repositories: self.repositories,
+            rule,
             signatures_per_hour: self.signatures_per_hour,
             max_validity_days: self.max_validity_days,
             retired: self.retired,
         })
     }
+}
+
+/// The rule of a key: none for the word `none` and for nothing else.
+// INVARIANT(people): a rule that says nothing is an error, never nobody.
+fn rule(written: toml::Value, purpose: Purpose) -> Result<Option<Rule>, String> {
+    let needs = match written {
+        toml::Value::String(word) if word == "none" => return Ok(None),
+        toml::Value::Array(tables) => {
+            let need = |table: toml::Value| {
+                table.try_into::<Need>().map_err(|e| e.to_string().trim_end().to_owned())
+            };
+            tables.into_iter().map(need).collect::<Result<Vec<Need>, String>>()?
+        }
+        other => {
+            return Err(format!(
+                "is \"none\", or tables [[key.approval]] with group, count and methods; not {other}"
+            ));
+        }
+    };
+    if !matches!(purpose, Purpose::Root | Purpose::Targets) {
+        return Err(format!(
+            "a {purpose} key has no rule: its files are renewed without people, and name nothing but files that were approved"
+        ));
+    }
+    Rule::new(needs).map(Some).map_err(|e| e.to_string())
 }
 
 /// The roles of image trust are on P-256; a token may hold keys of other kinds beside them.
@@ -466,6 +561,96 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(why(good.split("[[key]]").next().unwrap()).contains("1 to 256 keys"));
+    }
+
+    /// The charter of a world whose targets key has this rule; the other keys have none.
+    fn guarded(rule: &str) -> String {
+        let mut world = Software::new().world();
+        world.first_roster = Some(Sha256::of(b"a roster"));
+        world.rules = [(Purpose::Targets, rule.to_owned())].into();
+        world.charter()
+    }
+
+    const TWO: &str = "[[key.approval]]\ngroup = \"release\"\ncount = 2\n";
+
+    #[test]
+    fn a_rule_reads_as_it_is_written_and_asks_for_piv_unless_it_says_more() {
+        let more = "[[key.approval]]\ngroup = \"security\"\ncount = 1\nmethods = [\"piv\", \"webauthn\"]\n";
+        let charter = Charter::parse(guarded(&format!("{TWO}{more}")).as_bytes()).unwrap();
+        let rules: Vec<_> = charter.keys().filter_map(|(_, key)| key.rule.as_ref()).collect();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0].to_string(), "2 of release by piv, 1 of security by piv or webauthn");
+    }
+
+    /// INVARIANT(people)
+    #[test]
+    fn a_rule_that_asks_for_nobody_is_an_error_and_never_nobody() {
+        let good = guarded(TWO);
+        assert!(Charter::parse(good.as_bytes()).is_ok());
+        let pin = good.lines().find(|line| line.starts_with("roster_sha256")).unwrap();
+        let inline = |approval: &str| {
+            let none = "approval = \"none\"\nsignatures_per_hour";
+            Software::new().world().charter().replacen(
+                none,
+                &format!("approval = {approval}\nsignatures_per_hour"),
+                1,
+            )
+        };
+        for (text, expected) in [
+            (
+                good.replace("count = 2", "count = 0"),
+                "key 2, approval: count of group release is 1 to 16, not 0",
+            ),
+            (good.replace("count = 2", "count = 17"), "count of group release"),
+            (good.replace("count = 2", "count = -1"), "key 2, approval"),
+            (good.replace("count = 2\n", ""), "missing field `count`"),
+            (good.replace("group = \"release\"\n", ""), "missing field `group`"),
+            (good.replace("count = 2", "count = 2\nmethods = []"), "methods of group release"),
+            (good.replace("count = 2", "count = 2\nmethods = [\"sms\"]"), "sms"),
+            (good.replace("count = 2", "count = 2\nany = true"), "any"),
+            (good.replace("\"release\"", "\"Release\""), "1 to 64 of a-z"),
+            (guarded(&format!("{TWO}{TWO}")), "stands in the rule twice"),
+            (good.replace(pin, ""), "roster_sha256: a key has an approval rule"),
+            (good.replace(pin, "roster_sha256 = \"\""), "64 lower-case hex"),
+            (inline("[]"), "key 1, approval: a rule names 1 to 8 groups, this one names 0"),
+            (inline("\"\""), "key 1, approval: is \"none\", or tables"),
+            (inline("\"None\""), "is \"none\", or tables"),
+            (inline("false"), "is \"none\", or tables"),
+            (inline("0"), "is \"none\", or tables"),
+            (inline("{}"), "is \"none\", or tables"),
+            (Software::new().world().charter().replacen("approval = \"none\"\n", "", 1), "approval"),
+        ] {
+            let error = why(&text);
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        for purpose in [Purpose::Snapshot, Purpose::Timestamp] {
+            let mut world = Software::new().world();
+            (world.first_roster, world.rules) = (Some(Sha256::of(b"x")), [(purpose, TWO.to_owned())].into());
+            assert!(why(&world.charter()).contains("has no rule"), "{purpose}");
+        }
+    }
+
+    /// INVARIANT(people)
+    #[test]
+    fn no_two_keys_of_one_purpose_and_repository_have_other_rules() {
+        let good = guarded(TWO);
+        let other = p256::ecdsa::SigningKey::from_slice(&[78; 32]).unwrap();
+        let other = Spki::from_sec1(other.verifying_key().to_sec1_point(false).as_bytes()).unwrap();
+        let with = |repository: &str, approval: &str, more: &str| {
+            format!(
+                "{good}\n[[key]]\nspki = {}\ncka_id = \"09\"\npurpose = \"targets\"\nrepositories = [\"{repository}\"]\n{approval}\
+                 signatures_per_hour = 1\nmax_validity_days = 1\n{more}",
+                serde_json::to_string(&other).unwrap()
+            )
+        };
+        let none = "approval = \"none\"\n";
+        for shared in ["r.example/team/", "r.example/team/app", "r.example/"] {
+            assert!(why(&with(shared, none, "")).contains("two targets keys have other rules"), "{shared}");
+            assert!(Charter::parse(with(shared, "", TWO).as_bytes()).is_ok(), "{shared}: the same rule");
+        }
+        assert!(Charter::parse(with("r.example/other/", none, "").as_bytes()).is_ok());
+        let retired = with("r.example/team/", none, "retired = \"2026-11-24T10:20:30.000Z\"\n");
+        assert!(Charter::parse(retired.as_bytes()).is_ok(), "it signs nothing");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | kind | body (JSON, nothing unknown in it) | written |
 //! |---|---|---|
-//! | 1 `start` | `{schema, keeper, origin, generation, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}]}` | first, by `init`, by compaction and by `follow-log` |
+//! | 1 `start` | `{schema, keeper, origin, generation, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}], roster{first,document}}` | first, by `init`, by compaction and by `follow-log` |
 //! | 2 `part` | `{used[[index,time]], links[{repository,role,link}]}` | `parts` times behind `start` |
 //! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame, or that an item failed | before any of them has an effect outside |
 //! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
@@ -17,10 +17,12 @@
 //! be read back to the byte is refused, never replaced by a fresh start. It does not know why a change was made.
 
 use super::chain::Link;
-use super::state::{Open, Reserve, Seen, State, Window};
+use super::state::{Held, Open, Reserve, Seen, State, Window};
 use crate::exit::Fatal;
 use crate::records::{self, FolderLock, Form, Record, RecordFile};
-use record::{KeeperName, KeyId, Origin, Purpose, Repository, Time};
+use people::Roster;
+use record::wire::Blob;
+use record::{KeeperName, KeyId, Origin, Purpose, Repository, Sha256, Time};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::io;
@@ -189,6 +191,15 @@ struct Start {
     clock: Time,
     open: Vec<OpenEntry>,
     rate: Vec<RateEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roster: Option<RosterEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RosterEntry {
+    first: Sha256,
+    document: Blob,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -248,6 +259,10 @@ fn snapshot(path: &Path, owner: &Owner, generation: u64, state: &State) -> Resul
         clock: state.clock,
         open: state.open.iter().map(|(i, o)| OpenEntry { index: *i, item: o.clone() }).collect(),
         rate: state.rate.iter().map(|(key, window)| RateEntry { key: *key, window: *window }).collect(),
+        roster: state
+            .roster
+            .as_ref()
+            .map(|held| RosterEntry { first: held.first, document: Blob(held.roster.bytes().to_vec()) }),
     };
     let mut bodies = vec![(START, encode(path, &start)?)];
     for part in parts {
@@ -336,6 +351,7 @@ impl<'a> Replay<'a> {
         (state.seen, state.forked, state.floor) = (start.seen, start.forked, start.floor);
         state.open = start.open.into_iter().map(|e| (e.index, e.item)).collect();
         state.rate = start.rate.into_iter().map(|e| (e.key, e.window)).collect();
+        state.roster = start.roster.map(held).transpose()?;
         (self.generation, self.parts_missing) = (start.generation, start.parts);
         self.state = Some(state);
         Ok(())
@@ -349,6 +365,11 @@ impl<'a> Replay<'a> {
             None => Err("it holds no state"),
         }
     }
+}
+
+fn held(entry: RosterEntry) -> Result<Held, String> {
+    let roster = Roster::parse(&entry.document.0).map_err(|e| format!("its roster: {e}"))?;
+    Ok(Held { first: entry.first, roster })
 }
 
 fn restore(state: &mut State, part: Part) {
@@ -383,7 +404,6 @@ mod tests {
     use super::super::state::{Change, Draft};
     use super::*;
     use crate::steps;
-    use record::Sha256;
 
     fn now() -> Time {
         Time::from_unix_ms(1_790_000_000_000).unwrap()
@@ -607,6 +627,35 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _first = Journal::create(folder.path(), owner(), now()).unwrap();
         assert_eq!(Journal::open(folder.path(), owner()).unwrap_err().code(), 75);
+    }
+
+    #[test]
+    fn a_roster_is_kept_over_compaction_and_only_the_next_one_follows() {
+        let rosters = [
+            include_str!("../../../people/tests/golden/roster-1.json"),
+            include_str!("../../../people/tests/golden/roster-2.json"),
+        ];
+        let taken = |number: usize| Change::Roster { signed: Blob(rosters[number].as_bytes().to_vec()) };
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(folder.path(), owner(), now()).unwrap();
+        let mut state = State::new(now());
+        let out_of_order = Reserve { clock: now(), changes: vec![taken(1)] };
+        assert!(state.clone().replay(&out_of_order).is_err(), "not without the first");
+        write(&mut journal, &mut state, vec![taken(0)]);
+        write(&mut journal, &mut state, vec![taken(1)]);
+        for number in [0, 1] {
+            let again = Reserve { clock: now(), changes: vec![taken(number)] };
+            assert!(state.clone().replay(&again).is_err(), "version {} again", number + 1);
+        }
+        drop(journal);
+        let (mut journal, replayed) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!(replayed, state);
+        journal.compact_after = 1;
+        write(&mut journal, &mut state, vec![open_item(1)]);
+        drop(journal);
+        let (_, compacted) = Journal::open(folder.path(), owner()).unwrap();
+        assert_eq!(compacted, state);
+        assert_eq!(compacted.roster.unwrap().roster.version(), 2);
     }
 
     #[test]

@@ -9,14 +9,15 @@ use super::journal::Journal;
 use super::queue::{Job, Queue};
 use super::refusal::{Code, Refused};
 use super::results::Results;
+use super::roster;
 use super::state::{Change, Contradiction, Draft, State};
 use super::validate::Rules;
 use crate::exit::{self, Fatal};
 use crate::server::{self, Connection, Stop, WeakWriter, Writer};
 use crate::token::TouchWait;
 use record::wire::{
-    Batch, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner, TokenProblem,
-    Touch, Welcome,
+    Batch, Blob, FrameError, FromSigner, OpenItem, OpenState, PROTO, Reserved, SignResult, ToSigner,
+    TokenProblem, Touch, Welcome,
 };
 use record::{Clock, KeyRecord, Time};
 use std::collections::BTreeMap;
@@ -80,6 +81,11 @@ impl Keeper {
         loop {
             match connection.receive::<ToSigner>() {
                 Ok(Some(ToSigner::Batch(batch))) => self.batch(&batch, &writer)?,
+                Ok(Some(ToSigner::Roster { signed })) => {
+                    let _running = self.stop.begin();
+                    let answer = self.lock().take_roster(&signed, self);
+                    send(&writer, &answer);
+                }
                 other => {
                     close(&connection, &writer, other);
                     return Ok(());
@@ -263,17 +269,41 @@ impl Memory {
         (FromSigner::Reserved(Reserved { generation: self.journal.generation(), ..answer }), jobs)
     }
 
-    // INVARIANT(keepers-word): the daemon may log a failure and settle it with the keeper's next process, so that must
-    // know it. A signature needs no record: its completion closes a lost item too.
-    fn keep(&mut self, index: u64, result: &SignResult, now: Time) {
-        let SignResult::Failed { code } = result else { return };
+    /// Takes a roster, durable before it is answered. On a failure the process ends here, as in [`Self::carry_out`].
+    fn take_roster(&mut self, signed: &Blob, keeper: &Keeper) -> FromSigner {
+        if self.state.forked {
+            return self.forked();
+        }
+        match roster::take(signed, &keeper.charter, &self.state) {
+            Err(refused) => return refusal(refused),
+            Ok(None) => {}
+            Ok(Some(change)) => self.write(change, keeper.clock.now()),
+        }
+        match roster::in_force(&self.state) {
+            Some(in_force) => {
+                tracing::info!(version = in_force.version, sha256 = %in_force.sha256, "roster in force");
+                FromSigner::Roster(in_force)
+            }
+            None => refusal(Refused::new(Code::People, "no roster was taken")),
+        }
+    }
+
+    /// Makes one change durable, outside of any frame.
+    fn write(&mut self, change: Change, now: Time) {
         let mut draft = Draft::new(&mut self.state, now);
-        let changed = draft.change(Change::Failed { index, code: code.clone() });
+        let changed = draft.change(change);
         let reserve = draft.close();
         changed.unwrap_or_else(|contradiction| self.contradicted(&contradiction).end());
         if let Some(reserve) = reserve {
             self.journal.reserve(&reserve, &self.state).map(drop).unwrap_or_else(|fatal| fatal.end());
         }
+    }
+
+    // INVARIANT(keepers-word): the daemon may log a failure and settle it with the keeper's next process, so that must
+    // know it. A signature needs no record: its completion closes a lost item too.
+    fn keep(&mut self, index: u64, result: &SignResult, now: Time) {
+        let SignResult::Failed { code } = result else { return };
+        self.write(Change::Failed { index, code: code.clone() }, now);
     }
 
     fn contradicted(&self, contradiction: &Contradiction) -> Fatal {
@@ -295,6 +325,7 @@ impl Memory {
             origin: charter.origin.clone(),
             charter: charter.sha256,
             keys: records.to_vec(),
+            roster: roster::in_force(&self.state),
             seen_size: self.state.seen.size,
             seen_root: self.state.seen.root,
             forked: self.state.forked,
@@ -333,9 +364,10 @@ fn refuse(writer: &Writer, refused: Refused) {
 fn close(connection: &Connection, writer: &Writer, said: Result<Option<ToSigner>, FrameError>) {
     match said {
         Ok(None) => tracing::info!(peer = connection.peer(), "disconnected"),
-        Ok(Some(_)) => {
-            refuse(writer, Refused::new(Code::Frame, "a connection begins with one Hello, then Batches"))
-        }
+        Ok(Some(_)) => refuse(
+            writer,
+            Refused::new(Code::Frame, "a connection begins with one Hello, then Batches and Rosters"),
+        ),
         Err(FrameError::Io(error)) => tracing::info!(peer = connection.peer(), %error, "connection lost"),
         Err(error) => refuse(writer, Refused::new(Code::Frame, super::refusal::chain_of(&error))),
     }

@@ -4,7 +4,8 @@
 //! logged intent, each intent at most once, and only inside its charter; and it has written that down before the key is
 //! asked. The way of one frame: `batch` decides (with `validate`, `settle`, `chain`, over `state`), `journal` writes,
 //! the answer goes out, `queue` asks the token, `results` keeps the word until the log has it.
-//! It does not know: policy, people, networks, or why something is to be signed.
+//! Where a key has a rule, it also counts who has approved (`people`), by a roster that it holds itself (`roster`).
+//! It does not know: policy, networks, or why something is to be signed.
 
 mod another_log;
 mod batch;
@@ -13,9 +14,11 @@ pub(crate) mod charter;
 mod journal;
 mod keeper;
 mod look;
+mod people;
 mod queue;
 mod refusal;
 mod results;
+mod roster;
 mod settle;
 #[cfg(test)]
 mod software;
@@ -26,6 +29,7 @@ mod validate;
 mod world;
 
 pub use another_log::follow_log;
+pub use roster::roster;
 
 use crate::config::SignConfig;
 use crate::exit::Fatal;
@@ -53,6 +57,7 @@ pub fn serve(config: SignConfig) -> Result<(), Fatal> {
     let stop = Stop::on_signal()?;
     let charter = Charter::read(&config.charter, &config.name)?;
     let (journal, state) = Journal::open(&config.state, owner(&charter))?;
+    roster::fits(&charter, &state, &config.charter)?;
     // The end of the process waits for it: a module that is cut off in its login may leave the token broken, as SoftHSM does.
     let opening = stop.begin();
     let token = token::open(&config.token)?;

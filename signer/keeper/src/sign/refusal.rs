@@ -34,13 +34,15 @@ pub(super) enum Code {
     Validity,
     /// K8: a child file that is not this collection's newest.
     Child,
+    /// K9: the people that the key's rule asks for have not approved; also a roster that does not follow.
+    People,
     /// A frame beyond the protocol's limits, or out of order.
     Frame,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Proof,
         Self::Intent,
         Self::Retired,
@@ -55,6 +57,7 @@ impl Code {
         Self::Chain,
         Self::Validity,
         Self::Child,
+        Self::People,
         Self::Frame,
     ];
 
@@ -81,6 +84,7 @@ impl Code {
             Self::Chain => "chain",
             Self::Validity => "validity",
             Self::Child => "child",
+            Self::People => "people",
             Self::Frame => "frame",
         }
     }

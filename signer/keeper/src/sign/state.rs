@@ -5,6 +5,8 @@
 //! it pass, and even if it comes out of the journal. It does not know: files, sockets, tokens, proofs, or the time.
 
 use super::chain::{Chain, ChainError, Step};
+use people::{Roster, SignedRoster, SuccessionError};
+use record::wire::Blob;
 use record::{FailureCode, KeyId, PayloadDigest, Purpose, Repository, Sha256, Sha384, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -101,6 +103,11 @@ pub(super) enum Change {
         /// Why.
         code: FailureCode,
     },
+    /// A roster came into force.
+    Roster {
+        /// Its envelope, with the signatures by which it follows the one before.
+        signed: Blob,
+    },
 }
 
 /// Changes in order: what is written, in one record, before any of them has an effect outside. One for each frame that
@@ -141,6 +148,30 @@ pub(super) enum Contradiction {
     /// A chain step out of order.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// A roster that does not follow.
+    #[error("a roster: {0}")]
+    Roster(#[from] SuccessionError),
+}
+
+/// The roster in force, and the one with which it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    /// SHA-256 of version 1.
+    pub(super) first: Sha256,
+    /// The newest version.
+    pub(super) roster: Roster,
+}
+
+impl Held {
+    /// What is held once `signed` is taken behind `held`. Whether a first one is the pinned one, its taker has asked.
+    // INVARIANT(forward-only): a version only follows the one before it.
+    pub(super) fn taking(held: Option<&Self>, signed: SignedRoster) -> Result<Self, SuccessionError> {
+        let sha256 = signed.offered().sha256();
+        match held {
+            None => Ok(Self { first: sha256, roster: signed.first(sha256)? }),
+            Some(held) => Ok(Self { first: held.first, roster: signed.after(&held.roster)? }),
+        }
+    }
 }
 
 /// Signatures of one key in one window.
@@ -170,6 +201,8 @@ pub(super) struct State {
     pub(super) chain: Chain,
     /// Reserved items in the last window, by key.
     pub(super) rate: BTreeMap<KeyId, Window>,
+    /// The roster by which approvals count, once one was taken.
+    pub(super) roster: Option<Held>,
     /// The latest time at which an item was opened. Each was made about then, by its intent's own time: a clock that
     /// jumps ahead passes no item, and so does not move this.
     pub(super) clock: Time,
@@ -187,15 +220,16 @@ impl State {
             open: BTreeMap::new(),
             chain: Chain::default(),
             rate: BTreeMap::new(),
+            roster: None,
             clock: now,
         }
     }
 
     /// The state with which the same keeper begins to follow another log: nothing of that is seen or used, and what was open
-    /// in the former one is given up. Every version, the clock and the rates stay as they are.
+    /// in the former one is given up. Every version, the roster, the clock and the rates stay as they are.
     pub(super) fn for_another_log(mut self) -> Self {
         self.chain.carry_over();
-        Self { chain: self.chain, rate: self.rate, ..Self::new(self.clock) }
+        Self { chain: self.chain, rate: self.rate, roster: self.roster, ..Self::new(self.clock) }
     }
 
     /// Whether `index` was ever spent or reserved here.
@@ -238,6 +272,10 @@ impl State {
             }
             Change::Opened { index, item } => self.open(*index, item, at),
             Change::Failed { index, code } => self.fail(*index, code),
+            Change::Roster { signed } => {
+                self.roster = Some(Held::taking(self.roster.as_ref(), SignedRoster::parse(&signed.0)?)?);
+                Ok(())
+            }
         }
     }
 

@@ -1,10 +1,11 @@
-//! K1 to K8: what must hold before an item is reserved, in the order in which it is checked.
+//! K1 to K9: what must hold before an item is reserved, in the order in which it is checked.
 //!
 //! It promises that a [`Checked`] item was built here, byte for byte, from an intent that the log holds, and that the
 //! charter allows it now. It changes nothing and does not know files, sockets or tokens.
 
 use super::chain::Step;
 use super::charter::{Charter, CharterKey};
+use super::people;
 use super::refusal::{Code, Refused, chain_of};
 use super::results::Results;
 use super::settle::included;
@@ -100,6 +101,10 @@ pub(super) fn check(
     in_chain(&intent, step.as_ref(), state)?;
     short_lived(&intent, key, rules.now)?;
     let children = children(&intent, &item.extra, rules.charter, state)?;
+    // K9: the people whom the key's rule names have approved it.
+    if let Some(rule) = &key.rule {
+        people::approved(&intent, &item.approvals, rule, rules.charter, state, rules.now)?;
+    }
 
     let open = Open {
         key: intent.key,

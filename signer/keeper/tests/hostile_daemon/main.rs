@@ -10,15 +10,20 @@
     reason = "test code, where a panic is a failed test"
 )]
 
+#[expect(dead_code, reason = "the people of another crate's tests, of whom not all appear here")]
+#[path = "../../../people/tests/support/cast.rs"]
+mod cast;
 mod collections;
 mod durable;
 mod heads;
 mod intents;
 mod outcomes;
+mod people;
 #[path = "../support/place.rs"]
 mod place;
 #[path = "../support/rig.rs"]
 mod rig;
+mod roster;
 mod succession;
 #[path = "../support/traced.rs"]
 mod traced;

@@ -30,10 +30,16 @@ impl std::ops::Deref for Rig {
 impl Rig {
     /// A keeper with four fresh keys and a fresh journal, or nothing where SoftHSM is not installed.
     pub(crate) fn new() -> Option<Self> {
+        Self::with(|_| ())
+    }
+
+    /// The same with a world, and so a charter, that was changed before.
+    pub(crate) fn with(change: impl FnOnce(&mut World)) -> Option<Self> {
         let place = Place::new("signing")?;
         let keys: BTreeMap<Purpose, Spki> =
             (1..).zip(Purpose::ALL).map(|(number, purpose)| (purpose, generate(&place, number))).collect();
-        let rig = Self { place, world: World::new(keys, SystemClock.now()) };
+        let mut rig = Self { place, world: World::new(keys, SystemClock.now()) };
+        change(&mut rig.world);
         rig.write("charter.toml", &rig.world.charter());
         let own = "role = 'sign'\nname = 'signing'\ncharter = 'charter.toml'";
         rig.configure_with(own, "pin_file = 'token/pin'\nsessions = 2");

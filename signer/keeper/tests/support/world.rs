@@ -114,6 +114,8 @@ pub(crate) struct Made {
     pub(crate) intent: Intent,
     pub(crate) extra: Extra,
     pub(crate) index: u64,
+    /// What the daemon shows of people's approvals.
+    pub(crate) approvals: Vec<Blob>,
 }
 
 impl Made {
@@ -132,7 +134,13 @@ impl Made {
 
     fn item(&self) -> Item {
         let intent = Blob(Leaf::Intent(self.intent.clone()).encode().unwrap());
-        Item { index: self.index, intent, inclusion: vec![], extra: self.extra.clone() }
+        Item {
+            index: self.index,
+            intent,
+            inclusion: vec![],
+            extra: self.extra.clone(),
+            approvals: self.approvals.clone(),
+        }
     }
 }
 
@@ -148,6 +156,10 @@ pub(crate) struct World {
     pub(crate) log: Log,
     pub(crate) spki: BTreeMap<Purpose, Spki>,
     pub(crate) now: Time,
+    /// The pin of the first roster, if the charter has one.
+    pub(crate) first_roster: Option<Sha256>,
+    /// The approval rules of keys that have one, as tables `[[key.approval]]`.
+    pub(crate) rules: BTreeMap<Purpose, String>,
     nonce: u64,
 }
 
@@ -161,7 +173,7 @@ impl World {
     pub(crate) fn of_log(origin: &str, spki: BTreeMap<Purpose, Spki>, now: Time) -> Self {
         let mut log = Log::new(origin);
         log.append(b"genesis");
-        Self { log, spki, now, nonce: 0 }
+        Self { log, spki, now, first_roster: None, rules: BTreeMap::new(), nonce: 0 }
     }
 
     /// The charter for these keys; `CKA_ID` 01 to 04 in the order of the purposes.
@@ -171,12 +183,17 @@ impl World {
             self.log.vkey.name(),
             self.log.vkey
         );
+        if let Some(pin) = self.first_roster {
+            text.push_str(&format!("roster_sha256 = \"{pin}\"\n"));
+        }
         for (number, purpose) in (1..).zip(Purpose::ALL) {
+            let rule = self.rules.get(&purpose);
+            let (none, tables) = rule.map_or(("approval = \"none\"\n", ""), |tables| ("", tables));
             let days = if purpose == Purpose::Timestamp { 31 } else { 1100 };
             text.push_str(&format!(
                 "\n[[key]]\nspki = {}\ncka_id = \"{number:02}\"\npurpose = \"{purpose}\"\n\
-                 repositories = [\"r.example/team/\"]\napproval = \"none\"\nsignatures_per_hour = 10000\n\
-                 max_validity_days = {days}\n",
+                 repositories = [\"r.example/team/\"]\n{none}signatures_per_hour = 10000\n\
+                 max_validity_days = {days}\n{tables}",
                 serde_json::to_string(&self.spki[&purpose]).unwrap(),
             ));
         }
@@ -223,7 +240,7 @@ impl World {
     /// Logs the intent as it is.
     pub(crate) fn put(&mut self, intent: Intent, extra: Extra) -> Made {
         let index = self.log.append(&Leaf::Intent(intent.clone()).encode().unwrap());
-        Made { intent, extra, index }
+        Made { intent, extra, index, approvals: vec![] }
     }
 
     /// The first targets of a collection, with one tag.
@@ -366,6 +383,7 @@ pub(crate) fn targets(
             request: RequestId::new(expires),
             by: Principal::parse("token:test").unwrap(),
             rules: vec!["allow".into()],
+            statement: None,
         },
     };
     Action::Targets { version, expires, prev, changes: vec![change] }

@@ -66,6 +66,8 @@ struct Granted {
     charter: String,
     purpose: record::Purpose,
     repositories: Vec<String>,
+    /// Who must approve what it signs: `none`, or the rule.
+    approval: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     retired: Option<String>,
 }
@@ -143,6 +145,7 @@ impl KeyDocument {
             charter: file.clone(),
             purpose: key.purpose,
             repositories: key.repositories.clone(),
+            approval: key.rule.as_ref().map_or_else(|| "none".into(), ToString::to_string),
             retired: key.retired.map(|since| since.to_string()),
         });
         self
@@ -186,6 +189,7 @@ impl KeyDocument {
             let what =
                 format!("{}: {} for {}", granted.charter, granted.purpose, granted.repositories.join(" "));
             add("charter", Some(&what));
+            add("approval", Some(&granted.approval));
             add("retired", granted.retired.as_deref());
         }
         lines.join("\n")

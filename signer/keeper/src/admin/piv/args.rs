@@ -65,6 +65,13 @@ pub struct PivArgs {
     pub(super) demands: Demands,
 }
 
+impl PivArgs {
+    /// The card with this serial number, whose keys must prove where they were made.
+    pub fn proving(serial: u32, demands: &DemandArgs) -> Self {
+        Self { serial, demands: demands.demands(Attestation::Required) }
+    }
+}
+
 impl DeviceArgs {
     /// The token that is meant.
     pub fn device(self) -> Device {

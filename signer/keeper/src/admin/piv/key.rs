@@ -83,7 +83,8 @@ pub(super) fn remark(serial: u32) -> String {
     format!("Added {} from YubiKey {serial}.", SystemClock.now())
 }
 
-fn judged(args: &PivArgs, slot: PivSlot) -> Result<(SlotFacts, Result<Verdict, String>), Fatal> {
+/// What the card says of the key in a slot, and whether a keeper would take it.
+pub(super) fn judged(args: &PivArgs, slot: PivSlot) -> Result<(SlotFacts, Result<Verdict, String>), Fatal> {
     let judge = Judge::read(args.serial, &args.demands)?;
     let watchdog = watchdog()?;
     let _watched = watchdog.watch("PC/SC");

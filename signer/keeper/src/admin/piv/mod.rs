@@ -9,6 +9,7 @@ mod card;
 mod enrol;
 mod evidence;
 mod key;
+mod personal;
 mod secrets;
 mod setup;
 
@@ -16,6 +17,7 @@ pub use args::{CardKind, DemandArgs, Device, DeviceArgs, Key, Keys, PivArgs, Pla
 pub use card::{list, show};
 pub use enrol::run as enrol;
 pub use key::{attest, import_public, list as keys, show as key};
+pub use personal::PersonalKey;
 pub use setup::{SetupArgs, run as setup};
 
 use super::key::{fit, proof};
@@ -23,6 +25,7 @@ use crate::config::{Demands, PinSource, PivConfig, TokenConfig, command_deadline
 use crate::exit::Fatal;
 use crate::token::piv::{Card, SlotError, SlotFacts};
 use crate::token::{self, Firmware, KeyRef, PublicKey, TokenError, TouchWait, Watchdog};
+use key::judged;
 use record::{PivSlot, Purpose, SignedData, Spki};
 use std::io::Write;
 use std::path::Path;
