@@ -87,7 +87,7 @@ impl History {
                     assert_eq!(ended.end, End::Open, "an outcome names an open intent");
                     (ended.end, ended.code) = (End::Without(o.outcome), o.code.clone());
                 }
-                Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => {}
+                Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Allowance(_) | Leaf::Event(_) => {}
             }
         }
         told

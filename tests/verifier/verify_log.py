@@ -340,8 +340,9 @@ class Signed:
 
 # What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it, from 0
 # on, and Signed one of any sign.
+ANYTHING = object()
 POLICY = {"set": str, "schema": str}
-REQUESTED = {"request": str, "by": str, "rules": [str], "statement?": str}
+REQUESTED = {"request": str, "by": str, "rules": [str], "decision?": str, "statement?": str}
 KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "repositories": [str], "evidence": [str]}]}
 FILE = {"sha256": str, "length": int}
 CHANGE = {"tag": str, "digest": str, "size": int, "media_type": str, "requested": REQUESTED}
@@ -392,7 +393,9 @@ KINDS = {
     "signature": {"data": {"algorithm": str, "content": str, "digest": str}, "signature": SIGNATURE},
     "outcome": {"intent": int, "outcome": str, "time": str, "keeper": str, "code?": str},
     "denied": {"request": str, "by": str, "time": str, "nonce": str, "action": str, "repository": str, "tag?": str,
-               "digest?": str, "policy": POLICY, "reasons": [{"rule": str, "remedy": str, "message": str}]},
+               "digest?": str, "policy": POLICY, "reasons": [{"rule": str, "remedy": str, "message": str}], "facts?": ANYTHING},
+    "allowed": {"request": str, "by": str, "time": str, "nonce": str, "action": str, "repository": str, "tag?": str,
+                "digest?": str, "policy": POLICY, "rules": [str], "facts": ANYTHING},
     "event": EVENTS,
 }
 
@@ -417,6 +420,9 @@ def shaped(value, shape, where):
             need(plain in value or name != plain, f"{where} has no {plain}")
             if plain in value:
                 shaped(value[plain], inner, plain)
+    elif shape is ANYTHING:
+        # Policy's facts: whoever decides again reads them.
+        need(type(value) is dict, f"{where} has no members")
     elif shape is Signed:
         need(type(value) is int and abs(value) <= 2**53, f"{where} is no whole number")
     else:
@@ -429,7 +435,7 @@ class Meaning:
 
     def __init__(self, origin, vkey):
         self.origin, self.vkey = origin, vkey
-        self.open, self.presented, self.findings = {}, {}, []
+        self.open, self.presented, self.findings, self.decisions = {}, {}, [], {}
         self.continues, self.adopting, self.parts, self.root = None, None, [], (None, None)
         self.ends = {"signed": 0, "failed": 0, "unknown": 0, "void": 0}
 
@@ -443,7 +449,8 @@ class Meaning:
             shaped(leaf["spec"], KINDS[leaf["kind"]], leaf["kind"])
             need((index == 0) == (leaf["kind"] == "genesis"), "the genesis entry is the first one, and no other")
             kinds = {"genesis": self.genesis, "intent": self.intent, "hashedrekord": self.completion,
-                     "signature": self.completion_with_message, "outcome": self.outcome, "event": self.event, "denied": lambda *_: None}
+                     "signature": self.completion_with_message, "outcome": self.outcome, "event": self.event, "denied": lambda *_: None,
+                     "allowed": lambda index, spec: self.decisions.update({sha256(data).hex(): (index, spec)})}
             if self.parts and leaf["spec"].get("event") not in ("adopted", "adopted-part"):
                 self.parts = []
                 self.findings.append(f"entry {index}: parts of a file of a former log, and no such file directly behind them")
@@ -511,6 +518,22 @@ class Meaning:
         need(spec["purpose"] == ("root" if certificate else action), "a purpose that is not the action's")
         need(spec["format"] == ("dct-root-certificate" if certificate else "dct-metadata"), "a format that is not the action's")
         need(self.presented.get((spec["keeper"], spec["key"])) == spec["purpose"], "a key that its keeper has not presented")
+
+        changes = spec["action"].get("targets", {"changes": []})["changes"]
+        for asked in [spec] * ("requested" in spec) + changes:
+            self.decided(index, spec, asked)
+
+    def decided(self, index, intent, asked):
+        """The decision that an intent names stands directly before it, and is about what the intent says."""
+        requested = asked["requested"]
+        if "decision" in requested:
+            self.decisions = {name: found for name, found in self.decisions.items() if found[0] + 512 >= index}
+            need(requested["decision"] in self.decisions, "a decision that does not stand directly before its intent")
+            _, said = self.decisions[requested["decision"]]
+            need(all(said[name] == requested[name] for name in ("request", "by", "rules")), "the decision about another request")
+            need((said["repository"], said["policy"]) == (intent["repository"], intent["policy"]), "a decision about something else")
+            same = "tag" not in asked or (said["tag"], said["digest"]) == (asked["tag"], asked["digest"])
+            need(same, "the decision about another image")
 
     def completion(self, _, spec):
         record = spec["hashedRekordV002"]

@@ -46,9 +46,10 @@ use crate::{
 };
 use policy::{Ask, Caller, Decision, Facts, Manifest, PolicySet, Signing};
 use record::{
-    Action, Change, Clock, Completion, Denial, Digest, FailureCode, ImageRef, Intent, KeeperName, KeyId,
-    Leaf, MessageTooLong, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId, Requested,
-    Signature, SignedData, Spki, Tag, Time,
+    Action, Allowance, Change, Clock, Completion, Denial, Digest, FailureCode, ImageRef, Intent, KeeperName,
+    KeyId, Leaf, MessageTooLong, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId,
+    Requested, Signature, SignedData, Spki, Tag, Time,
+    canonical::CanonicalError,
     wire::{Extra, SignResult},
 };
 
@@ -70,6 +71,8 @@ pub struct Authenticated {
 pub struct Allowed {
     requested: Requested,
     stamp: PolicyStamp,
+    /// Says so in the log, in the commit of each intent that is made of this.
+    allowance: Leaf,
     repository: Repository,
     image: Option<SignedImage>,
 }
@@ -177,6 +180,8 @@ pub(crate) struct Denied {
 /// One signature that shall be made; only [`Draft::root_certificate`] and its siblings make one.
 #[derive(Debug)]
 pub(crate) struct Draft {
+    /// The decisions that its intent names.
+    allowances: Vec<Leaf>,
     repository: Repository,
     key: KeyId,
     policy: Option<PolicyStamp>,
@@ -226,17 +231,18 @@ impl Allowed {
         let decision = policy.decide(&facts);
         tell(&decision, &facts);
         // What waits for people is refused like what is denied: nobody can be asked yet.
-        let allowed = decision.allowed();
-        let by = facts.caller.principal().clone();
-        let requested = Requested { request, by, rules: decision.rules, statement: None };
-        if !allowed {
-            let leaf =
-                denial(requested, facts.repository, &facts.ask, decision.stamp, decision.reasons, now)?;
-            return roll.deny(leaf).await.map(Err);
+        if !decision.allowed() {
+            return roll.deny(denial(request, &facts, decision)?).await.map(Err);
         }
+        let (stamp, rules) = (decision.stamp, decision.rules);
+        let allowance = Leaf::Allowance(allowance(request.clone(), &facts, stamp, rules.clone())?);
+        let named = record::Sha256::of(&allowance.encode().map_err(AppendError::from)?);
+        let by = facts.caller.principal().clone();
+        let requested = Requested { request, by, rules, decision: Some(named), statement: None };
         Ok(Ok(Self {
             requested,
-            stamp: decision.stamp,
+            stamp,
+            allowance,
             repository: facts.repository,
             image: signed_image(facts.ask),
         }))
@@ -328,7 +334,9 @@ impl Draft {
         let prev = next.prev.as_ref().map(|(payload, _)| *payload);
         let action = Action::Targets { version: next.version, expires: next.expires, prev, changes };
         let extra = Extra::Targets { prev: next.prev.map(|(_, file)| record::wire::Blob(file)) };
+        let allowances = next.approved.iter().map(|approved| approved.allowed.allowance.clone()).collect();
         Self {
+            allowances,
             repository: repository.clone(),
             key,
             policy,
@@ -342,6 +350,7 @@ impl Draft {
     /// A snapshot or a timestamp: the service acts by itself, on files that are recorded.
     pub(crate) fn service(repository: &Repository, key: KeyId, action: Action, extra: Extra) -> Self {
         Self {
+            allowances: Vec::new(),
             repository: repository.clone(),
             key,
             policy: None,
@@ -354,6 +363,7 @@ impl Draft {
 
     fn requested(approved: &Approved, key: KeyId, action: Action, extra: Extra) -> Self {
         Self {
+            allowances: vec![approved.allowed.allowance.clone()],
             repository: approved.allowed.repository.clone(),
             key,
             policy: Some(approved.allowed.stamp),
@@ -415,7 +425,8 @@ async fn write_intent(pipeline: &Pipeline<'_>, draft: Draft) -> Result<Receipt, 
     };
     let payload = formats::build(&intent, &draft.extra, &pipeline.keys.for_building())?;
     let data = intent.name_payload(spki.algorithm(), &payload)?;
-    let Placed { index, bytes } = pipeline.log.append_intent(intent.clone(), payload).await?;
+    let Placed { index, bytes } =
+        pipeline.log.append_intent(draft.allowances, intent.clone(), payload).await?;
     Ok(Receipt { index, intent, bytes, asked: Asked { spki, data }, extra: draft.extra })
 }
 
@@ -535,21 +546,55 @@ pub(crate) async fn write_void(
 
 // ---- byte work -----------------------------------------------------------------------------------------------------
 
-fn denial(
-    requested: Requested,
-    repository: Repository,
-    ask: &Ask,
+/// What a refusal and an allowance say alike of the request.
+struct Named {
+    action: String,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+    nonce: Nonce,
+    facts: serde_json::Value,
+}
+
+impl Named {
+    fn of(facts: &Facts) -> Result<Self, SignError> {
+        let (action, tag, digest) = match facts.ask.signing() {
+            Some(image) => ("sign", Some(image.tag.clone()), Some(image.digest)),
+            None => ("create-repository", None, None),
+        };
+        let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
+        let unencodable = |e| AppendError::Leaf(CanonicalError::Shape(e).into());
+        let facts = serde_json::to_value(facts).map_err(unencodable)?;
+        Ok(Self { action: action.into(), tag, digest, nonce, facts })
+    }
+}
+
+fn denial(request: RequestId, facts: &Facts, decision: Decision) -> Result<Denial, SignError> {
+    let Named { action, tag, digest, nonce, facts: said } = Named::of(facts)?;
+    Ok(Denial {
+        request,
+        by: facts.caller.principal().clone(),
+        time: facts.now,
+        nonce,
+        action,
+        repository: facts.repository.clone(),
+        tag,
+        digest,
+        policy: decision.stamp,
+        reasons: decision.reasons,
+        facts: Some(said),
+    })
+}
+
+fn allowance(
+    request: RequestId,
+    facts: &Facts,
     policy: PolicyStamp,
-    reasons: Vec<Reason>,
-    time: Time,
-) -> Result<Denial, SignError> {
-    let (action, tag, digest) = match ask.signing() {
-        Some(image) => ("sign", Some(image.tag.clone()), Some(image.digest)),
-        None => ("create-repository", None, None),
-    };
-    let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
-    let (request, by) = (requested.request, requested.by);
-    Ok(Denial { request, by, time, nonce, action: action.into(), repository, tag, digest, policy, reasons })
+    rules: Vec<String>,
+) -> Result<Allowance, SignError> {
+    let Named { action, tag, digest, nonce, facts: said } = Named::of(facts)?;
+    let (by, repository) = (facts.caller.principal().clone(), facts.repository.clone());
+    let time = facts.now;
+    Ok(Allowance { request, by, time, nonce, action, repository, tag, digest, policy, rules, facts: said })
 }
 
 /// Refuses a request that was allowed and whose bytes can never be built.
@@ -569,7 +614,8 @@ pub(crate) async fn refuse(
     };
     let (action, repository) = ("sign".into(), image.repository);
     let (tag, digest, reasons) = (Some(image.tag), Some(image.digest), vec![reason]);
-    let denial = Denial { request, by, time, nonce, action, repository, tag, digest, policy, reasons };
+    let denial =
+        Denial { request, by, time, nonce, action, repository, tag, digest, policy, reasons, facts: None };
     Roll::ending(log).deny(denial).await.map(drop)
 }
 

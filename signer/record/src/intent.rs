@@ -93,6 +93,9 @@ pub struct Requested {
     pub by: Principal,
     /// Ids of the rules that permitted it, sorted.
     pub rules: Vec<String>,
+    /// SHA-256 of the `allowed` entry that has everything by which it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Sha256>,
     /// SHA-256 of the statement that people have approved, where the key's rule asks for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<Sha256>,

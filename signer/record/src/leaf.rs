@@ -30,6 +30,8 @@ pub enum Leaf {
     Outcome(Outcome),
     /// A request was refused.
     Denial(Denial),
+    /// A request was allowed: stands before every intent that names it.
+    Allowance(Allowance),
     /// Something else that auditors must see.
     Event(Event),
 }
@@ -75,6 +77,7 @@ impl Leaf {
             }
             Self::Outcome(spec) => envelope("outcome", OWN_VERSION, spec),
             Self::Denial(spec) => envelope("denied", OWN_VERSION, spec),
+            Self::Allowance(spec) => envelope("allowed", OWN_VERSION, spec),
             Self::Event(spec) => envelope("event", OWN_VERSION, spec),
         }?;
         if bytes.len() > MAX_LEAF_BYTES { Err(LeafError::TooLong(bytes.len())) } else { Ok(bytes) }
@@ -94,6 +97,7 @@ impl Leaf {
             completion::SIGNATURE => Self::Completion(spec::<OverMessage>(bytes)?.try_into()?),
             ("outcome", OWN_VERSION) => Self::Outcome(spec(bytes)?),
             ("denied", OWN_VERSION) => Self::Denial(spec(bytes)?),
+            ("allowed", OWN_VERSION) => Self::Allowance(spec(bytes)?),
             ("event", OWN_VERSION) => Self::Event(spec(bytes)?),
             _ => return Err(LeafError::Kind { kind: outer.kind, version: outer.api_version }),
         };
@@ -108,6 +112,7 @@ impl Leaf {
             Self::Completion(_) => None,
             Self::Outcome(outcome) => Some(outcome.time),
             Self::Denial(denial) => Some(denial.time),
+            Self::Allowance(allowance) => Some(allowance.time),
             Self::Event(event) => Some(event.time()),
         }
     }
@@ -120,6 +125,7 @@ impl Leaf {
             Self::Completion(completion) => completion.kind().0,
             Self::Outcome(_) => "outcome",
             Self::Denial(_) => "denied",
+            Self::Allowance(_) => "allowed",
             Self::Event(_) => "event",
         }
     }
@@ -264,7 +270,46 @@ pub struct Denial {
     pub policy: PolicyStamp,
     /// Every reason, not only the first.
     pub reasons: Vec<Reason>,
+    /// Everything by which it was decided, as policy writes its facts; absent where policy was not what refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<serde_json::Value>,
 }
+
+/// A request that policy allowed, and everything by which it did: whoever has the policy can decide again. It stands in the
+/// same commit as the intents that name it ([`Requested::decision`]), before them.
+///
+/// [`Requested::decision`]: crate::Requested::decision
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// The request's id.
+    pub request: RequestId,
+    /// Who asked.
+    pub by: Principal,
+    /// When it was decided.
+    pub time: Time,
+    /// 128 random bits.
+    pub nonce: Nonce,
+    /// Action asked for, `sign` or `create-repository`.
+    pub action: String,
+    /// Repository.
+    pub repository: crate::Repository,
+    /// Tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// Digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The policy that decided.
+    pub policy: PolicyStamp,
+    /// Ids of the rules that permitted it, sorted.
+    pub rules: Vec<String>,
+    /// Everything by which it was decided, as policy writes its facts.
+    pub facts: serde_json::Value,
+}
+
+/// How many entries before its intent an [`Allowance`] stands at the most: they are of one commit.
+pub const MAX_BEFORE: u64 = 512;
 
 /// One reason of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

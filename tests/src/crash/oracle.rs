@@ -211,7 +211,7 @@ fn ends<'a>(evidence: &Evidence<'a>, account: &mut Account) -> Vec<Told<'a>> {
                 }
                 _ => account.violations.push(Violation::SecondEnd { leaf: at }),
             },
-            Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => {}
+            Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Allowance(_) | Leaf::Event(_) => {}
         }
     }
     told

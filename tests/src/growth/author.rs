@@ -110,6 +110,7 @@ impl Author {
                 request: RequestId::new(now),
                 by: Principal::parse("token:grown")?,
                 rules: vec!["signers".into()],
+                decision: None,
                 statement: None,
             },
         };
@@ -153,6 +154,7 @@ impl Author {
                 request: RequestId::new(now),
                 by: Principal::parse("token:grown")?,
                 rules: vec!["signers".into()],
+                decision: None,
                 statement: None,
             })
         };
@@ -198,6 +200,7 @@ impl Author {
             tag: Some(tag(self.written)?),
             digest: Some(digest(repository, self.written)),
             policy: self.policy,
+            facts: None,
             reasons: vec![Reason {
                 rule: "signers".into(),
                 remedy: "final".into(),

@@ -78,6 +78,8 @@ pub(crate) enum AppendError {
 #[derive(Debug)]
 enum Work {
     Leaf {
+        /// Leaves that stand before it in the same commit, for which nobody waits.
+        before: Vec<NewLeaf>,
         leaf: Box<NewLeaf>,
         reply: oneshot::Sender<Result<Placed, AppendError>>,
     },
@@ -125,20 +127,24 @@ impl Log {
 
     /// Writes a leaf. The answer comes when it stands under a verified note.
     pub(crate) async fn append(&self, leaf: Leaf) -> Result<Placed, AppendError> {
-        self.submit(leaf, None).await
+        self.submit(Vec::new(), leaf, None).await
     }
 
-    /// Writes an intent together with the bytes that are to be signed. Refused while the log has run too far ahead of
+    /// Writes an intent together with the bytes that are to be signed, and before it, in the same commit, the decisions that
+    /// it names. Refused while the log has run too far ahead of
     /// its witnesses: what ends and what happens is written all the same.
     pub(crate) async fn append_intent(
         &self,
+        allowances: Vec<Leaf>,
         intent: record::Intent,
         payload: Vec<u8>,
     ) -> Result<Placed, AppendError> {
         if let Some(why) = self.health.unwitnessed() {
             return Err(AppendError::Unavailable(why));
         }
-        self.submit(Leaf::Intent(intent), Some(payload)).await
+        let new = |leaf: Leaf| Ok(NewLeaf { bytes: leaf.encode()?, leaf, payload: None });
+        let before = allowances.into_iter().map(new).collect::<Result<Vec<_>, LeafError>>()?;
+        self.submit(before, Leaf::Intent(intent), Some(payload)).await
     }
 
     /// Writes the end of an intent, and tries again until it stands: nobody else writes it, and its repository and its
@@ -159,11 +165,16 @@ impl Log {
         }
     }
 
-    async fn submit(&self, leaf: Leaf, payload: Option<Vec<u8>>) -> Result<Placed, AppendError> {
+    async fn submit(
+        &self,
+        before: Vec<NewLeaf>,
+        leaf: Leaf,
+        payload: Option<Vec<u8>>,
+    ) -> Result<Placed, AppendError> {
         let bytes = leaf.encode()?;
         self.saw_time(&leaf);
         let (reply, answer) = oneshot::channel();
-        let work = Work::Leaf { leaf: Box::new(NewLeaf { leaf, bytes, payload }), reply };
+        let work = Work::Leaf { before, leaf: Box::new(NewLeaf { leaf, bytes, payload }), reply };
         self.work.send(work).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }

@@ -59,7 +59,7 @@ struct TimestampWork {
     reply: oneshot::Sender<Result<SignedEntryTimestamp, TimestampError>>,
 }
 
-/// What one commit takes; closings of intents stand before everything else.
+/// What one commit takes; closings of intents stand before everything else, the rest in the order of its coming.
 #[derive(Default)]
 struct Batch {
     leaves: Vec<(NewLeaf, oneshot::Sender<Result<Placed, AppendError>>)>,
@@ -317,7 +317,12 @@ impl Sequencer {
 impl Batch {
     fn take(&mut self, work: Work) {
         match work {
-            Work::Leaf { leaf, reply } => {
+            Work::Leaf { before, leaf, reply } => {
+                for leaf in before {
+                    self.bytes += leaf.bytes.len();
+                    // Who waits for the leaf behind it waits for all.
+                    self.leaves.push((leaf, oneshot::channel().0));
+                }
                 self.bytes += leaf.bytes.len();
                 self.leaves.push((*leaf, reply));
             }

@@ -316,7 +316,7 @@ async fn rows_agree(disk: &mut Inspection, batch: &Leaves, rows: &mut Rows) -> R
                 disk.token(index, event).await?;
                 continue;
             }
-            Leaf::Genesis(_) | Leaf::Denial(_) => continue,
+            Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Allowance(_) => continue,
         };
         *ends.entry(Some(end.to_owned())).or_default() += 1;
         let open = ends.entry(None).or_default();

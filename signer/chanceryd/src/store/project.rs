@@ -36,7 +36,7 @@ pub(super) async fn check(
             Some(false) => Err(Rejected::Closed),
             None => Err(Rejected::NoIntent),
         },
-        Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Event(_) => Ok(None),
+        Leaf::Genesis(_) | Leaf::Denial(_) | Leaf::Allowance(_) | Leaf::Event(_) => Ok(None),
     })
 }
 
@@ -64,6 +64,7 @@ pub(super) async fn apply<'a>(
             Err(StoreError::Contradiction(format!("leaf {index}, {}, ends nothing", leaf.kind())))
         }
         (Leaf::Denial(denial), _) => deny(connection, index, denial).await,
+        (Leaf::Allowance(_), _) => Ok(()),
         (Leaf::Event(event), _) => happen(connection, batch, index, event).await,
     }
 }

@@ -2,6 +2,7 @@
 //! signature by the key of an intent.
 
 use super::adoption::Adoption;
+use super::decisions::Decisions;
 use super::matching::{End, Matching, OpenIntent};
 use record::{
     Completion, Continues, Event, Genesis, Intent, KeeperName, KeeperRecord, KeyId, Leaf, Outcome, Purpose,
@@ -32,6 +33,7 @@ pub(crate) struct Ends {
     pub(crate) unknown: Vec<UnknownOutcome>,
     pub(crate) last_intent: Option<u64>,
     adoption: Adoption,
+    decisions: Decisions,
 }
 
 /// An entry as a walk has understood it.
@@ -111,6 +113,7 @@ impl Ends {
             unknown: Vec::new(),
             last_intent: None,
             adoption: Adoption::default(),
+            decisions: Decisions::default(),
         }
     }
 
@@ -125,7 +128,7 @@ impl Ends {
                 if (index == 0) != matches!(leaf, Leaf::Genesis(_)) || index != expected {
                     self.findings.add(index, "the first entry, and no other, is the genesis entry");
                 }
-                self.leaf(index, &leaf, &mut step);
+                self.leaf(index, bytes, &leaf, &mut step);
                 step.leaf = Some(leaf);
             }
             Err(e) => self.findings.add(index, format!("not an entry of a Chancery log: {e}")),
@@ -155,7 +158,7 @@ impl Ends {
         self.matching.open()
     }
 
-    fn leaf(&mut self, index: u64, leaf: &Leaf, step: &mut Step) {
+    fn leaf(&mut self, index: u64, bytes: &[u8], leaf: &Leaf, step: &mut Step) {
         if let Err(what) = self.adoption.entry(index, leaf) {
             self.findings.add(index, what);
         }
@@ -165,6 +168,7 @@ impl Ends {
             Leaf::Completion(completion) => step.closed = self.completion(index, completion),
             Leaf::Outcome(outcome) => step.closed = self.outcome(index, outcome),
             Leaf::Event(Event::Keeper { keeper, .. }) => self.keeper(index, keeper),
+            Leaf::Allowance(allowance) => self.decisions.allowance(index, bytes, allowance),
             Leaf::Denial(_) | Leaf::Event(_) => {}
         }
     }
@@ -190,6 +194,9 @@ impl Ends {
         let presented = self.presented.get(&(intent.keeper.clone(), intent.key)).copied();
         if presented.is_none_or(|(purpose, _)| purpose != intent.purpose) {
             let what = "an intent for a key that its keeper has not presented for this purpose";
+            self.findings.add(index, what);
+        }
+        if let Err(what) = self.decisions.intent(index, intent) {
             self.findings.add(index, what);
         }
         self.matching.intent(index, intent);

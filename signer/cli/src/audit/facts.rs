@@ -80,6 +80,18 @@ impl Facts {
                 }],
                 ..Self::default()
             },
+            Leaf::Allowance(allowance) => Self {
+                time,
+                repository: Some(allowance.repository.clone()),
+                asked: vec![Asked {
+                    tag: allowance.tag.clone(),
+                    digest: allowance.digest,
+                    by: Some(allowance.by.clone()),
+                    request: Some(allowance.request.clone()),
+                    rules: allowance.rules.clone(),
+                }],
+                ..Self::default()
+            },
             Leaf::Completion(completion) => Self { key: Some(completion.key()), ..Self::default() },
             Leaf::Outcome(outcome) => Self { time, keeper: Some(outcome.keeper.clone()), ..Self::default() },
             Leaf::Event(Event::Keeper { keeper, .. }) => {

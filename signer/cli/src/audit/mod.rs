@@ -5,6 +5,7 @@
 
 mod adoption;
 pub(crate) mod backup;
+mod decisions;
 mod ends;
 pub(crate) mod evidence;
 pub(crate) mod export;

@@ -74,6 +74,7 @@ pub(crate) fn intent(n: u64, content: u64) -> Leaf {
                 request: record::RequestId::new(time(n)),
                 by: "token:ci".parse().unwrap(),
                 rules: vec!["builtin/sign".into()],
+                decision: None,
                 statement: None,
             },
         }],
@@ -131,6 +132,7 @@ pub(crate) fn denial(n: u64, tag: &str) -> Leaf {
         tag: Some(tag.parse().unwrap()),
         digest: None,
         policy: PolicyStamp { set: Sha256::of(b"set"), schema: Sha256::of(b"schema") },
+        facts: None,
         reasons: vec![reason],
     })
 }

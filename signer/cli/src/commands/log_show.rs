@@ -138,6 +138,10 @@ fn about(leaf: &Leaf) -> String {
             let tag = d.tag.as_ref().map_or(String::new(), |t| format!(":{t}"));
             format!("{}  {}{tag}  {}  by {}", d.time, d.repository, rules.join(" "), d.by)
         }
+        Leaf::Allowance(a) => {
+            let tag = a.tag.as_ref().map_or(String::new(), |t| format!(":{t}"));
+            format!("{}  {}{tag}  {}  by {}", a.time, a.repository, a.rules.join(" "), a.by)
+        }
         Leaf::Event(e) => event(e),
     }
 }

@@ -181,6 +181,7 @@ pub(crate) fn change(tag: &str, manifest: &[u8]) -> Change {
             request: RequestId::new(at("2026-11-24T00:00:00.000Z")),
             by: Principal::parse("token:test").unwrap(),
             rules: vec![],
+            decision: None,
             statement: None,
         },
     }

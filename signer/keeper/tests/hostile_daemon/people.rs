@@ -284,6 +284,7 @@ fn requested(world: &World) -> Requested {
         request: record::RequestId::new(world.now),
         by: Principal::parse("token:test").unwrap(),
         rules: vec![],
+        decision: None,
         statement: None,
     }
 }

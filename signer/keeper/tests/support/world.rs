@@ -383,6 +383,7 @@ pub(crate) fn targets(
             request: RequestId::new(expires),
             by: Principal::parse("token:test").unwrap(),
             rules: vec!["allow".into()],
+            decision: None,
             statement: None,
         },
     };

@@ -65,6 +65,7 @@ impl Doctored {
                     request: record::RequestId::new(time()),
                     by: "token:ci".parse().unwrap(),
                     rules: vec![],
+                    decision: None,
                     statement: None,
                 },
             }],
