@@ -194,9 +194,10 @@ impl<'a> Ballot<'a> {
     }
 
     fn close(self) -> Result<Quorum, NoQuorum> {
-        let placed = seat(&self.places());
+        let placed = give_places(&self.places());
         let have = |need: &Need| {
-            let sits = |(seat, _): &(usize, usize)| self.seat(*seat).is_some_and(|n| n.group == need.group);
+            let sits =
+                |(place, _): &(usize, usize)| self.need_of(*place).is_some_and(|n| n.group == need.group);
             u32::try_from(placed.iter().filter(|place| sits(place)).count()).unwrap_or(u32::MAX)
         };
         let groups = self.rule.needs().iter().map(|n| (n.group.clone(), have(n), n.count));
@@ -205,16 +206,20 @@ impl<'a> Ballot<'a> {
             return Err(NoQuorum::Missing { groups, uncounted: self.uncounted });
         }
         let people: Vec<&Name> = self.by.keys().copied().collect();
-        let counted = placed.iter().filter_map(|(seat, person)| {
-            let (need, person) = (self.seat(*seat)?, people.get(*person)?);
+        let counted = placed.iter().filter_map(|(place, person)| {
+            let (need, person) = (self.need_of(*place)?, people.get(*person)?);
             Some(Counted { person: (*person).clone(), group: need.group.clone() })
         });
         Ok(Quorum { counted: counted.collect(), uncounted: self.uncounted })
     }
 
-    /// The need that the place of this number belongs to: each need has as many places as it counts people.
-    fn seat(&self, number: usize) -> Option<&Need> {
-        self.rule.needs().iter().flat_map(|n| (0..n.count).map(move |_| n)).nth(number)
+    /// The need of each place: every need has as many places as it counts people.
+    fn needs(&self) -> impl Iterator<Item = &Need> {
+        self.rule.needs().iter().flat_map(|need| (0..need.count).map(move |_| need))
+    }
+
+    fn need_of(&self, place: usize) -> Option<&Need> {
+        self.needs().nth(place)
     }
 
     /// For each place of the rule, which of the people could fill it.
@@ -227,7 +232,7 @@ impl<'a> Ballot<'a> {
             let able = self.by.iter().enumerate().filter(|(_, by)| fills(need, *by));
             able.map(|(number, _)| number).collect::<Vec<_>>()
         };
-        self.rule.needs().iter().flat_map(|n| (0..n.count).map(move |_| n)).map(who).collect()
+        self.needs().map(who).collect()
     }
 }
 
@@ -245,7 +250,7 @@ impl From<Why> for Judged {
 
 /// Gives as many places as possible a person of their own: `(place, person)`. Augmenting paths (Kuhn); a rule has at most
 /// 128 places.
-fn seat(places: &[Vec<usize>]) -> Vec<(usize, usize)> {
+fn give_places(places: &[Vec<usize>]) -> Vec<(usize, usize)> {
     let mut sits: BTreeMap<usize, usize> = BTreeMap::new();
     for place in 0..places.len() {
         find(place, places, &mut sits, &mut BTreeSet::new());

@@ -9,7 +9,7 @@ use record::canonical::{self, CanonicalError};
 use record::wire::Blob;
 use record::{Algorithm, KeyId, PivSlot, Principal, Sha256, Spki, Time};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bytes of a roster: as base64 and with its signatures it still fits into one leaf of the log.
 pub const MAX_ROSTER_BYTES: usize = 40 * 1024;
@@ -31,6 +31,8 @@ const MAX_ORIGIN: usize = 300;
 pub struct Roster {
     content: RosterContent,
     bytes: Blob,
+    /// Where each key stands: number of the person, and of the key.
+    places: BTreeMap<KeyId, (usize, usize)>,
 }
 
 /// What a roster says.
@@ -149,7 +151,7 @@ impl Roster {
         content.check()?;
         let bytes = canonical::encode(&content)?;
         within_limit(&bytes)?;
-        Ok(Self { content, bytes: Blob(bytes) })
+        Ok(Self { places: content.places(), content, bytes: Blob(bytes) })
     }
 
     /// Reads the bytes of a roster, and nothing else.
@@ -157,7 +159,7 @@ impl Roster {
         within_limit(bytes)?;
         let content: RosterContent = canonical::decode(bytes)?;
         content.check()?;
-        Ok(Self { content, bytes: Blob(bytes.to_vec()) })
+        Ok(Self { places: content.places(), content, bytes: Blob(bytes.to_vec()) })
     }
 
     /// What it says.
@@ -182,7 +184,9 @@ impl Roster {
 
     /// The key of this id, and whose it is.
     pub fn key(&self, id: KeyId) -> Option<(&Person, &PersonKey)> {
-        self.keys().find(|(_, key)| key.spki.id() == id)
+        let (person, key) = self.places.get(&id)?;
+        let person = self.content.people.get(*person)?;
+        Some((person, person.keys.get(*key)?))
     }
 
     /// All keys, each with its person.
@@ -213,6 +217,14 @@ fn need(fits: bool, what: impl ToString, why: &'static str) -> Result<(), Roster
 }
 
 impl RosterContent {
+    fn places(&self) -> BTreeMap<KeyId, (usize, usize)> {
+        let of_person = |(number, person): (usize, &Person)| {
+            let ids = person.keys.iter().map(|key| key.spki.id()).enumerate();
+            ids.map(|(key, id)| (id, (number, key))).collect::<Vec<_>>()
+        };
+        self.people.iter().enumerate().flat_map(of_person).collect()
+    }
+
     fn check(&self) -> Result<(), RosterError> {
         need(self.version >= 1, "version", "counts from 1")?;
         let first = self.version == 1;

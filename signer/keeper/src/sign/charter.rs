@@ -237,7 +237,7 @@ pub(crate) enum CharterError {
     KeyCount(usize),
     /// Rules, and nothing by which to count people.
     #[error(
-        "roster_sha256: a key has an approval rule: pin the first roster by the SHA-256 of its bytes, as `chancery-keeper admin roster` shows it"
+        "roster_sha256: a key has an approval rule: pin the first roster by the SHA-256 of its bytes, as `chancery-desk roster draft` prints it"
     )]
     NoRoster,
     /// A way around a rule.

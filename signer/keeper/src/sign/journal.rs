@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 `start` | `{schema, keeper, origin, generation, parts, seen, forked, floor, clock, open[{index,item}], rate[{key,window}], roster{first,document}}` | first, by `init`, by compaction and by `follow-log` |
 //! | 2 `part` | `{used[[index,time]], links[{repository,role,link}]}` | `parts` times behind `start` |
-//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame, or that an item failed | before any of them has an effect outside |
+//! | 3 `reserve` | `{clock, changes[]}`: all changes of one frame, that an item failed, or a roster | before any of them has an effect outside |
 //! | 4 `fork` | `{seen, note}`: what was seen, and the note that does not extend it | before `Fork` is answered |
 //! | 5 `clear-fork` | `{clock}` | by an operator, while the keeper does not run |
 //!

@@ -4,10 +4,9 @@
 //! each must name the very change, and who has signed it is counted by this keeper's own roster and clock. It does not know
 //! why people approve, nor what the policy said.
 
-use super::charter::Charter;
 use super::refusal::{Code, Refused, chain_of};
 use super::state::State;
-use people::{Approval, Change, Decision, Roster, Rule, Signing, Statement, counted};
+use people::{Approval, Change, Decision, Rule, Signing, Statement, counted};
 use record::wire::Blob;
 use record::{Action, Intent, Requested, Sha256, Time};
 use std::collections::BTreeMap;
@@ -36,7 +35,6 @@ pub(super) fn approved(
     intent: &Intent,
     approvals: &[Blob],
     rule: &Rule,
-    charter: &Charter,
     state: &State,
     now: Time,
 ) -> Result<(), Refused> {
@@ -48,7 +46,6 @@ pub(super) fn approved(
     let roster = state.roster.as_ref().map(|held| &held.roster).ok_or_else(|| {
         refused("this keeper has no roster yet: give it version 1, whose SHA-256 the charter pins".into())
     })?;
-    no_signing_key(roster, charter).map_err(refused)?;
     let shown = shown(approvals)?;
     for one in &asked {
         let about = |why: String| refused(format!("{} of {}: {why}", one.what, intent.repository));
@@ -64,26 +61,10 @@ fn refused(why: String) -> Refused {
 }
 
 fn asked(intent: &Intent) -> Result<Vec<Asked<'_>>, Refused> {
-    let bytes = |what: &str| Asked {
-        what: what.into(),
-        requested: intent.requested.as_ref(),
-        subject: intent.payload,
-        change: AskedChange::Bytes,
-    };
-    let image = |change: &'_ record::Change| -> (String, Sha256) {
-        (format!("tag {}", change.tag), change.digest.sha256())
-    };
     match &intent.action {
-        Action::Targets { changes, .. } => Ok(changes
-            .iter()
-            .map(|change| {
-                let (what, subject) = image(change);
-                let requested = Some(&change.requested);
-                Asked { what, requested, subject, change: AskedChange::Image(change) }
-            })
-            .collect()),
-        Action::Root { .. } => Ok(vec![bytes("the root")]),
-        Action::RootCertificate { .. } => Ok(vec![bytes("the root key's certificate")]),
+        Action::Targets { changes, .. } => Ok(changes.iter().map(Asked::image).collect()),
+        Action::Root { .. } => Ok(vec![Asked::bytes("the root", intent)]),
+        Action::RootCertificate { .. } => Ok(vec![Asked::bytes("the root key's certificate", intent)]),
         Action::Snapshot { .. } | Action::Timestamp { .. } => {
             Err(refused("nobody can approve this kind of file, and the key has a rule".into()))
         }
@@ -102,9 +83,27 @@ fn shown(approvals: &[Blob]) -> Result<Shown, Refused> {
     Ok(shown)
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn image(change: &'a record::Change) -> Self {
+        Self {
+            what: format!("tag {}", change.tag),
+            requested: Some(&change.requested),
+            subject: change.digest.sha256(),
+            change: AskedChange::Image(change),
+        }
+    }
+
+    fn bytes(what: &str, intent: &'a Intent) -> Self {
+        Self {
+            what: what.into(),
+            requested: intent.requested.as_ref(),
+            subject: intent.payload,
+            change: AskedChange::Bytes,
+        }
+    }
+
     /// The statement that the intent names for this, with what people have said of it.
-    fn statement<'a>(&self, shown: &'a Shown) -> Result<(&'a Statement, &'a [Approval]), String> {
+    fn statement<'s>(&self, shown: &'s Shown) -> Result<(&'s Statement, &'s [Approval]), String> {
         let named = self.requested.and_then(|requested| requested.statement);
         let named = named.ok_or("the intent names no statement, and the key's rule asks for people")?;
         let found =
@@ -136,18 +135,5 @@ impl Asked<'_> {
             None => Ok(()),
             Some((_, part)) => Err(format!("its statement {} names another {part}", statement.sha256())),
         }
-    }
-}
-
-/// Whether none of the roster's keys is one that signs for the service: who holds that could approve, or an approval could pass
-/// for a signature.
-pub(super) fn no_signing_key(roster: &Roster, charter: &Charter) -> Result<(), String> {
-    match roster.keys().find(|(_, key)| charter.has_signing_key(&key.spki)) {
-        None => Ok(()),
-        Some((person, key)) => Err(format!(
-            "key {} of {} in the roster is a signing key of the charter, and an approver's key signs nothing else",
-            key.spki.id(),
-            person.name
-        )),
     }
 }

@@ -6,7 +6,6 @@
 use super::charter::Charter;
 use super::journal::Journal;
 use super::owner;
-use super::people::no_signing_key;
 use super::refusal::{Code, Refused, chain_of};
 use super::state::{Change, Draft, Held, State};
 use crate::admin::report::{self, Document, Format};
@@ -56,6 +55,19 @@ pub(super) fn fits(charter: &Charter, state: &State, file: &Path) -> Result<(), 
         )));
     }
     no_signing_key(roster, charter).map_err(wrong)
+}
+
+/// Whether none of the roster's keys is one that signs for the service: who holds that could approve, or an approval could pass
+/// for a signature.
+fn no_signing_key(roster: &Roster, charter: &Charter) -> Result<(), String> {
+    match roster.keys().find(|(_, key)| charter.has_signing_key(&key.spki)) {
+        None => Ok(()),
+        Some((person, key)) => Err(format!(
+            "key {} of {} in the roster is a signing key of the charter, and an approver's key signs nothing else",
+            key.spki.id(),
+            person.name
+        )),
+    }
 }
 
 /// What an operator's command says of the roster in force.

@@ -111,7 +111,7 @@ pub(super) enum Change {
 }
 
 /// Changes in order: what is written, in one record, before any of them has an effect outside. One for each frame that
-/// changes something, and one for each item that failed.
+/// changes something, for each item that failed, and for each roster that came into force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reserve {

@@ -103,7 +103,7 @@ pub(super) fn check(
     let children = children(&intent, &item.extra, rules.charter, state)?;
     // K9: the people whom the key's rule names have approved it.
     if let Some(rule) = &key.rule {
-        people::approved(&intent, &item.approvals, rule, rules.charter, state, rules.now)?;
+        people::approved(&intent, &item.approvals, rule, state, rules.now)?;
     }
 
     let open = Open {
