@@ -1,11 +1,11 @@
 //! CI jobs at the real daemon: tokens of a local issuer are exchanged once, attacks by tokens reach no key, and sessions
 //! outlive the daemon but not their issuer.
 
-use oidc_sim::{By, Case, DISCOVERY, KEYS, Row};
+use oidc_sim::{Answer, By, Case, DISCOVERY, KEYS, Row};
 use record::{Event, Leaf};
 use serde_json::Value;
 use std::{collections::BTreeSet, fs};
-use tests::{DAEMON, Instance, Jobs, Settings, copy, have, wait_for};
+use tests::{AUDIENCE, DAEMON, Instance, Jobs, Output, Settings, copy, have, wait_for};
 
 fn service() -> Option<(Instance, Jobs)> {
     have("docker-registry").then(|| {
@@ -181,4 +181,56 @@ fn who_asks_gets_a_bearer_that_reads_this_one_request_and_does_nothing_else() {
     service.kill_all(&[DAEMON]);
     service.wait_until_ready();
     assert_eq!(service.call(poll, &path(&first), &[]).0, 200);
+}
+
+#[test]
+fn the_command_line_exchanges_what_its_job_has_and_prints_no_secret() {
+    let Some((service, jobs)) = service() else { return };
+    let digest = service.registry.push("demo/app", "v1", "x");
+    let image = format!("{}@{digest}", service.repository("demo/app"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let sign = |more: &[&str], env: &[(&str, &str)]| {
+        let mut command =
+            service.command_as("NO_API_TOKEN", &[&["sign", &image, "--tag", "v1"], more].concat());
+        command.env_remove("CHANCERY_TOKEN").envs(env.iter().copied());
+        Output::of(&mut command)
+    };
+    let fresh = || jobs.token(&Case::default());
+
+    let nothing = sign(&[], &[]);
+    assert_eq!(nothing.code, 4, "{nothing:?}");
+    let text = fresh();
+    fs::write(&file, format!("{text}\n")).unwrap();
+    let option = ["--oidc-token-file", file.to_str().unwrap()];
+    let by_file = sign(&option, &[]);
+    let again = sign(&option, &[]);
+    assert_eq!(again.code, 4, "{again:?}");
+    assert!(again.stderr.contains("used before"), "{again:?}");
+    let variable = fresh();
+    let by_variable = sign(&[], &[("CHANCERY_OIDC_TOKEN", &variable)]);
+    // The runner makes a token for the audience that it is asked for.
+    let made = serde_json::json!({"count": 1, "value": fresh()});
+    let asked = format!("/token?v=1&audience={}", AUDIENCE.replace(':', "%3A").replace('/', "%2F"));
+    jobs.server.answer(&asked, Answer::Json(made));
+    let url = format!("{}/token?v=1", jobs.server.url());
+    let runner =
+        [("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str()), ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "runner")];
+    let by_runner = sign(&["--oidc-audience", AUDIENCE], &runner);
+    assert_eq!(jobs.server.asked(&asked), 1);
+    let none = sign(&["--oidc-audience", "https://other.example"], &runner);
+    assert_eq!(none.code, 4, "{none:?}");
+    assert!(none.stderr.contains("id-token: write"), "{none:?}");
+
+    for denied in [&by_file, &by_variable, &by_runner] {
+        assert_eq!(denied.code, 3, "{denied:?}");
+        assert!(denied.stderr.contains("ci:forge/74"), "policy knows whose job it is: {denied:?}");
+    }
+    for said in [&nothing, &by_file, &again, &by_variable, &by_runner, &none] {
+        let said = format!("{}{}", said.stdout, said.stderr);
+        for secret in [&text, &variable, "chy_session_", "chy_poll_"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+    assert!(service.signed().is_empty());
 }
