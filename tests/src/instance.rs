@@ -395,7 +395,8 @@ impl Instance {
         self.command_as("CHANCERY_AUDITOR_TOKEN", args)
     }
 
-    fn command_as(&self, token: &str, args: &[&str]) -> Command {
+    /// `chancery` with the token that this variable of `DIR/env` holds, to be run.
+    pub fn command_as(&self, token: &str, args: &[&str]) -> Command {
         let mut env = self.env();
         if let Some(value) = env.get(token).cloned() {
             env.insert("CHANCERY_TOKEN".into(), value);

@@ -9,7 +9,11 @@ use std::fs;
 /// The audience that stands for the service.
 pub const AUDIENCE: &str = "https://sign.example.com";
 
-/// An issuer whose jobs the service lets in, if they are of the owner 65.
+/// What policy is told after its last entry: one repository's jobs may sign, from its protected main branch.
+const BOUND: &str = "workloads = [\"api\"]\n\n[[workload]]\nname = \"api\"\nissuer = \"forge\"\n\
+                     repository_id = \"74\"\nowner_id = \"65\"\nrefs = [\"refs/heads/main\"]\n";
+
+/// An issuer whose jobs the service lets in, if they are of the owner 65. Those of the repository 74 may sign.
 pub struct Jobs {
     /// Its server.
     pub server: IssuerServer,
@@ -18,7 +22,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// A new issuer that the service is told of: it is stopped and started again.
+    /// A new issuer that service and policy are told of: the service is stopped and started again.
     pub fn of(service: &mut Instance) -> Self {
         let keys = Keys::new();
         let jobs = Self { server: IssuerServer::start(&keys.public()), keys };
@@ -26,6 +30,9 @@ impl Jobs {
         let path = service.dir().join("chanceryd.toml");
         let config = fs::read_to_string(&path).unwrap();
         fs::write(&path, config + &jobs.configuration()).unwrap();
+        let path = service.dir().join("policy/repositories.toml");
+        let policy = fs::read_to_string(&path).unwrap();
+        fs::write(&path, policy + BOUND).unwrap();
         service.resume(&Settings::default());
         jobs
     }

@@ -1,11 +1,11 @@
-//! CI jobs at the real daemon: tokens of a local issuer are exchanged once, attacks by tokens reach no key, and sessions
-//! outlive the daemon but not their issuer.
+//! CI jobs at the real daemon: tokens of a local issuer are exchanged once, those whom policy knows sign, attacks by tokens
+//! reach no key, and sessions outlive the daemon but not their issuer.
 
-use oidc_sim::{By, Case, DISCOVERY, KEYS, Row};
-use record::{Event, Leaf};
+use oidc_sim::{Answer, By, Case, DISCOVERY, KEYS, Row};
+use record::{Action, Event, Leaf};
 use serde_json::Value;
 use std::{collections::BTreeSet, fs};
-use tests::{DAEMON, Instance, Jobs, Settings, copy, have, wait_for};
+use tests::{AUDIENCE, DAEMON, Instance, Jobs, Output, Settings, copy, have, wait_for};
 
 fn service() -> Option<(Instance, Jobs)> {
     have("docker-registry").then(|| {
@@ -181,4 +181,70 @@ fn who_asks_gets_a_bearer_that_reads_this_one_request_and_does_nothing_else() {
     service.kill_all(&[DAEMON]);
     service.wait_until_ready();
     assert_eq!(service.call(poll, &path(&first), &[]).0, 200);
+}
+
+#[test]
+fn a_job_signs_with_its_own_token_by_the_command_line_also_after_its_repository_was_renamed() {
+    let Some((service, jobs)) = service() else { return };
+    let digest = service.registry.push("demo/app", "v1", "x");
+    let image = format!("{}@{digest}", service.repository("demo/app"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let sign = |tag: &str, more: &[&str], env: &[(&str, &str)]| {
+        let args = [&["sign", &image, "--tag", tag, "--wait=60s", "-o", "json"], more].concat();
+        let mut command = service.command_as("NO_API_TOKEN", &args);
+        command.env_remove("CHANCERY_TOKEN").envs(env.iter().copied());
+        Output::of(&mut command)
+    };
+
+    let nothing = sign("v0", &[], &[]);
+    assert_eq!(nothing.code, 4, "{nothing:?}");
+    let text = jobs.token(&Case::default());
+    fs::write(&file, format!("{text}\n")).unwrap();
+    let option = ["--oidc-token-file", file.to_str().unwrap()];
+    let by_file = sign("v1", &option, &[]);
+    let again = sign("v1", &option, &[]);
+    assert_eq!(again.code, 4, "{again:?}");
+    assert!(again.stderr.contains("used before"), "{again:?}");
+    let renamed =
+        Case { claims: Some(r#"{"repository": "acme/api-2", "sub": "x"}"#.into()), ..Case::default() };
+    let variable = jobs.token(&renamed);
+    let by_variable = sign("v2", &[], &[("CHANCERY_OIDC_TOKEN", &variable)]);
+    // The runner makes a token for the audience that it is asked for.
+    let made = serde_json::json!({"count": 1, "value": jobs.token(&Case::default())});
+    let asked = format!("/token?v=1&audience={}", AUDIENCE.replace(':', "%3A").replace('/', "%2F"));
+    jobs.server.answer(&asked, Answer::Json(made));
+    let url = format!("{}/token?v=1", jobs.server.url());
+    let runner =
+        [("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str()), ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "runner")];
+    let by_runner = sign("v3", &["--oidc-audience", AUDIENCE], &runner);
+    assert_eq!(jobs.server.asked(&asked), 1);
+    let none = sign("v4", &["--oidc-audience", "https://other.example"], &runner);
+    assert_eq!(none.code, 4, "{none:?}");
+    assert!(none.stderr.contains("id-token: write"), "{none:?}");
+    let fork = Case { claims: Some(r#"{"event_name": "pull_request"}"#.into()), ..Case::default() };
+    let denied = sign("v5", &[], &[("CHANCERY_OIDC_TOKEN", &jobs.token(&fork))]);
+    assert_eq!(denied.code, 3, "{denied:?}");
+
+    for signed in [&by_file, &by_variable, &by_runner] {
+        assert_eq!(signed.code, 0, "{signed:?}");
+        assert!(signed.stdout.contains(r#""by":"ci:forge/74""#), "{signed:?}");
+    }
+    for said in [&nothing, &by_file, &again, &by_variable, &by_runner, &none, &denied] {
+        let said = format!("{}{}", said.stdout, said.stderr);
+        for secret in [&text, &variable, "chy_session_", "chy_poll_"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+    let tags: BTreeSet<String> = (service.history().intents().iter())
+        .filter_map(|told| match &told.intent.action {
+            Action::Targets { changes, .. } => Some(changes.clone()),
+            _ => None,
+        })
+        .flatten()
+        .inspect(|change| assert_eq!(change.requested.by.as_str(), "ci:forge/74"))
+        .map(|change| change.tag.to_string())
+        .collect();
+    assert_eq!(tags, ["v1", "v2", "v3"].map(str::to_owned).into());
+    service.verify_log();
 }

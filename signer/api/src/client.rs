@@ -6,8 +6,8 @@
 //! `HTTPS_PROXY` and `NO_PROXY` are honoured; a proxy sees an encrypted tunnel.
 
 use crate::{
-    AwaitedTouch, CreatedToken, Keepers, Keys, NewRepository, NewRequest, NewToken, Problem, Readiness,
-    RepositoryInfo, Request, Tokens,
+    AwaitedTouch, CreatedToken, Exchange, Keepers, Keys, NewRepository, NewRequest, NewToken, Problem,
+    Readiness, RepositoryInfo, Request, Session, Tokens,
 };
 use record::{Nonce, Repository, RequestId, Time, TokenId};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
@@ -272,6 +272,12 @@ impl Client {
         self.base.as_str().trim_end_matches('/')
     }
 
+    /// `POST /v1/auth/exchange`: a session for the token of a CI job, which is used up by it.
+    pub async fn exchange(&self, token: &str) -> Result<Session, ClientError> {
+        let body = Exchange { token: token.to_owned() };
+        self.document(self.call(Method::POST, "v1/auth/exchange").json(&body)).await
+    }
+
     /// `POST /v1/requests`: asks for a signature. The same `key` with the same request gives the same answer.
     pub async fn sign(&self, request: &NewRequest, key: &IdempotencyKey) -> Result<Request, ClientError> {
         let call = self.call(Method::POST, "v1/requests").query(&[("touch", "none")]);
@@ -402,6 +408,18 @@ impl Client {
         let body = read_body(checked(response, &url).await?, &url, MAX_DOCUMENT).await?;
         parse(&body, &url)
     }
+}
+
+/// The document that another server than Chancery answers with.
+pub(crate) async fn document_of<T: DeserializeOwned>(
+    client: &reqwest::Client,
+    call: RequestBuilder,
+    url: &str,
+) -> Result<T, ClientError> {
+    let call = call.build().map_err(|e| broken(url, e))?;
+    let response = client.execute(call).await.map_err(|e| broken(url, e))?;
+    let body = read_body(checked(response, url).await?, url, MAX_DOCUMENT).await?;
+    parse(&body, url)
 }
 
 /// The texts of an error and of everything beneath it, in one line.

@@ -2,8 +2,10 @@
 //!
 //! Errors are RFC 9457 problem documents, [`Problem`]; its `code` is the stable word that programs test.
 
+mod actions;
 mod client;
 
+pub use actions::actions_id_token;
 pub use client::{
     CONNECT_DEADLINE, Client, ClientError, IdempotencyKey, LONG_POLL_MAX_S, MAX_DOCUMENT, MAX_LOG_FILE,
     Probe, REQUEST_DEADLINE, Secret, Trust, chain_text,

@@ -129,6 +129,13 @@ pub(crate) struct SignArgs {
     /// Asking again with the same key gives the same request; random if not given
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<IdempotencyKey>,
+    /// File with the OIDC token of this CI job; without it the environment variable CHANCERY_OIDC_TOKEN, and without any
+    /// token the runner of GitHub Actions is asked for one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) oidc_token_file: Option<PathBuf>,
+    /// The audience that GitHub's runner is asked for; without it the server's URL
+    #[arg(long, env = "CHANCERY_OIDC_AUDIENCE", value_name = "TEXT")]
+    pub(crate) oidc_audience: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

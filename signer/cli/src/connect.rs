@@ -42,6 +42,11 @@ impl Connection {
         self.globals.cacert.clone().map_or(Trust::System, Trust::CaFile)
     }
 
+    /// Whether a token was given as an option.
+    pub(crate) fn has_token_file(&self) -> bool {
+        self.globals.token_file.is_some()
+    }
+
     /// Whether a token was given at all.
     pub(crate) fn has_token(&self) -> bool {
         self.globals.token_file.is_some() || env_token().is_some()

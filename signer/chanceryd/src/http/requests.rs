@@ -132,7 +132,7 @@ async fn admit(service: App, proof: Proof, key: String, body: NewRequest) -> Res
         idempotency: (key.clone(), fingerprint),
         image,
         created: now,
-        poll: Some(NewPollToken { secret_sha256, expires: now.plus_s(POLL_S) }),
+        poll: Some(NewPollToken { secret_sha256, expires: now.plus_s(POLL_S), now }),
     };
     match service.log.insert(row).await {
         Ok(()) => {}

@@ -14,6 +14,10 @@ const MAX_OF_ONE: i64 = 256;
 /// Live sessions in all. Each is about a kilobyte.
 const MAX_SESSIONS: i64 = 16_384;
 
+/// How long a used token is remembered beyond its end, in seconds: a call that was let in before that end may come to the
+/// writer behind one that was let in after it, and the clock may be set back a little.
+const MARGIN_S: i64 = 300;
+
 /// A token of an issuer that is used up, and the session that it is exchanged for: one transaction has both or neither.
 #[derive(Debug, Clone)]
 pub(crate) struct NewSession {
@@ -50,6 +54,8 @@ pub(crate) struct NewPollToken {
     pub secret_sha256: Sha256,
     /// When it ends.
     pub expires: Time,
+    /// The time now: what has ended before it is deleted.
+    pub now: Time,
 }
 
 impl NewSession {
@@ -58,13 +64,11 @@ impl NewSession {
         &self,
         connection: &mut SqliteConnection,
     ) -> Result<Result<(), Rejected>, StoreError> {
-        let now = self.now.unix_ms();
-        for sql in [
-            "DELETE FROM used_token WHERE forgotten_ms <= ?",
-            "DELETE FROM session WHERE expires_ms <= ?",
-            "DELETE FROM poll_token WHERE expires_ms <= ?",
+        for (sql, before) in [
+            ("DELETE FROM used_token WHERE forgotten_ms <= ?", self.now.plus_s(-MARGIN_S)),
+            ("DELETE FROM session WHERE expires_ms <= ?", self.now),
         ] {
-            sqlx::query(sql).bind(now).execute(&mut *connection).await?;
+            sqlx::query(sql).bind(before.unix_ms()).execute(&mut *connection).await?;
         }
         let (all, of_one): (i64, i64) =
             sqlx::query_as("SELECT count(*), coalesce(sum(principal = ?), 0) FROM session")
@@ -104,6 +108,10 @@ impl NewPollToken {
         connection: &mut SqliteConnection,
         request: &RequestId,
     ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM poll_token WHERE expires_ms <= ?")
+            .bind(self.now.unix_ms())
+            .execute(&mut *connection)
+            .await?;
         sqlx::query("INSERT INTO poll_token (secret_sha256, request, expires_ms) VALUES (?, ?, ?)")
             .bind(self.secret_sha256.as_bytes().to_vec())
             .bind(request.as_str())
@@ -168,7 +176,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NewLeaf, NewRow, Writer};
+    use crate::store::{ImageRow, NewLeaf, NewRequest, NewRow, Writer};
     use record::{CiText, Event, Leaf, Nonce};
 
     fn at(s: i64) -> Time {
@@ -230,10 +238,12 @@ mod tests {
             (first.principal.clone(), first.ci.clone(), at(900))
         );
         assert_eq!(store.session(&first.secret_sha256, at(900)).await.unwrap(), None);
-        // It is forgotten only when nobody would accept it any more, at the next exchange.
+        // It is forgotten only when nobody would accept it any more, not even a call that was on its way meanwhile.
+        let other = session("ci:github/75", "other", at(330 + MARGIN_S - 1));
+        assert_eq!(insert(&mut writer, other).await, Ok(()));
         let late = NewSession { now: at(329), ..again.clone() };
         assert_eq!(insert(&mut writer, late).await, Err(Rejected::Used));
-        let later = NewSession { now: at(900), secret_sha256: Sha256::of(b"a third"), ..again };
+        let later = NewSession { now: at(330 + MARGIN_S), ..again };
         assert_eq!(insert(&mut writer, later).await, Ok(()));
     }
 
@@ -253,6 +263,35 @@ mod tests {
         assert_eq!(insert(&mut writer, refused.clone()).await, Err(Rejected::Sessions));
         let later = NewSession { now: at(900), ..refused };
         assert_eq!(insert(&mut writer, later).await, Ok(()), "the token was not used up by the refusal");
+    }
+
+    #[tokio::test]
+    async fn a_bearer_that_reads_a_request_is_deleted_after_its_end_by_the_next_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Store::path_in(folder.path());
+        Store::create(&path, "log.example", "vkey").await.unwrap().close().await.unwrap();
+        let (store, mut writer) = Store::open(&path).await.unwrap();
+        let request = |n: i64| {
+            let (id, secret_sha256) = (RequestId::new(at(n)), Sha256::of(&n.to_be_bytes()));
+            let poll = NewPollToken { secret_sha256, expires: at(n + 100), now: at(n) };
+            let image = ImageRow {
+                repository: "r.example/a".parse().unwrap(),
+                tag: "v1".parse().unwrap(),
+                digest: record::Digest::of(b"x"),
+                size: 1,
+                media_type: "a/b".into(),
+            };
+            let idempotency = (n.to_string(), Sha256::of(b""));
+            let by = Principal::parse("token:a").unwrap();
+            NewRequest { id, by, idempotency, image, created: at(n), poll: Some(poll) }
+        };
+        let (first, second) = (request(0), request(100));
+        let secret = first.poll.as_ref().unwrap().secret_sha256;
+        assert_eq!(insert(&mut writer, first.clone()).await, Ok(()));
+        assert_eq!(store.polled(&secret, at(99)).await.unwrap(), Some(first.id));
+        assert_eq!(store.polled(&secret, at(100)).await.unwrap(), None);
+        assert_eq!(insert(&mut writer, second).await, Ok(()));
+        assert_eq!(store.polled(&secret, at(99)).await.unwrap(), None, "it is gone");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod doctor;
 mod doctor_head;
 mod doctor_keeper;
 mod health;
+mod job_token;
 mod key;
 mod log;
 mod log_export;
@@ -43,7 +44,10 @@ pub(crate) async fn run(
         Command::Serve(forward) => Err(daemon::exec(&["serve"], &forward)),
         Command::Unseal(forward) => Err(daemon::exec(&["unseal"], &forward)),
         Command::Keeper(KeeperCommand::Retire(forward)) => Err(daemon::exec(&["keeper-retire"], &forward)),
-        Command::Sign(args) => sign::run(args, &connection.client()?, output).await,
+        Command::Sign(args) => {
+            let client = job_token::client(&args, connection, output).await?;
+            sign::run(args, &client, output).await
+        }
         Command::Request(command) => request::run(command, &connection.client()?, output).await,
         Command::Repo(command) => repo::run(command, &connection.client()?, output).await,
         Command::Log(command) => log::run(command, connection, output).await,

@@ -2,7 +2,7 @@
 
 use super::request::{Retry, end, show, wait};
 use crate::{args::SignArgs, exit::Exit, failure::Failure, output::Output};
-use api::{Client, IdempotencyKey, NewRequest, Request};
+use api::{Client, IdempotencyKey, NewRequest, Request, Secret};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 const WAIT: Duration = Duration::from_secs(600);
 /// How long a server that is away is asked again before the request has arrived: long enough for its restart, short
 /// enough to notice a wrong address.
-const SUBMIT: Duration = Duration::from_secs(30);
+pub(super) const SUBMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(args: SignArgs, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     let key = match args.idempotency_key {
@@ -20,7 +20,12 @@ pub(super) async fn run(args: SignArgs, client: &Client, output: &mut Output) ->
     let new = NewRequest { image: args.image, tag: args.tag };
     let now = Instant::now();
     let span = if args.no_wait { Duration::ZERO } else { args.wait.map_or(WAIT, |w| w.0) };
-    let request = submit(&new, &key, client, now + span.min(SUBMIT), output).await?;
+    let mut request = submit(&new, &key, client, now + span.min(SUBMIT), output).await?;
+    // A session ends before some requests do. The bearer is no result: what is printed ends up in the logs of CI jobs.
+    let client = match request.poll.take() {
+        Some(poll) => &client.with_token(Secret::new(&poll)?),
+        None => client,
+    };
     if args.no_wait && !request.state.is_final() {
         show(&request, output)?;
         return Ok(Exit::Ok);
@@ -39,8 +44,7 @@ async fn submit(
     let mut retry = Retry::new();
     loop {
         match client.sign(new, key).await {
-            // What is printed ends up in the logs of CI jobs.
-            Ok(request) => return Ok(Request { poll: None, ..request }),
+            Ok(request) => return Ok(request),
             Err(error) if error.is_temporary() => {
                 retry.pause(error, deadline, output).await.map_err(|f| {
                     f.next(format!(
