@@ -341,6 +341,7 @@ class Signed:
 # What is in each leaf's spec: names with "?" may be absent, [x] is a list of such, int is a number as RFC 8785 carries it, from 0
 # on, and Signed one of any sign.
 ANYTHING = object()
+EVIDENCE = {"facts": ANYTHING, "engine": str}
 POLICY = {"set": str, "schema": str}
 REQUESTED = {"request": str, "by": str, "rules": [str], "decision?": str, "statement?": str}
 KEEPER = {"name": str, "charter": str, "keys": [{"spki": str, "purpose": str, "repositories": [str], "evidence": [str]}]}
@@ -393,9 +394,9 @@ KINDS = {
     "signature": {"data": {"algorithm": str, "content": str, "digest": str}, "signature": SIGNATURE},
     "outcome": {"intent": int, "outcome": str, "time": str, "keeper": str, "code?": str},
     "denied": {"request": str, "by": str, "time": str, "nonce": str, "action": str, "repository": str, "tag?": str,
-               "digest?": str, "policy": POLICY, "reasons": [{"rule": str, "remedy": str, "message": str}], "facts?": ANYTHING},
+               "digest?": str, "policy": POLICY, "reasons": [{"rule": str, "remedy": str, "message": str}], "evidence?": EVIDENCE},
     "allowed": {"request": str, "by": str, "time": str, "nonce": str, "action": str, "repository": str, "tag?": str,
-                "digest?": str, "policy": POLICY, "rules": [str], "facts": ANYTHING},
+                "digest?": str, "policy": POLICY, "rules": [str], "evidence": EVIDENCE},
     "event": EVENTS,
 }
 

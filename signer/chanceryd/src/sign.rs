@@ -46,9 +46,9 @@ use crate::{
 };
 use policy::{Ask, Caller, Decision, Facts, Manifest, PolicySet, Signing};
 use record::{
-    Action, Allowance, Change, Clock, Completion, Denial, Digest, FailureCode, ImageRef, Intent, KeeperName,
-    KeyId, Leaf, MessageTooLong, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository, RequestId,
-    Requested, Signature, SignedData, Spki, Tag, Time,
+    Action, Allowance, Change, Clock, Completion, Denial, Digest, Evidence, FailureCode, ImageRef, Intent,
+    KeeperName, KeyId, Leaf, MessageTooLong, Nonce, Outcome, OutcomeKind, PolicyStamp, Reason, Repository,
+    RequestId, Requested, Signature, SignedData, Spki, Tag, Time,
     canonical::CanonicalError,
     wire::{Extra, SignResult},
 };
@@ -553,7 +553,7 @@ struct Named {
     tag: Option<Tag>,
     digest: Option<Digest>,
     nonce: Nonce,
-    facts: serde_json::Value,
+    evidence: Evidence,
 }
 
 impl Named {
@@ -565,12 +565,18 @@ impl Named {
         let nonce = Nonce::random().map_err(|e| SignError::Random(e.to_string()))?;
         let unencodable = |e| AppendError::Leaf(CanonicalError::Shape(e).into());
         let facts = serde_json::to_value(facts).map_err(unencodable)?;
-        Ok(Self { action: action.into(), tag, digest, nonce, facts })
+        Ok(Self {
+            action: action.into(),
+            tag,
+            digest,
+            nonce,
+            evidence: Evidence { facts, engine: PolicySet::engine() },
+        })
     }
 }
 
 fn denial(request: RequestId, facts: &Facts, decision: Decision) -> Result<Denial, SignError> {
-    let Named { action, tag, digest, nonce, facts: said } = Named::of(facts)?;
+    let Named { action, tag, digest, nonce, evidence } = Named::of(facts)?;
     Ok(Denial {
         request,
         by: facts.caller.principal().clone(),
@@ -582,7 +588,7 @@ fn denial(request: RequestId, facts: &Facts, decision: Decision) -> Result<Denia
         digest,
         policy: decision.stamp,
         reasons: decision.reasons,
-        facts: Some(said),
+        evidence: Some(evidence),
     })
 }
 
@@ -592,10 +598,10 @@ fn allowance(
     policy: PolicyStamp,
     rules: Vec<String>,
 ) -> Result<Allowance, SignError> {
-    let Named { action, tag, digest, nonce, facts: said } = Named::of(facts)?;
+    let Named { action, tag, digest, nonce, evidence } = Named::of(facts)?;
     let (by, repository) = (facts.caller.principal().clone(), facts.repository.clone());
     let time = facts.now;
-    Ok(Allowance { request, by, time, nonce, action, repository, tag, digest, policy, rules, facts: said })
+    Ok(Allowance { request, by, time, nonce, action, repository, tag, digest, policy, rules, evidence })
 }
 
 /// Refuses a request that was allowed and whose bytes can never be built.
@@ -616,7 +622,7 @@ pub(crate) async fn refuse(
     let (action, repository) = ("sign".into(), image.repository);
     let (tag, digest, reasons) = (Some(image.tag), Some(image.digest), vec![reason]);
     let denial =
-        Denial { request, by, time, nonce, action, repository, tag, digest, policy, reasons, facts: None };
+        Denial { request, by, time, nonce, action, repository, tag, digest, policy, reasons, evidence: None };
     Roll::ending(log).deny(denial).await.map(drop)
 }
 

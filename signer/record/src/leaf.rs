@@ -270,13 +270,22 @@ pub struct Denial {
     pub policy: PolicyStamp,
     /// Every reason, not only the first.
     pub reasons: Vec<Reason>,
-    /// Everything by which it was decided, as policy writes its facts; absent where policy was not what refused.
+    /// Everything by which it was decided; absent where policy was not what refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub facts: Option<serde_json::Value>,
+    pub evidence: Option<Evidence>,
 }
 
-/// A request that policy allowed, and everything by which it did: whoever has the policy can decide again. It stands in the
-/// same commit as the intents that name it ([`Requested::decision`]), before them.
+/// By what a decision was made: whoever has the policy can make it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// The facts, as policy writes them.
+    pub facts: serde_json::Value,
+    /// The engine that evaluated the policy.
+    pub engine: String,
+}
+
+/// A request that policy allowed, and everything by which it did. It stands in the same commit as the intents that name it ([`Requested::decision`]), before them.
 ///
 /// [`Requested::decision`]: crate::Requested::decision
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,8 +313,8 @@ pub struct Allowance {
     pub policy: PolicyStamp,
     /// Ids of the rules that permitted it, sorted.
     pub rules: Vec<String>,
-    /// Everything by which it was decided, as policy writes its facts.
-    pub facts: serde_json::Value,
+    /// Everything by which it was decided.
+    pub evidence: Evidence,
 }
 
 /// How many entries before its intent an [`Allowance`] stands at the most: they are of one commit.

@@ -31,8 +31,8 @@ pub use image::{ImageRef, Repository, Tag};
 pub use intent::{Action, Change, FileRef, Intent, MAX_CHANGES, PolicyStamp, Requested, RoleKeys};
 pub use key::{Format, KeyId, Purpose};
 pub use leaf::{
-    Allowance, Denial, Event, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError, MAX_BEFORE,
-    MAX_CLAIMED, MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason, TokenFault,
+    Allowance, Denial, Event, Evidence, FailureCode, Genesis, KeeperRecord, KeyRecord, Leaf, LeafError,
+    MAX_BEFORE, MAX_CLAIMED, MAX_LEAF_BYTES, Outcome, OutcomeKind, Reason, TokenFault,
 };
 pub use piv::PivSlot;
 pub use signature::{

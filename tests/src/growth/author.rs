@@ -200,7 +200,7 @@ impl Author {
             tag: Some(tag(self.written)?),
             digest: Some(digest(repository, self.written)),
             policy: self.policy,
-            facts: None,
+            evidence: None,
             reasons: vec![Reason {
                 rule: "signers".into(),
                 remedy: "final".into(),

@@ -74,7 +74,8 @@ pub(crate) struct PolicyExplainArgs {
 pub(crate) struct PolicyReplayArgs {
     #[command(flatten)]
     pub(crate) policy: FolderArgs,
-    /// The decision that was written down, as JSON; - reads standard input
+    /// The decision that was written down: by explain --record, or in the log (a line of chancery log show -o json); - reads
+    /// standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) decision: PathBuf,
 }

@@ -10,8 +10,9 @@ use super::{LogSource, Trust};
 use ed25519_dalek::{Signer, SigningKey};
 use p256::ecdsa::{SigningKey as P256Key, signature::hazmat::PrehashSigner};
 use record::{
-    Action, Change, Completion, Continues, Denial, Genesis, Intent, KeeperRecord, KeyRecord, Leaf, Nonce,
-    Outcome, OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature, SignedData, Spki, Time,
+    Action, Allowance, Change, Completion, Continues, Denial, Evidence, Genesis, Intent, KeeperRecord,
+    KeyRecord, Leaf, Nonce, Outcome, OutcomeKind, PolicyStamp, Purpose, Reason, Requested, Sha256, Signature,
+    SignedData, Spki, Time,
 };
 use std::{
     collections::BTreeMap,
@@ -132,9 +133,32 @@ pub(crate) fn denial(n: u64, tag: &str) -> Leaf {
         tag: Some(tag.parse().unwrap()),
         digest: None,
         policy: PolicyStamp { set: Sha256::of(b"set"), schema: Sha256::of(b"schema") },
-        facts: None,
+        evidence: None,
         reasons: vec![reason],
     })
+}
+
+/// A decision for the change that [`intent`] makes of `content`, and that intent, which names it.
+pub(crate) fn decided(n: u64, content: u64) -> [Leaf; 2] {
+    let Leaf::Intent(mut intent) = intent(n, content) else { panic!("no intent") };
+    intent.policy = Some(PolicyStamp { set: Sha256::of(b"set"), schema: Sha256::of(b"schema") });
+    let Action::Targets { changes, .. } = &mut intent.action else { panic!("no targets") };
+    let change = &mut changes[0];
+    let allowance = Leaf::Allowance(Allowance {
+        request: change.requested.request.clone(),
+        by: change.requested.by.clone(),
+        time: time(n),
+        nonce: nonce(n),
+        action: "sign".into(),
+        repository: intent.repository.clone(),
+        tag: Some(change.tag.clone()),
+        digest: Some(change.digest),
+        policy: intent.policy.unwrap(),
+        rules: change.requested.rules.clone(),
+        evidence: Evidence { facts: serde_json::json!({ "now": "then" }), engine: "cedar".into() },
+    });
+    change.requested.decision = Some(Sha256::of(&allowance.encode().unwrap()));
+    [allowance, Leaf::Intent(intent)]
 }
 
 /// The end of an intent without a signature.

@@ -110,7 +110,7 @@ fn case_of(set: &PolicySet, name: &str) -> Result<Case, Failure> {
 
 fn replay(args: &PolicyReplayArgs, output: &mut Output) -> Result<Exit, Failure> {
     let set = load(&args.policy.folder, PolicySet::load_untested)?;
-    let decided: policy::Decided = facts::read(&args.decision, "a decision with its facts")?;
+    let decided = facts::decision(&args.decision, &set)?;
     let replay = Replay { replayed: set.replay(&decided), decided };
     output.result(&replay, &replay.to_string())?;
     let (same, ours) = (&replay.replayed, replay.replayed.decision.stamp.set);
