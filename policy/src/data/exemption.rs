@@ -1,6 +1,6 @@
 //! `[[exemption]]`: one rule that does not hold for one repository for some time, and who answers for it.
 
-use super::{DataError, check};
+use super::{DataError, Teams, check};
 use record::{Principal, Repository, Time};
 use serde::Deserialize;
 
@@ -38,7 +38,7 @@ pub(super) struct RawExemption {
 }
 
 impl RawExemption {
-    pub(super) fn check(self) -> Result<Exemption, DataError> {
+    pub(super) fn check(self, teams: &Teams) -> Result<Exemption, DataError> {
         let place = format!("exemption from {:?}", self.rule);
         let owner = Principal::parse(&self.owner).ok().filter(|owner| {
             ["person", "team"].contains(&owner.as_str().split_once(':').map_or("", |(kind, _)| kind))
@@ -50,6 +50,9 @@ impl RawExemption {
                 "is no owner: write person:<name> or team:<name>, who answers for it",
             )
         })?;
+        if let Some(team) = self.owner.strip_prefix("team:") {
+            check::defined(&place, "team", vec![team.to_owned()], teams)?;
+        }
         check::words(&place, &self.reason)?;
         Ok(Exemption {
             repository: Repository::parse(&self.repository).map_err(DataError::Name)?,

@@ -79,8 +79,7 @@ impl Data {
             named("workload", raw.workload.into_iter().map(workload::RawWorkload::check), |w| &w.name)?;
         let keys = named("key", raw.key.into_iter().map(signing_key::RawKey::check), |k| &k.name)?;
         let freezes = named("freeze", raw.freeze.into_iter().map(calendar::RawFreeze::check), |f| &f.name)?;
-        let exemptions =
-            raw.exemption.into_iter().map(exemption::RawExemption::check).collect::<Result<_, _>>()?;
+        let exemptions = raw.exemption.into_iter().map(|e| e.check(&teams)).collect::<Result<_, _>>()?;
         let mut entries = HashMap::new();
         for repository in raw.repository {
             let rules = repository.check(&teams, &workloads, &keys)?;

@@ -79,6 +79,7 @@ fn guardrails_on_who_asks_and_what_is_there_have_no_exemptions() {
     }
     for (was, is) in [
         ("person:ann", "token:abc"),
+        ("person:ann", "team:nobody"),
         ("the old builder makes none", " "),
         ("r.example/team/app", "r.example/team/"),
     ] {
