@@ -12,6 +12,8 @@ use std::time::Duration;
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 /// For the whole answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest media type (RFC 6838: 127 characters on each side): it goes into the log, with each decision about the image.
+const MAX_MEDIA_TYPE: usize = 255;
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -35,6 +37,8 @@ enum RegistryError {
     TooLarge,
     #[error("its bytes have the digest {0}")]
     OtherBytes(Digest),
+    #[error("its media type has more than 255 characters")]
+    LongMediaType,
     #[error("the header says {header} and the manifest {body}")]
     MediaType { header: String, body: String },
 }
@@ -103,6 +107,7 @@ fn judge(image: &ImageRef, header: String, bytes: &[u8]) -> Result<Manifest, Reg
     }
     let body = serde_json::from_slice::<Typed>(bytes).ok().and_then(|t| t.media_type);
     match body {
+        _ if header.len() > MAX_MEDIA_TYPE => Err(RegistryError::LongMediaType),
         Some(body) if body != header => Err(RegistryError::MediaType { header, body }),
         _ => Ok(Manifest::Present { media_type: header, size: bytes.len() as u64 }),
     }
@@ -120,6 +125,8 @@ mod tests {
             judge(&image, "a/b".into(), bytes).unwrap(),
             Manifest::Present { media_type: "a/b".into(), size: 19 }
         );
+        let long = format!("a/{}", "x".repeat(MAX_MEDIA_TYPE));
+        assert!(matches!(judge(&image, long, bytes), Err(RegistryError::LongMediaType)));
         assert!(matches!(judge(&image, "a/c".into(), bytes), Err(RegistryError::MediaType { .. })));
         assert!(matches!(judge(&image, "a/b".into(), b"{}"), Err(RegistryError::OtherBytes(_))));
     }

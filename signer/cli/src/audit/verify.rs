@@ -130,7 +130,7 @@ pub(super) fn report(accepted: &Accepted, ends: &mut Ends) -> Report {
 mod tests {
     use super::*;
     use crate::{
-        audit::synthetic::{Log, Published, completion, denial, every_event, intent, outcome},
+        audit::synthetic::{Log, Published, completion, decided, denial, every_event, intent, outcome, time},
         exit::Exit,
         failure::Failure,
     };
@@ -328,6 +328,59 @@ mod tests {
         assert_eq!((ours.findings_total, ours.size), (0, 3 + every_event().len() as u64));
         let Some((code, theirs)) = second(&published, &log) else { return };
         assert_eq!(code, 0, "{theirs}");
+    }
+
+    /// A log with a decision that was altered by `alter`, and an intent that names it as it is.
+    fn with_decision(alter: fn(&mut record::Allowance)) -> Log {
+        let [decision, named] = decided(9, 9);
+        let (record::Leaf::Allowance(mut decision), record::Leaf::Intent(mut intent)) = (decision, named)
+        else {
+            panic!("no decision and its intent")
+        };
+        alter(&mut decision);
+        let decision = record::Leaf::Allowance(decision);
+        let record::Action::Targets { changes, .. } = &mut intent.action else { panic!("no targets") };
+        changes[0].requested.decision = Some(record::Sha256::of(&decision.encode().unwrap()));
+        let mut log = Log::with_requests(2);
+        log.push(decision);
+        log.push(record::Leaf::Intent(intent));
+        log.push(outcome(6, OutcomeKind::Void));
+        log
+    }
+
+    #[test]
+    fn an_intent_names_the_decision_about_itself_directly_before_it_or_both_verifiers_find_it() {
+        let [decision, named] = decided(9, 9);
+        let at_distance = |between: u64| {
+            let mut log = Log::with_requests(2);
+            log.push(decision.clone());
+            (0..between).for_each(|n| log.push(denial(n, "v1")));
+            log.push(named.clone());
+            log
+        };
+        let mut without = Log::with_requests(2);
+        without.push(named.clone());
+        let logs = [
+            (true, with_decision(|_| {})),
+            (true, at_distance(record::MAX_BEFORE - 1)),
+            (false, at_distance(record::MAX_BEFORE)),
+            (false, without),
+            (false, with_decision(|d| d.request = record::RequestId::new(time(77)))),
+            (false, with_decision(|d| d.by = "token:other".parse().unwrap())),
+            (false, with_decision(|d| d.rules.push("more".into()))),
+            (false, with_decision(|d| d.policy.set = record::Sha256::of(b"another"))),
+            (false, with_decision(|d| d.repository = "r.example/b".parse().unwrap())),
+            (false, with_decision(|d| d.tag = Some("v10".parse().unwrap()))),
+            (false, with_decision(|d| d.digest = None)),
+        ];
+        for (at, (good, log)) in logs.iter().enumerate() {
+            let published = log.published(log.size());
+            let ours = verify(&published.source(), &log.trust(), None, &[]).unwrap();
+            let ours = serde_json::to_value(&ours).unwrap();
+            assert_eq!(ours["findings_total"], u64::from(!good), "log {at}: {ours}");
+            let Some((code, theirs)) = second(&published, log) else { continue };
+            assert_eq!((code == 0, &theirs["findings_total"]), (*good, &ours["findings_total"]), "log {at}");
+        }
     }
 
     #[test]
