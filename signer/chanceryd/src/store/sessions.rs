@@ -283,7 +283,7 @@ mod tests {
             };
             let idempotency = (n.to_string(), Sha256::of(b""));
             let by = Principal::parse("token:a").unwrap();
-            NewRequest { id, by, idempotency, image, created: at(n), poll: Some(poll) }
+            NewRequest { id, by, caller: None, idempotency, image, created: at(n), poll: Some(poll) }
         };
         let (first, second) = (request(0), request(100));
         let secret = first.poll.as_ref().unwrap().secret_sha256;
