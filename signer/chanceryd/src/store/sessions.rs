@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(insert(&mut writer, other).await, Ok(()));
         let late = NewSession { now: at(329), ..again.clone() };
         assert_eq!(insert(&mut writer, late).await, Err(Rejected::Used));
-        let later = NewSession { now: at(330 + MARGIN_S), ..again };
+        let later = NewSession { now: at(330 + MARGIN_S), secret_sha256: Sha256::of(b"a third"), ..again };
         assert_eq!(insert(&mut writer, later).await, Ok(()));
     }
 
@@ -283,7 +283,7 @@ mod tests {
             };
             let idempotency = (n.to_string(), Sha256::of(b""));
             let by = Principal::parse("token:a").unwrap();
-            NewRequest { id, by, idempotency, image, created: at(n), poll: Some(poll) }
+            NewRequest { id, by, caller: None, idempotency, image, created: at(n), poll: Some(poll) }
         };
         let (first, second) = (request(0), request(100));
         let secret = first.poll.as_ref().unwrap().secret_sha256;
