@@ -105,6 +105,27 @@ fn write(rig: &Rig, file: &str, roster: &SignedRoster) {
 }
 
 #[test]
+fn doctor_shows_each_rule_and_warns_where_one_person_is_enough() {
+    let Some(rig) = guarded() else { return };
+    let checks = || {
+        let said = rig.command("doctor").output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        let checks = said["checks"].as_array().unwrap().clone();
+        let of_rules =
+            |check: &serde_json::Value| check["what"].as_str().unwrap().starts_with("approval of key");
+        checks
+            .into_iter()
+            .filter(of_rules)
+            .map(|c| (c["state"].clone(), c["says"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(checks(), vec![("ok".into(), "2 of release by piv".into()); 2]);
+    rig.write("charter.toml", &rig.world.charter().replace("count = 2", "count = 1"));
+    let one = "1 of release by piv: one person is enough";
+    assert_eq!(checks(), vec![("warning".into(), one.into()); 2]);
+}
+
+#[test]
 fn an_operator_gives_a_stopped_keeper_its_rosters_and_no_charter_or_log_takes_them_away() {
     let Some(mut rig) = guarded() else { return };
     write(&rig, "one", &unsigned(first()));
