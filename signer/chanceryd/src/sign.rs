@@ -251,7 +251,7 @@ impl Allowed {
 
 impl Approved {
     /// 3. Whom it needs: a policy without approval rules needs nobody. Where a charter has a rule, its keeper
-    /// refuses what people have not approved.
+    ///    refuses what people have not approved.
     pub fn without_people(allowed: Allowed) -> Self {
         Self { allowed }
     }
