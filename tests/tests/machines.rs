@@ -235,7 +235,7 @@ fn only_a_certificate_that_its_ca_vouches_for_now_is_somebody_and_policy_decides
     assert_eq!(desk.service.http("", NOWHERE, &["-H", "X-Client-Cert: x", "-H", "Forwarded: for=x"]).0, 401);
     assert_eq!(desk.call(Some(&builder), "/v1/tokens", &[]).0, 403, "a machine administers nothing");
 
-    // Policy knows no machine yet that may sign: the refusal is in the log with its name, and no key was used.
+    // Policy has no team with them: the refusal is in the log with its name, and no key was used.
     let digest = desk.service.registry.push("demo/app", "v1", "x");
     let body = format!("{{\"image\":\"{}@{digest}\",\"tag\":\"v1\"}}", desk.service.repository("demo/app"));
     for held in [&builder, &plain] {
@@ -246,6 +246,42 @@ fn only_a_certificate_that_its_ca_vouches_for_now_is_somebody_and_policy_decides
     let names: Vec<String> = desk.service.history().leaves().iter().filter_map(denied_by).collect();
     assert_eq!(names, [format!("machine:{SVID}"), format!("machine:{}", plain.spki)]);
     assert!(desk.service.signed().is_empty(), "no key was used");
+
+    // In a team that signs there, the one may; the other one still may not.
+    let policy = desk.service.dir().join("policy");
+    let file = policy.join("repositories.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let team = format!(
+        "signers = [\"builders\"]\n\n[[team]]\nname = \"builders\"\nmembers = [\"machine:{SVID}\"]\n"
+    );
+    fs::write(&file, text + &team).unwrap();
+    desk.service.hang_up();
+    let json = ["-H", "Content-Type: application/json", "-d", &body, "-H"];
+    let ask = |who, key: &str| desk.call(Some(who), "/v1/requests?wait=30", &[&json[..], &[key]].concat());
+    let mut tries = 0;
+    let said = wait_for("the machine's request to be signed", || {
+        tries += 1;
+        let (status, said) = ask(&builder, &format!("Idempotency-Key: team-{tries}"));
+        (status == 201).then_some(said)
+    });
+    assert_eq!(said["by"], format!("machine:{SVID}"));
+    assert_eq!(ask(&plain, "Idempotency-Key: team").0, 403);
+
+    // The log has by what it was decided, and anybody with the policy decides the same again.
+    let of_request = |leaf: &Leaf| matches!(leaf, Leaf::Allowance(a) if a.request.as_str() == said["id"]);
+    let at = desk.service.history().leaves().iter().position(of_request).unwrap();
+    let line =
+        desk.service.chancery(&["log", "show", "--from", &at.to_string(), "--limit", "1", "-o", "json"]);
+    assert_eq!(line.code, 0, "{line:?}");
+    let entry = desk.service.dir().join("entry.json");
+    let replay = |text: &str| {
+        fs::write(&entry, text).unwrap();
+        let words = ["policy", "replay", policy.to_str().unwrap(), "--decision", entry.to_str().unwrap()];
+        desk.service.chancery(&words).code
+    };
+    assert_eq!(replay(&line.stdout), 0);
+    assert_eq!(replay(&line.stdout.replace("builtin/", "builtin/un")), 10, "rules that did not decide");
+    desk.service.verify_log();
 }
 
 fn denied_by(leaf: &Leaf) -> Option<String> {

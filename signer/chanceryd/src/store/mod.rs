@@ -42,7 +42,7 @@ use std::{
 };
 
 /// The format of the tables in `schema.sql`.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 /// Reading connections: enough for two cores, each may wait on disk.
 const READERS: u32 = 4;
 /// How long a statement waits for another connection's lock before it counts as not applied.

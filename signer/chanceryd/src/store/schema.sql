@@ -1,4 +1,4 @@
--- Format 1. Everything but `request` rows in state ready, idempotency keys, generations and the credentials of CI jobs is a
+-- Format 2. Everything but `request` rows in state ready, idempotency keys, generations and the credentials of CI jobs is a
 -- projection of the leaves: the same code fills it when a leaf is committed and when the log is refilled from the keeper's spool.
 
 CREATE TABLE head (
