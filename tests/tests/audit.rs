@@ -86,9 +86,10 @@ fn an_auditor_answers_every_question_from_published_files_and_the_logs_key() {
 
     let repository = service.repository("demo/app");
     let of_tag = desk.found(&["--repository", &repository, "--tag", "v2"]);
-    assert_eq!(of_tag.len(), 1, "{of_tag:?}");
-    assert_eq!((&of_tag[0]["end"], &of_tag[0]["purpose"]), (&"signed".into(), &"targets".into()));
-    assert_eq!(of_tag[0]["asked"][0]["request"], request.as_str());
+    let [decision, of_tag] = of_tag.as_slice() else { panic!("a decision and its intent: {of_tag:?}") };
+    assert_eq!((&decision["kind"], &decision["asked"]), (&"allowed".into(), &of_tag["asked"]));
+    assert_eq!((&of_tag["end"], &of_tag["purpose"]), (&"signed".into(), &"targets".into()));
+    assert_eq!(of_tag["asked"][0]["request"], request.as_str());
     assert_eq!(desk.found(&["--digest", &digest.to_string(), "--decision", "allowed"]).len(), 2);
     let denied = desk.found(&["--decision", "denied"]);
     assert_eq!((denied.len(), &denied[0]["kind"]), (1, &"denied".into()));
@@ -99,7 +100,7 @@ fn an_auditor_answers_every_question_from_published_files_and_the_logs_key() {
     let written = desk.answer(&["prove", &request, text(&log), "--out", text(&file)]);
     assert_eq!(written["entries"].as_array().unwrap().len(), 3, "{written}");
     let shown = desk.answer(&["verify-bundle", text(&file)]);
-    assert_eq!((&shown["index"], &shown["end"]), (&of_tag[0]["index"], &"signed".into()));
+    assert_eq!((&shown["index"], &shown["end"]), (&of_tag["index"], &"signed".into()));
     let evidence = shown["signature"]["evidence"].as_array().unwrap();
     assert!(evidence.contains(&"CKA_NEVER_EXTRACTABLE=true".into()), "{evidence:?}");
     let altered =

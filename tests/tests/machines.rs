@@ -270,8 +270,10 @@ fn only_a_certificate_that_its_ca_vouches_for_now_is_somebody_and_policy_decides
     // The log has by what it was decided, and anybody with the policy decides the same again.
     let of_request = |leaf: &Leaf| matches!(leaf, Leaf::Allowance(a) if a.request.as_str() == said["id"]);
     let at = desk.service.history().leaves().iter().position(of_request).unwrap();
-    let line =
-        desk.service.chancery(&["log", "show", "--from", &at.to_string(), "--limit", "1", "-o", "json"]);
+    let line = desk.service.chancery_as(
+        "CHANCERY_AUDITOR_TOKEN",
+        &["log", "show", "--from", &at.to_string(), "--limit", "1", "-o", "json"],
+    );
     assert_eq!(line.code, 0, "{line:?}");
     let entry = desk.service.dir().join("entry.json");
     let replay = |text: &str| {
