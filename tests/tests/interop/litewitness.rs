@@ -323,7 +323,17 @@ fn clients_believe_what_was_cosigned(
     let said = verify();
     assert_eq!(said.code, 0, "{said:?}");
     let Some((mut rows, bin)) = Rows::of("cosign-3.1.1") else { return };
-    let signed = service.chancery(&["log", "search", log.to_str().unwrap(), "--tag", "v4", "-o", "json"]);
+    let signed = service.chancery(&[
+        "log",
+        "search",
+        log.to_str().unwrap(),
+        "--tag",
+        "v4",
+        "--end",
+        "signed",
+        "-o",
+        "json",
+    ]);
     let found: serde_json::Value =
         serde_json::from_str(&signed.stdout).unwrap_or_else(|e| panic!("{e}: {signed:?}"));
     let hit = &found["hits"][0];
