@@ -94,7 +94,8 @@ impl Machines {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Fatal> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let current = Current::read(&config.roots, &config.crls, &provider)
+        let current = Files::read(&config.roots, &config.crls)
+            .and_then(|files| Current::of(&files, &provider))
             .map_err(|(path, why)| Fatal::Config { path, why: why.to_string() })?;
         Ok(Self {
             roots: config.roots.clone(),
@@ -135,11 +136,12 @@ impl Machines {
 
     /// Reads the files again, and takes what they say if it is something else.
     fn look(&self) -> Result<(), (PathBuf, FileError)> {
-        let next = Current::read(&self.roots, &self.crls, &self.provider)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if next.sha256 != current.sha256 {
+        let files = Files::read(&self.roots, &self.crls)?;
+        let sha256 = self.current.read().unwrap_or_else(PoisonError::into_inner).sha256;
+        if files.sha256() != sha256 {
+            let next = Current::of(&files, &self.provider)?;
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
             tracing::info!("CAs and CRLs of machines have changed and are in force");
-            *current = next;
         }
         Ok(())
     }
@@ -209,27 +211,44 @@ impl ClientCertVerifier for Machines {
     }
 }
 
+/// The files as they are on the disk: the CAs, and each file of CRLs.
+struct Files {
+    roots: (PathBuf, Vec<u8>),
+    crls: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Files {
+    fn read(roots: &Path, crls: &[PathBuf]) -> Result<Self, (PathBuf, FileError)> {
+        let file = |path: &Path| match read(path) {
+            Ok(bytes) => Ok((path.to_owned(), bytes)),
+            Err(e) => Err((path.to_owned(), e)),
+        };
+        Ok(Self { roots: file(roots)?, crls: crls.iter().map(|path| file(path)).collect::<Result<_, _>>()? })
+    }
+
+    /// Of the hashes of all files: no byte can move from one to the next unseen.
+    fn sha256(&self) -> Sha256 {
+        let all = std::iter::once(&self.roots).chain(&self.crls);
+        let hashes: Vec<u8> = all.flat_map(|(_, bytes)| *Sha256::of(bytes).as_bytes()).collect();
+        Sha256::of(&hashes)
+    }
+}
+
 impl Current {
-    fn read(
-        roots: &Path,
-        crls: &[PathBuf],
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, (PathBuf, FileError)> {
+    fn of(files: &Files, provider: &Arc<CryptoProvider>) -> Result<Self, (PathBuf, FileError)> {
         let in_file = |path: &Path| {
             let path = path.to_owned();
             move |e: FileError| (path, e)
         };
-        let mut all = read(roots).map_err(in_file(roots))?;
-        let store = roots_in(&all).map_err(in_file(roots))?;
+        let (roots, pem) = &files.roots;
+        let store = roots_in(pem).map_err(in_file(roots))?;
         let (mut lists, mut ends) = (Vec::new(), Vec::new());
-        for path in crls {
-            let bytes = read(path).map_err(in_file(path))?;
-            for list in crls_in(&bytes).map_err(in_file(path))? {
+        for (path, pem) in &files.crls {
+            for list in crls_in(pem).map_err(in_file(path))? {
                 let ends_at = ends_at(&list).map_err(in_file(path))?;
                 ends.push(Crl { file: path.clone(), ends: ends_at });
                 lists.push(list);
             }
-            all.extend(bytes);
         }
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider.clone());
         if !lists.is_empty() {
@@ -237,7 +256,7 @@ impl Current {
             builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
         let verifier = builder.build().map_err(|e| in_file(roots)(FileError::Verifier(e)))?;
-        Ok(Self { verifier, crls: ends, sha256: Sha256::of(&all) })
+        Ok(Self { verifier, crls: ends, sha256: files.sha256() })
     }
 }
 
